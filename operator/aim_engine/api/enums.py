@@ -1,0 +1,93 @@
+"""Closed vocabularies of the API. Values are what users write and read; never renumber or rename one that was released."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Precision(StrEnum):
+    """Numeric format of the weights that a recipe loads."""
+
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    INT4 = "int4"
+    MXFP4 = "mxfp4"
+
+
+class Backend(StrEnum):
+    """Inference engine that serves the model."""
+
+    VLLM = "vllm"
+
+
+class Maturity(StrEnum):
+    """How far a recipe has been tuned, best first."""
+
+    OPTIMIZED = "optimized"
+    GENERAL = "general"
+    PREVIEW = "preview"
+    UNOPTIMIZED = "unoptimized"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most mature."""
+        return list(Maturity).index(self)
+
+
+class Objective(StrEnum):
+    """What a configuration is tuned for."""
+
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+
+
+class ProvenanceKind(StrEnum):
+    """Who stands behind a performance number, strongest first. `declared` is an author's bare claim: shown, never ranked."""
+
+    MEASURED = "measured"
+    VENDOR = "vendor"
+    THIRD_PARTY = "third-party"
+    DECLARED = "declared"
+
+
+class Tier(StrEnum):
+    """How near the chosen recipe is to the best one for the user's wishes."""
+
+    PRIMARY = "Primary"
+    SECONDARY = "Secondary"
+    TERTIARY = "Tertiary"
+    DEFAULT = "Default"
+
+
+class Outcome(StrEnum):
+    """Result of one selection."""
+
+    SELECTED = "Selected"
+    WAITING = "Waiting"
+    NO_RECIPE = "NoRecipe"
+
+
+class Reason(StrEnum):
+    """Why a candidate recipe was chosen or not: the first stage it failed, in the order of the stages."""
+
+    CHOSEN = "Chosen"
+    OUTRANKED = "Outranked"
+    RECIPE_INVALID = "RecipeInvalid"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    GPU_MODEL_MISMATCH = "GPUModelMismatch"
+    GPU_COUNT_MISMATCH = "GPUCountMismatch"
+    PRECISION_MISMATCH = "PrecisionMismatch"
+    BACKEND_MISMATCH = "BackendMismatch"
+    MATURITY_TOO_LOW = "MaturityTooLow"
+    PRECISION_UNSUPPORTED = "PrecisionUnsupported"
+    PARALLELISM_INVALID = "ParallelismInvalid"
+    GPU_MODEL_NOT_IN_CLUSTER = "GPUModelNotInCluster"
+    PARTITION_MISMATCH = "PartitionMismatch"
+    MEMORY_INSUFFICIENT = "MemoryInsufficient"
+    CONTEXT_TOO_LONG = "ContextTooLong"
+    TARGET_NOT_REACHABLE = "TargetNotReachable"
+    NODE_NOT_USABLE = "NodeNotUsable"
+    NODE_RESOURCES_INSUFFICIENT = "NodeResourcesInsufficient"
+    CAPACITY_INSUFFICIENT = "CapacityInsufficient"

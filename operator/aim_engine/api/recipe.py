@@ -1,0 +1,219 @@
+"""AIMRecipe: one proven configuration of one model on one kind of GPU."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from aim_engine.api.conditions import Condition
+from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
+from aim_engine.api.meta import DNSLabel, EnvMap, GPUCount, GPUModel, Image, Model, ModelID, Partition, Quantity
+
+EngineArgs = Annotated[
+    dict[str, Any],
+    Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Hardware(Model):
+    """The GPUs that one replica takes, all on one node."""
+
+    gpu_model: Annotated[GPUModel, Field(description="GPU model as in the catalogue, for example MI300X.")]
+    gpu_count: Annotated[GPUCount, Field(description="GPUs per replica, all on one node.")]
+    partition: Annotated[
+        Partition | None,
+        Field(
+            description="Compute and memory partition mode the GPUs must be in, for example cpx_nps4; "
+            "absent means whole GPUs (spx_nps1)."
+        ),
+    ] = None
+
+
+class RecipeResources(Model):
+    """Host resources of one replica; GPUs follow from hardware.gpuCount."""
+
+    cpu: Annotated[Quantity, Field(description="CPU request and limit of one replica, in cores.")] = "8"
+    memory: Annotated[Quantity, Field(description="Memory request and limit of one replica, in bytes.")] = "64Gi"
+
+
+class Workload(Model):
+    """The load at which a performance number was obtained."""
+
+    input_tokens: Annotated[Tokens | None, Field(description="Prompt length, in tokens.")] = None
+    output_tokens: Annotated[Tokens | None, Field(description="Generated length, in tokens.")] = None
+    concurrency: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="Requests in flight at the same time.")
+    ] = None
+
+
+class Provenance(Model):
+    """Where a performance number comes from."""
+
+    kind: Annotated[
+        ProvenanceKind,
+        Field(description="Who stands behind the number; declared is shown but never ranked against evidence."),
+    ]
+    source: Annotated[
+        str, Field(min_length=1, max_length=500, description="URL or object that publishes the number.")
+    ]
+    engine_version: Annotated[
+        str | None, Field(max_length=100, description="Engine version the number was obtained with.")
+    ] = None
+    date: Annotated[
+        str | None,
+        Field(max_length=10, pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$", description="Date of the measurement, ISO 8601."),
+    ] = None
+
+
+class Performance(Model):
+    """One performance point of a whole replica."""
+
+    tokens_per_second: Annotated[
+        int | None, Field(ge=1, le=100_000_000, description="Generated tokens per second of the whole replica.")
+    ] = None
+    time_to_first_token_milliseconds: Annotated[
+        Milliseconds | None, Field(description="Time to the first token, in milliseconds.")
+    ] = None
+    inter_token_latency_milliseconds: Annotated[
+        Milliseconds | None, Field(description="Time between two tokens of one request, in milliseconds.")
+    ] = None
+    request_latency_milliseconds: Annotated[
+        Milliseconds | None, Field(description="Time of a whole request, in milliseconds.")
+    ] = None
+    workload: Annotated[Workload | None, Field(description="Load at which the numbers were obtained.")] = None
+    provenance: Annotated[Provenance, Field(description="Where the numbers come from; a number without it is refused.")]
+
+    @model_validator(mode="after")
+    def _has_a_number(self) -> Performance:
+        numbers = (
+            self.tokens_per_second,
+            self.time_to_first_token_milliseconds,
+            self.inter_token_latency_milliseconds,
+            self.request_latency_milliseconds,
+        )
+        if not any(numbers):
+            raise ValueError("performance entry has no number; give tokensPerSecond or a latency, or remove the entry")
+        return self
+
+
+class LabelSelectorRequirement(Model):
+    """One expression of a label selector."""
+
+    key: Annotated[str, Field(min_length=1, max_length=317, description="Label key.")]
+    operator: Annotated[
+        str, Field(pattern="^(In|NotIn|Exists|DoesNotExist)$", max_length=12, description="In, NotIn, Exists or DoesNotExist.")
+    ]
+    values: Annotated[
+        list[Annotated[str, Field(max_length=63)]] | None,
+        Field(max_length=50, description="Values for In and NotIn.", json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = None
+
+
+class NamespaceSelector(Model):
+    """Label selector over namespaces; all of it must match."""
+
+    match_labels: Annotated[
+        dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]] | None,
+        Field(max_length=50, description="Labels that must be present with these values."),
+    ] = None
+    match_expressions: Annotated[
+        list[LabelSelectorRequirement] | None,
+        Field(
+            max_length=20,
+            description="Label expressions that must all hold.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = None
+
+
+class AIMRecipeSpec(Model):
+    """One configuration: a model on a GPU model, count and precision, with the engine arguments that make it work."""
+
+    model_id: Annotated[
+        ModelID,
+        Field(alias="modelID", description="Model that users ask for, as a Hugging Face id such as Qwen/Qwen3-32B."),
+    ]
+    source: Annotated[
+        ModelID | None,
+        Field(description="Checkpoint that is really loaded, for example an FP8 repository; defaults to modelID."),
+    ] = None
+    revision: Annotated[
+        str | None,
+        Field(max_length=100, pattern=r"^[A-Za-z0-9._/-]+$", description="Revision of the checkpoint: branch, tag or commit."),
+    ] = None
+    hardware: Annotated[Hardware, Field(description="GPUs of one replica.")]
+    precision: Annotated[Precision, Field(description="Numeric format of the weights.")]
+    backend: Annotated[Backend, Field(description="Inference engine.")] = Backend.VLLM
+    engine_version: Annotated[
+        str,
+        Field(
+            max_length=40,
+            pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?([.+-][A-Za-z0-9.+-]+)?$",
+            description="Engine version whose flags the recipe uses, for example 0.32.0.",
+        ),
+    ] = "0.32.0"
+    image: Annotated[Image | None, Field(description="Container image; defaults to the engine's image for engineVersion.")] = None
+    engine_args: Annotated[
+        EngineArgs,
+        Field(
+            description="Engine flags without leading dashes. true is a bare flag, false the --no- form, "
+            "an object is passed as JSON. Flags that the operator owns (host, port, served-model-name) are refused.",
+        ),
+    ] = {}
+    env: Annotated[EnvMap, Field(description="Environment variables of the engine.")] = {}
+    resources: Annotated[RecipeResources, Field(description="Host resources of one replica.")] = RecipeResources()
+    objective: Annotated[Objective, Field(description="What the configuration is tuned for.")] = Objective.THROUGHPUT
+    maturity: Annotated[Maturity, Field(description="How far the configuration has been tuned.")] = Maturity.GENERAL
+    performance: Annotated[
+        list[Performance],
+        Field(
+            max_length=32,
+            description="Known performance, each entry with its provenance.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = []
+    allowed_namespaces: Annotated[
+        NamespaceSelector | None,
+        Field(description="Namespaces that may use the recipe; absent means all."),
+    ] = None
+
+
+class AIMRecipeStatus(Model):
+    """What the operator knows about the recipe in this cluster."""
+
+    observed_generation: Annotated[int | None, Field(ge=0, description="Generation the status speaks of.")] = None
+    matching_nodes: Annotated[int | None, Field(ge=0, description="Usable nodes that have the recipe's GPUs.")] = None
+    fits: Annotated[int | None, Field(ge=0, description="Replicas that would fit on the free GPUs now.")] = None
+    used_by: Annotated[int | None, Field(ge=0, description="AIMDeployments that use the recipe.")] = None
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=8,
+            description="Valid and HardwareAvailable.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = []
+
+
+class RecipeMetadata(Model):
+    """The part of ObjectMeta that a recipe needs."""
+
+    name: DNSLabel
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
+class AIMRecipe(Model):
+    """AIMRecipe is one configuration (model, GPU, count, precision, engine) that the operator can choose."""
+
+    api_version: str
+    kind: str
+    metadata: RecipeMetadata
+    spec: AIMRecipeSpec
+    status: AIMRecipeStatus = AIMRecipeStatus()

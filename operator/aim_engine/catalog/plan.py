@@ -1,0 +1,33 @@
+"""What an engine will do with the memory it is given: the meeting point of `engines` and `sizing`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """Parallelism and memory settings of one engine, explicit arguments and the engine's own defaults merged."""
+
+    tensor_parallel: int
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: bool = False
+    max_model_len: int | None = None
+    """None: the engine takes the model's own maximum."""
+    max_model_len_auto: bool = False
+    """The engine shortens the context by itself until it fits."""
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    gpu_memory_utilization: float = 0.9
+    kv_cache_bytes_per_element: float | None = None
+    """None: the KV cache has the model's 16-bit format."""
+    quantization: str | None = None
+    """Quantisation applied to the weights while loading; None leaves it to the checkpoint."""
+    sliding_window: bool = True
+    """The engine keeps only the window for sliding-window layers."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs this plan occupies."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
