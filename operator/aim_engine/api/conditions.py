@@ -14,17 +14,32 @@ from aim_engine.api.meta import Model
 class Condition(Model):
     """metav1.Condition."""
 
-    type: Annotated[str, Field(max_length=316, pattern=r"^[A-Za-z]+$", description="Kind of the condition, CamelCase.")]
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$", max_length=7, description="True, False or Unknown.")]
+    type: Annotated[
+        str, Field(max_length=316, pattern=r"^[A-Za-z]+$", description="Kind of the condition, CamelCase.")
+    ]
+    status: Annotated[
+        str, Field(pattern="^(True|False|Unknown)$", max_length=7, description="True, False or Unknown.")
+    ]
     reason: Annotated[
-        str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]+$", description="One word for the cause, CamelCase.")
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^[A-Za-z]+$",
+            description="One word for the cause, CamelCase.",
+        ),
     ]
     message: Annotated[str, Field(max_length=32768, description="The cause for people, with the remedy.")]
     observed_generation: Annotated[
         int | None, Field(ge=0, description="Generation of the object the condition speaks of.")
     ] = None
     last_transition_time: Annotated[
-        str, Field(max_length=40, description="When the status last changed, RFC 3339.", json_schema_extra={"format": "date-time"})
+        str,
+        Field(
+            max_length=40,
+            description="When the status last changed, RFC 3339.",
+            json_schema_extra={"format": "date-time"},
+        ),
     ]
 
 

@@ -133,7 +133,13 @@ def _definition(
                     "schema": {"openAPIV3Schema": root},
                     "subresources": subresources,
                     "additionalPrinterColumns": [
-                        {"name": c.name, "type": c.type, "jsonPath": c.path, "description": c.description, "priority": c.priority}
+                        {
+                            "name": c.name,
+                            "type": c.type,
+                            "jsonPath": c.path,
+                            "description": c.description,
+                            "priority": c.priority,
+                        }
                         for c in columns
                     ],
                     "selectableFields": [{"jsonPath": path} for path in selectable],
@@ -230,9 +236,16 @@ def definitions() -> dict[str, Schema]:
     }  # fmt: skip
 
 
+class _NoAliases(yaml.SafeDumper):
+    """Writes repeated values out: anchors would make the files hard to read and to diff."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
 def to_yaml(definition: Schema) -> str:
     """The file's text."""
-    text = yaml.safe_dump(definition, sort_keys=False, width=110)
+    text = yaml.dump(definition, Dumper=_NoAliases, sort_keys=False, width=110)
     return f"# Generated from operator/aim_engine/api by `make generate`; do not edit.\n{text}"
 
 

@@ -9,7 +9,17 @@ from pydantic import Field
 
 from aim_engine.api.conditions import Condition
 from aim_engine.api.enums import Backend, Maturity, Objective, Outcome, Precision, Reason, Tier
-from aim_engine.api.meta import DNSLabel, DNSSubdomain, EnvMap, GPUCount, GPUModel, Image, Model, ModelID, Quantity
+from aim_engine.api.meta import (
+    DNSLabel,
+    DNSSubdomain,
+    EnvMap,
+    GPUCount,
+    GPUModel,
+    Image,
+    Model,
+    ModelID,
+    Quantity,
+)
 from aim_engine.api.recipe import EngineArgs, Tokens
 
 
@@ -55,7 +65,10 @@ class SecretKey(Model):
 
     name: Annotated[DNSSubdomain, Field(min_length=1, description="Name of the Secret.")]
     key: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key within the Secret.")
+        str,
+        Field(
+            min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key within the Secret."
+        ),
     ]
 
 
@@ -64,14 +77,21 @@ class ModelRef(Model):
 
     id: Annotated[
         ModelID | None,
-        Field(description="Hugging Face id, for example Qwen/Qwen3-32B; may be omitted when a named recipe implies it."),
+        Field(
+            description="Hugging Face id, for example Qwen/Qwen3-32B; may be omitted when a named recipe implies it."
+        ),
     ] = None
     revision: Annotated[
         str | None,
-        Field(max_length=100, pattern=r"^[A-Za-z0-9._/-]+$", description="Revision to load: branch, tag or commit."),
+        Field(
+            max_length=100,
+            pattern=r"^[A-Za-z0-9._/-]+$",
+            description="Revision to load: branch, tag or commit.",
+        ),
     ] = None
     token_secret: Annotated[
-        SecretKey | None, Field(description="Hugging Face token for gated models; given to the pod as HF_TOKEN.")
+        SecretKey | None,
+        Field(description="Hugging Face token for gated models; given to the pod as HF_TOKEN."),
     ] = None
 
 
@@ -79,7 +99,10 @@ class Fallback(Model):
     """Whether another recipe may serve while the best one has no free GPUs."""
 
     enabled: Annotated[
-        bool, Field(description="false waits for the best recipe instead of taking another precision or GPU count.")
+        bool,
+        Field(
+            description="false waits for the best recipe instead of taking another precision or GPU count."
+        ),
     ] = True
 
 
@@ -87,11 +110,15 @@ class RecipeWishes(Model):
     """Requirements on the recipe. Everything set here is hard: it filters. Fallback varies only what is left open."""
 
     auto_select: Annotated[
-        bool, Field(description="true ranks all recipes of the model; false takes exact matches of the wishes, no fallback.")
+        bool,
+        Field(
+            description="true ranks all recipes of the model; false takes exact matches of the wishes, no fallback."
+        ),
     ] = True
     name: Annotated[DNSLabel | None, Field(description="Name of the AIMRecipe to use, and no other.")] = None
     config_map: Annotated[
-        DNSSubdomain | None, Field(description="Name of a ConfigMap of this namespace whose recipe is used, and no other.")
+        DNSSubdomain | None,
+        Field(description="Name of a ConfigMap of this namespace whose recipe is used, and no other."),
     ] = None
     gpu_model: Annotated[GPUModel | None, Field(description="GPU model, for example MI300X.")] = None
     gpu_count: Annotated[GPUCount | None, Field(description="GPUs per replica.")] = None
@@ -99,16 +126,21 @@ class RecipeWishes(Model):
     backend: Annotated[Backend | None, Field(description="Inference engine.")] = None
     objective: Annotated[Objective, Field(description="What to rank for.")] = Objective.THROUGHPUT
     minimum_maturity: Annotated[
-        Maturity, Field(description="Least mature recipe to consider: optimized > general > preview > unoptimized.")
+        Maturity,
+        Field(description="Least mature recipe to consider: optimized > general > preview > unoptimized."),
     ] = Maturity.UNOPTIMIZED
     fallback: Annotated[Fallback, Field(description="Use of recipes other than the best one.")] = Fallback()
     update_policy: Annotated[
         UpdatePolicy,
-        Field(description="Pinned keeps a running model on its recipe and shows better ones in status.recommendation; Automatic follows them."),
+        Field(
+            description="Pinned keeps a running model on its recipe and shows better ones in status.recommendation; Automatic follows them."
+        ),
     ] = UpdatePolicy.PINNED
     when_no_capacity: Annotated[
         WhenNoCapacity,
-        Field(description="Wait creates no pods until GPUs are free; CreatePending creates them for a cluster autoscaler to see."),
+        Field(
+            description="Wait creates no pods until GPUs are free; CreatePending creates them for a cluster autoscaler to see."
+        ),
     ] = WhenNoCapacity.WAIT
 
 
@@ -123,10 +155,13 @@ class Overrides(Model):
     """Values that win over the recipe's."""
 
     engine_args: Annotated[
-        EngineArgs, Field(description="Engine flags merged over the recipe's. Flags the operator owns are refused.")
+        EngineArgs,
+        Field(description="Engine flags merged over the recipe's. Flags the operator owns are refused."),
     ] = {}
     env: Annotated[EnvMap, Field(description="Environment variables merged over the recipe's.")] = {}
-    resources: Annotated[ResourceOverrides, Field(description="Host resources of one replica.")] = ResourceOverrides()
+    resources: Annotated[ResourceOverrides, Field(description="Host resources of one replica.")] = (
+        ResourceOverrides()
+    )
     image: Annotated[
         Image | None, Field(description="Container image; only from the registries the operator allows.")
     ] = None
@@ -146,7 +181,8 @@ class Targets(Model):
     """Performance that a recipe should reach; recipes known or predicted to reach it rank first."""
 
     min_tokens_per_second: Annotated[
-        int | None, Field(ge=1, le=100_000_000, description="Generated tokens per second of one replica, at least.")
+        int | None,
+        Field(ge=1, le=100_000_000, description="Generated tokens per second of one replica, at least."),
     ] = None
     max_time_to_first_token_milliseconds: Annotated[
         int | None, Field(ge=1, le=3_600_000, description="Time to first token in milliseconds, at most.")
@@ -156,13 +192,21 @@ class Targets(Model):
 class Cache(Model):
     """Volume for the downloaded weights; without it every new pod downloads again."""
 
-    existing_claim: Annotated[DNSSubdomain | None, Field(description="Existing PersistentVolumeClaim to use.")] = None
+    existing_claim: Annotated[
+        DNSSubdomain | None, Field(description="Existing PersistentVolumeClaim to use.")
+    ] = None
     storage_class_name: Annotated[
-        DNSSubdomain | None, Field(description="StorageClass of the claim the operator makes; absent means the default class.")
+        DNSSubdomain | None,
+        Field(description="StorageClass of the claim the operator makes; absent means the default class."),
     ] = None
     size_gi_b: Annotated[
         int | None,
-        Field(alias="sizeGiB", ge=1, le=65536, description="Size of the claim in GiB; default is 1.2 times the checkpoint."),
+        Field(
+            alias="sizeGiB",
+            ge=1,
+            le=65536,
+            description="Size of the claim in GiB; default is 1.2 times the checkpoint.",
+        ),
     ] = None
     access_mode: Annotated[
         AccessMode, Field(description="ReadWriteMany lets replicas on several nodes share the cache.")
@@ -180,7 +224,10 @@ class ServiceSpec(Model):
         Field(max_length=50, description="Annotations of the Service."),
     ] = {}
     api_key_secret: Annotated[
-        SecretKey | None, Field(description="Key that clients must present as a bearer token; given to the pod as VLLM_API_KEY.")
+        SecretKey | None,
+        Field(
+            description="Key that clients must present as a bearer token; given to the pod as VLLM_API_KEY."
+        ),
     ] = None
 
 
@@ -188,21 +235,28 @@ class Rollout(Model):
     """How pods are replaced."""
 
     strategy: Annotated[
-        RolloutStrategy, Field(description="Auto surges when a further replica fits now, else replaces in place.")
+        RolloutStrategy,
+        Field(description="Auto surges when a further replica fits now, else replaces in place."),
     ] = RolloutStrategy.AUTO
 
 
 class Toleration(Model):
     """core/v1 Toleration."""
 
-    key: Annotated[str | None, Field(max_length=317, description="Taint key; absent with Exists matches all.")] = None
+    key: Annotated[
+        str | None, Field(max_length=317, description="Taint key; absent with Exists matches all.")
+    ] = None
     operator: Annotated[
         str | None, Field(pattern="^(Exists|Equal)$", max_length=6, description="Exists or Equal.")
     ] = None
     value: Annotated[str | None, Field(max_length=63, description="Taint value for Equal.")] = None
     effect: Annotated[
         str | None,
-        Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=16, description="Taint effect; absent matches all."),
+        Field(
+            pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$",
+            max_length=16,
+            description="Taint effect; absent matches all.",
+        ),
     ] = None
     toleration_seconds: Annotated[
         int | None, Field(ge=0, description="Seconds a NoExecute taint is tolerated; absent means for ever.")
@@ -224,7 +278,9 @@ class Scheduling(Model):
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
     ] = []
-    priority_class_name: Annotated[DNSSubdomain | None, Field(description="PriorityClass of the pods.")] = None
+    priority_class_name: Annotated[DNSSubdomain | None, Field(description="PriorityClass of the pods.")] = (
+        None
+    )
 
 
 class AIMDeploymentSpec(Model):
@@ -235,27 +291,37 @@ class AIMDeploymentSpec(Model):
     overrides: Annotated[Overrides, Field(description="Values that win over the recipe's.")] = Overrides()
     workload: Annotated[WorkloadWishes, Field(description="The load to size for.")] = WorkloadWishes()
     targets: Annotated[Targets, Field(description="Performance to reach.")] = Targets()
-    replicas: Annotated[int, Field(ge=0, le=1000, description="Model servers to run, each on its own GPUs.")] = 1
+    replicas: Annotated[
+        int, Field(ge=0, le=1000, description="Model servers to run, each on its own GPUs.")
+    ] = 1
     cache: Annotated[Cache | None, Field(description="Volume for the downloaded weights.")] = None
     service: Annotated[ServiceSpec, Field(description="The Service in front of the engine.")] = ServiceSpec()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     scheduling: Annotated[Scheduling, Field(description="Where the pods may run.")] = Scheduling()
-    suspend: Annotated[bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")] = False
+    suspend: Annotated[
+        bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")
+    ] = False
 
 
 class ChosenRecipe(Model):
     """The recipe in use."""
 
-    name: Annotated[str, Field(max_length=300, description="Name of the AIMRecipe, or configmap/NAME, or generated/NAME.")]
+    name: Annotated[
+        str, Field(max_length=300, description="Name of the AIMRecipe, or configmap/NAME, or generated/NAME.")
+    ]
     hash: Annotated[str, Field(max_length=64, description="Hash of the recipe's content as it was resolved.")]
     tier: Annotated[Tier, Field(description="How near the choice is to the best recipe for the wishes.")]
     model_id: Annotated[str, Field(alias="modelID", max_length=200, description="Model that is served.")]
     gpu_model: Annotated[str, Field(max_length=40, description="GPU model.")]
     gpu_count: Annotated[int, Field(description="GPUs per replica.")]
-    gpus: Annotated[str, Field(max_length=60, description="GPU count and model for people, for example 4xMI300X.")]
+    gpus: Annotated[
+        str, Field(max_length=60, description="GPU count and model for people, for example 4xMI300X.")
+    ]
     precision: Annotated[str, Field(max_length=16, description="Numeric format of the weights.")]
     backend: Annotated[str, Field(max_length=16, description="Inference engine.")]
-    revision: Annotated[str, Field(max_length=253, description="ControllerRevision that keeps the resolved decision.")]
+    revision: Annotated[
+        str, Field(max_length=253, description="ControllerRevision that keeps the resolved decision.")
+    ]
 
 
 class CandidateStatus(Model):
@@ -264,7 +330,9 @@ class CandidateStatus(Model):
     recipe: Annotated[str, Field(max_length=300, description="Recipe.")]
     reason: Annotated[Reason, Field(description="Chosen, Outranked, or the first stage it failed.")]
     message: Annotated[str, Field(max_length=1024, description="The verdict with its numbers.")]
-    remedy: Annotated[str | None, Field(max_length=1024, description="Smallest change that would help.")] = None
+    remedy: Annotated[str | None, Field(max_length=1024, description="Smallest change that would help.")] = (
+        None
+    )
     needed: Annotated[str | None, Field(max_length=100, description="What the recipe needs.")] = None
     has: Annotated[str | None, Field(max_length=100, description="What there is.")] = None
 
@@ -303,16 +371,24 @@ class RolloutStatus(Model):
 class AIMDeploymentStatus(Model):
     """What the operator decided and what the cluster made of it."""
 
-    observed_generation: Annotated[int | None, Field(ge=0, description="Generation the status speaks of.")] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation the status speaks of.")
+    ] = None
     recipe: Annotated[ChosenRecipe | None, Field(description="The recipe in use.")] = None
     selection: Annotated[SelectionStatus | None, Field(description="How the recipe was chosen.")] = None
-    recommendation: Annotated[Recommendation | None, Field(description="A better choice, not followed by itself.")] = None
+    recommendation: Annotated[
+        Recommendation | None, Field(description="A better choice, not followed by itself.")
+    ] = None
     rollout: Annotated[RolloutStatus | None, Field(description="How pods are replaced.")] = None
     replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that answer.")] = 0
-    ready: Annotated[str | None, Field(max_length=24, description="Ready and wanted replicas for people, for example 1/2.")] = None
+    ready: Annotated[
+        str | None, Field(max_length=24, description="Ready and wanted replicas for people, for example 1/2.")
+    ] = None
     selector: Annotated[str | None, Field(max_length=1024, description="Label selector of the pods.")] = None
-    url: Annotated[str | None, Field(max_length=512, description="OpenAI-compatible endpoint within the cluster.")] = None
+    url: Annotated[
+        str | None, Field(max_length=512, description="OpenAI-compatible endpoint within the cluster.")
+    ] = None
     conditions: Annotated[
         list[Condition],
         Field(

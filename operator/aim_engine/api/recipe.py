@@ -8,7 +8,17 @@ from pydantic import Field, model_validator
 
 from aim_engine.api.conditions import Condition
 from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
-from aim_engine.api.meta import DNSLabel, EnvMap, GPUCount, GPUModel, Image, Model, ModelID, Partition, Quantity
+from aim_engine.api.meta import (
+    DNSLabel,
+    EnvMap,
+    GPUCount,
+    GPUModel,
+    Image,
+    Model,
+    ModelID,
+    Partition,
+    Quantity,
+)
 
 EngineArgs = Annotated[
     dict[str, Any],
@@ -36,7 +46,9 @@ class RecipeResources(Model):
     """Host resources of one replica; GPUs follow from hardware.gpuCount."""
 
     cpu: Annotated[Quantity, Field(description="CPU request and limit of one replica, in cores.")] = "8"
-    memory: Annotated[Quantity, Field(description="Memory request and limit of one replica, in bytes.")] = "64Gi"
+    memory: Annotated[Quantity, Field(description="Memory request and limit of one replica, in bytes.")] = (
+        "64Gi"
+    )
 
 
 class Workload(Model):
@@ -54,7 +66,9 @@ class Provenance(Model):
 
     kind: Annotated[
         ProvenanceKind,
-        Field(description="Who stands behind the number; declared is shown but never ranked against evidence."),
+        Field(
+            description="Who stands behind the number; declared is shown but never ranked against evidence."
+        ),
     ]
     source: Annotated[
         str, Field(min_length=1, max_length=500, description="URL or object that publishes the number.")
@@ -64,7 +78,11 @@ class Provenance(Model):
     ] = None
     date: Annotated[
         str | None,
-        Field(max_length=10, pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$", description="Date of the measurement, ISO 8601."),
+        Field(
+            max_length=10,
+            pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$",
+            description="Date of the measurement, ISO 8601.",
+        ),
     ] = None
 
 
@@ -72,7 +90,8 @@ class Performance(Model):
     """One performance point of a whole replica."""
 
     tokens_per_second: Annotated[
-        int | None, Field(ge=1, le=100_000_000, description="Generated tokens per second of the whole replica.")
+        int | None,
+        Field(ge=1, le=100_000_000, description="Generated tokens per second of the whole replica."),
     ] = None
     time_to_first_token_milliseconds: Annotated[
         Milliseconds | None, Field(description="Time to the first token, in milliseconds.")
@@ -84,7 +103,9 @@ class Performance(Model):
         Milliseconds | None, Field(description="Time of a whole request, in milliseconds.")
     ] = None
     workload: Annotated[Workload | None, Field(description="Load at which the numbers were obtained.")] = None
-    provenance: Annotated[Provenance, Field(description="Where the numbers come from; a number without it is refused.")]
+    provenance: Annotated[
+        Provenance, Field(description="Where the numbers come from; a number without it is refused.")
+    ]
 
     @model_validator(mode="after")
     def _has_a_number(self) -> Performance:
@@ -95,7 +116,9 @@ class Performance(Model):
             self.request_latency_milliseconds,
         )
         if not any(numbers):
-            raise ValueError("performance entry has no number; give tokensPerSecond or a latency, or remove the entry")
+            raise ValueError(
+                "performance entry has no number; give tokensPerSecond or a latency, or remove the entry"
+            )
         return self
 
 
@@ -104,11 +127,20 @@ class LabelSelectorRequirement(Model):
 
     key: Annotated[str, Field(min_length=1, max_length=317, description="Label key.")]
     operator: Annotated[
-        str, Field(pattern="^(In|NotIn|Exists|DoesNotExist)$", max_length=12, description="In, NotIn, Exists or DoesNotExist.")
+        str,
+        Field(
+            pattern="^(In|NotIn|Exists|DoesNotExist)$",
+            max_length=12,
+            description="In, NotIn, Exists or DoesNotExist.",
+        ),
     ]
     values: Annotated[
         list[Annotated[str, Field(max_length=63)]] | None,
-        Field(max_length=50, description="Values for In and NotIn.", json_schema_extra={"x-kubernetes-list-type": "set"}),
+        Field(
+            max_length=50,
+            description="Values for In and NotIn.",
+            json_schema_extra={"x-kubernetes-list-type": "set"},
+        ),
     ] = None
 
 
@@ -134,15 +166,24 @@ class AIMRecipeSpec(Model):
 
     model_id: Annotated[
         ModelID,
-        Field(alias="modelID", description="Model that users ask for, as a Hugging Face id such as Qwen/Qwen3-32B."),
+        Field(
+            alias="modelID",
+            description="Model that users ask for, as a Hugging Face id such as Qwen/Qwen3-32B.",
+        ),
     ]
     source: Annotated[
         ModelID | None,
-        Field(description="Checkpoint that is really loaded, for example an FP8 repository; defaults to modelID."),
+        Field(
+            description="Checkpoint that is really loaded, for example an FP8 repository; defaults to modelID."
+        ),
     ] = None
     revision: Annotated[
         str | None,
-        Field(max_length=100, pattern=r"^[A-Za-z0-9._/-]+$", description="Revision of the checkpoint: branch, tag or commit."),
+        Field(
+            max_length=100,
+            pattern=r"^[A-Za-z0-9._/-]+$",
+            description="Revision of the checkpoint: branch, tag or commit.",
+        ),
     ] = None
     hardware: Annotated[Hardware, Field(description="GPUs of one replica.")]
     precision: Annotated[Precision, Field(description="Numeric format of the weights.")]
@@ -155,7 +196,9 @@ class AIMRecipeSpec(Model):
             description="Engine version whose flags the recipe uses, for example 0.32.0.",
         ),
     ] = "0.32.0"
-    image: Annotated[Image | None, Field(description="Container image; defaults to the engine's image for engineVersion.")] = None
+    image: Annotated[
+        Image | None, Field(description="Container image; defaults to the engine's image for engineVersion.")
+    ] = None
     engine_args: Annotated[
         EngineArgs,
         Field(
@@ -164,9 +207,15 @@ class AIMRecipeSpec(Model):
         ),
     ] = {}
     env: Annotated[EnvMap, Field(description="Environment variables of the engine.")] = {}
-    resources: Annotated[RecipeResources, Field(description="Host resources of one replica.")] = RecipeResources()
-    objective: Annotated[Objective, Field(description="What the configuration is tuned for.")] = Objective.THROUGHPUT
-    maturity: Annotated[Maturity, Field(description="How far the configuration has been tuned.")] = Maturity.GENERAL
+    resources: Annotated[RecipeResources, Field(description="Host resources of one replica.")] = (
+        RecipeResources()
+    )
+    objective: Annotated[Objective, Field(description="What the configuration is tuned for.")] = (
+        Objective.THROUGHPUT
+    )
+    maturity: Annotated[Maturity, Field(description="How far the configuration has been tuned.")] = (
+        Maturity.GENERAL
+    )
     performance: Annotated[
         list[Performance],
         Field(
@@ -184,9 +233,15 @@ class AIMRecipeSpec(Model):
 class AIMRecipeStatus(Model):
     """What the operator knows about the recipe in this cluster."""
 
-    observed_generation: Annotated[int | None, Field(ge=0, description="Generation the status speaks of.")] = None
-    matching_nodes: Annotated[int | None, Field(ge=0, description="Usable nodes that have the recipe's GPUs.")] = None
-    fits: Annotated[int | None, Field(ge=0, description="Replicas that would fit on the free GPUs now.")] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation the status speaks of.")
+    ] = None
+    matching_nodes: Annotated[
+        int | None, Field(ge=0, description="Usable nodes that have the recipe's GPUs.")
+    ] = None
+    fits: Annotated[int | None, Field(ge=0, description="Replicas that would fit on the free GPUs now.")] = (
+        None
+    )
     used_by: Annotated[int | None, Field(ge=0, description="AIMDeployments that use the recipe.")] = None
     conditions: Annotated[
         list[Condition],
