@@ -24,8 +24,10 @@ class EnginePlan:
     """None: the KV cache has the model's 16-bit format."""
     quantization: str | None = None
     """Quantisation applied to the weights while loading; None leaves it to the checkpoint."""
-    sliding_window: bool = True
-    """The engine keeps only the window for sliding-window layers."""
+    hybrid_kv_cache: bool = True
+    """Sliding-window layers keep only their window in the KV cache."""
+    context_extended: bool = False
+    """The arguments override the model's configuration, so its own maximum context does not bind."""
 
     @property
     def gpus(self) -> int:
