@@ -1,0 +1,81 @@
+"""Loopback addresses and ports of one control plane, so that several run side by side on one machine.
+
+Every plane holds one of eight *slots*. A slot owns a slice of the pod addresses, a slice of the Service addresses and
+a range of ports below the range from which the kernel picks ports by itself, so nothing of one plane can meet another.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SLOTS = 8
+POD_NETWORK = ipaddress.ip_network("127.64.0.0/16")
+SERVICE_NETWORK = ipaddress.ip_network("127.96.0.0/16")
+FIRST_PORT = 20000
+PORTS_PER_SLOT = 200
+
+
+class NoFreeAddresses(RuntimeError):
+    """All slots are held by running planes, or a slot has no free port left."""
+
+
+@dataclass
+class Slot:
+    """The addresses of one plane; they stay ours until :meth:`release` or the end of the process."""
+
+    index: int
+    _lock: socket.socket
+
+    @property
+    def pod_cidr(self) -> str:
+        """Addresses of pods: 8192 of 127.64.0.0/16."""
+        return str(list(POD_NETWORK.subnets(prefixlen_diff=3))[self.index])
+
+    @property
+    def service_cidr(self) -> str:
+        """Addresses of Services: 8192 of 127.96.0.0/16."""
+        return str(list(SERVICE_NETWORK.subnets(prefixlen_diff=3))[self.index])
+
+    def free_ports(self, count: int, avoid: Sequence[int] = ()) -> list[int]:
+        """``count`` ports of this slot on which nobody listens now, none of them in ``avoid``."""
+        first = FIRST_PORT + self.index * PORTS_PER_SLOT
+        free: list[int] = []
+        for port in range(first, first + PORTS_PER_SLOT):
+            if port not in avoid and is_free(port):
+                free.append(port)
+                if len(free) == count:
+                    return free
+        raise NoFreeAddresses(f"ports {first} to {first + PORTS_PER_SLOT - 1} have fewer than {count} free ones")
+
+    def release(self) -> None:
+        """Let another plane have the slot."""
+        self._lock.close()
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:``port`` at this moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def acquire_slot() -> Slot:
+    """Take a free slot. NoFreeAddresses when all are taken."""
+    for index in range(SLOTS):
+        # An abstract socket is the lock: its scope is the network namespace, as is that of loopback addresses,
+        # and the kernel frees it when its owner dies.
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            lock.bind(f"\0aim-engine-testbed-{index}")
+        except OSError:
+            lock.close()
+            continue
+        return Slot(index, lock)
+    raise NoFreeAddresses(f"{SLOTS} planes are running already; stop one (python -m testbed down --dir DIR)")

@@ -1,0 +1,82 @@
+"""A small synchronous client of the API server, for tests that want to see exactly what is sent and answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import ssl
+import threading
+import urllib.parse
+from typing import Any
+
+DEFAULT_CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
+REQUEST_TIMEOUT = 60.0
+
+
+class ApiStatusError(RuntimeError):
+    """The API server answered with an error; ``body`` is the parsed Status object, or text when it was not JSON."""
+
+    def __init__(self, method: str, path: str, code: int, body: Any) -> None:
+        message = body.get("message", body) if isinstance(body, dict) else body
+        super().__init__(f"{method} {path}: {code} {message}")
+        self.code = code
+        self.body = body
+
+
+class ApiClient:
+    """Keeps one connection for each thread. Credentials are the context's client certificate, or a bearer token."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, token: str | None = None) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
+        self._context = context
+        self._token = token
+        self._local = threading.local()
+
+    def request(self, method: str, path: str, body: Any = None, *, content_type: str | None = None) -> Any:
+        """Send one request and return the parsed answer (text when it is not JSON).
+
+        ``path`` may carry a query. Raises ApiStatusError for codes from 400 up, OSError when nobody answers.
+        """
+        headers = {"Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = content_type or DEFAULT_CONTENT_TYPES.get(method, "application/json")
+        connection = self._connection()
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            raw = response.read()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, http.client.HTTPException):
+                raise ConnectionError(f"{method} {path}: {error!r}") from error
+            raise
+        answer = parse(raw)
+        if response.status >= http.client.BAD_REQUEST:
+            raise ApiStatusError(method, path, response.status, answer)
+        return answer
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=REQUEST_TIMEOUT, context=self._context
+            )
+            self._local.connection = connection
+        # An idle connection with something to read was closed by the server; a request on it would be lost.
+        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()
+        return connection
+
+
+def parse(raw: bytes) -> Any:
+    """JSON if it is JSON, else text."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode(errors="replace")

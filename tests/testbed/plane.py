@@ -1,0 +1,205 @@
+"""Start and stop a control plane: etcd, API server, controllers, scheduler and simulated kubelets, all on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from testbed import components, tools
+from testbed.addresses import Slot, acquire_slot
+from testbed.certs import write_pki
+from testbed.cluster import ADMIN, ADMIN_GROUP, Cluster, state_file, tail
+from testbed.components import Layout, Ports, answers_ok
+from testbed.fault_proxy import FaultProxy
+from testbed.processes import Processes
+
+START_TIMEOUT = 90.0
+START_ATTEMPTS = 3
+APISERVER_STOP_TIMEOUT = 5.0
+"""Seconds. With watches open it lingers; killing it is safe, since all state is in etcd."""
+
+COMPONENT_USERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kube-controller-manager": ("system:kube-controller-manager", ()),
+    "kube-scheduler": ("system:kube-scheduler", ()),
+    "kwok": ("testbed-kwok", (ADMIN_GROUP,)),
+    "admin": (ADMIN, (ADMIN_GROUP,)),
+}
+
+
+class StartError(RuntimeError):
+    """A component did not start; the message ends with its last output."""
+
+
+class PortTaken(StartError):
+    """Another program took a port between our look and the component's bind."""
+
+
+class ControlPlane(Cluster):
+    """A control plane that this process runs. It ends with :meth:`stop`, the ``with`` block or this process."""
+
+    def __init__(self, layout: Layout, slot: Slot, processes: Processes, *, temporary: bool) -> None:
+        super().__init__(layout.workdir, f"https://127.0.0.1:{layout.ports.apiserver}")
+        self.layout = layout
+        self._slot = slot
+        self._processes = processes
+        self._temporary = temporary
+        self._proxies: list[FaultProxy] = []
+        self._stopped = False
+
+    @classmethod
+    def start(
+        cls,
+        workdir: Path | None = None,
+        *,
+        scheduler: bool = True,
+        controller_manager: bool = True,
+        kwok: bool = True,
+    ) -> Self:
+        """Start a plane and return when all its components are ready.
+
+        ``workdir`` must not hold a plane already; without it a temporary directory is used and removed at the end
+        (unless AIM_TESTBED_KEEP is set). Raises ToolUnavailable, NoFreeAddresses or StartError.
+        """
+        optional = {"kube-controller-manager": controller_manager, "kube-scheduler": scheduler, "kwok": kwok}
+        followers = [name for name, wanted in optional.items() if wanted]
+        tools.ensure(("etcd", "kube-apiserver", "kubectl", *followers))
+        if workdir and state_file(workdir).exists():
+            raise StartError(f"{workdir} holds a control plane already; use another directory or stop that one")
+        directory = workdir or Path(tempfile.mkdtemp(prefix="aim-testbed-"))
+        for attempt in range(START_ATTEMPTS):
+            try:
+                return cls._launch(directory.absolute(), followers, temporary=workdir is None)
+            except PortTaken:
+                if attempt == START_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the loop above returns or raises")
+
+    @classmethod
+    def _launch(cls, workdir: Path, followers: list[str], *, temporary: bool) -> Self:
+        slot = acquire_slot()
+        try:
+            ports = Ports(*slot.free_ports(6))
+            layout = Layout(workdir, ports, write_pki(workdir / "pki"), slot.pod_cidr, slot.service_cidr)
+            plane = cls(layout, slot, Processes(workdir / "logs"), temporary=temporary)
+        except BaseException:
+            slot.release()
+            raise
+        try:
+            for name, (user, groups) in COMPONENT_USERS.items():
+                plane.write_certificate_kubeconfig(layout.component_kubeconfig(name), user, groups)
+            plane._start_all(followers)
+        except BaseException:
+            plane._end_processes()
+            shutil.rmtree(workdir / "etcd", ignore_errors=True)
+            raise
+        plane._write_state()
+        return plane
+
+    # Components
+
+    def _start_all(self, followers: list[str]) -> None:
+        ports = self.layout.ports
+        self._start_component("etcd", components.etcd_arguments(self.layout))
+        self._await_component("etcd", lambda: answers_ok(ports.etcd, "/health", tls=False))
+        self.start_apiserver()
+        commands = {
+            "kube-controller-manager": components.controller_manager_arguments,
+            "kube-scheduler": components.scheduler_arguments,
+            "kwok": components.kwok_arguments,
+        }
+        for name in followers:
+            self._start_component(name, commands[name](self.layout))
+        checks: dict[str, Callable[[], bool]] = {
+            "kube-controller-manager": lambda: answers_ok(ports.controller_manager, "/healthz", tls=True),
+            "kube-scheduler": lambda: answers_ok(ports.scheduler, "/healthz", tls=True),
+            "kwok": lambda: answers_ok(ports.kwok, "/healthz", tls=False),
+        }
+        for name in followers:
+            self._await_component(name, checks[name])
+
+    def _start_component(self, name: str, arguments: list[str]) -> None:
+        self._processes.start(name, [str(tools.tool(name)), *arguments])
+
+    def _await_component(self, name: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not ready():
+            code = self._processes.exit_codes().get(name)
+            if code is not None or time.monotonic() >= deadline:
+                log = tail(self._processes.log_file(name), 25)
+                kind = PortTaken if "address already in use" in log else StartError
+                problem = f"ended with code {code}" if code is not None else f"was not ready after {START_TIMEOUT:g} s"
+                raise kind(f"{name} {problem}; its last output:\n{log}")
+            time.sleep(0.02)
+
+    def start_apiserver(self) -> None:
+        """Start the API server on the plane's port and return when it is ready."""
+        self._start_component("kube-apiserver", components.apiserver_arguments(self.layout))
+        port = self.layout.ports.apiserver
+        self._await_component("kube-apiserver", lambda: answers_ok(port, "/readyz", tls=True))
+        if state_file(self.workdir).exists():
+            self._write_state()
+
+    def stop_apiserver(self) -> None:
+        """End the API server; etcd and the other components stay and wait for it."""
+        self._processes.stop("kube-apiserver", APISERVER_STOP_TIMEOUT)
+
+    def restart_apiserver(self) -> None:
+        """End the API server and start it again with all its data."""
+        self.stop_apiserver()
+        self.start_apiserver()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the running components and of the warden that holds them."""
+        return {**self._processes.pids, "warden": self._processes.warden_pid}
+
+    # Faults
+
+    def fault_proxy(self) -> FaultProxy:
+        """A new proxy before this API server that can be told to fail; it ends with the plane."""
+        proxy = FaultProxy(self.url, self.ca_file)
+        self._proxies.append(proxy)
+        return proxy
+
+    # The end
+
+    def _write_state(self) -> None:
+        state = {
+            "pid": os.getpid(),
+            "pids": self.pids,
+            "url": self.url,
+            "kubeconfig": str(self.kubeconfig),
+            "workdir": str(self.workdir),
+        }
+        partial = state_file(self.workdir).with_suffix(".partial")
+        partial.write_text(json.dumps(state, indent=2))
+        partial.replace(state_file(self.workdir))
+
+    def stop(self) -> None:
+        """End everything in reverse order of its start. A second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for proxy in self._proxies:
+            proxy.stop()
+        self._end_processes()
+        state_file(self.workdir).unlink(missing_ok=True)
+        if self._temporary and not os.environ.get("AIM_TESTBED_KEEP"):
+            shutil.rmtree(self.workdir, ignore_errors=True)
+
+    def _end_processes(self) -> None:
+        try:
+            for name in reversed(list(self._processes.pids)):
+                self._processes.stop(name, APISERVER_STOP_TIMEOUT)
+        finally:
+            self._processes.close()
+            self._slot.release()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
