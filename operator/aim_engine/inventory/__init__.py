@@ -1,0 +1,42 @@
+"""Node and Pod objects -> GPU pools and free slots. Pure: values in, values out, no watch and no clock."""
+
+from __future__ import annotations
+
+from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates, whole_partition
+from aim_engine.inventory.placement import Placement, Shortage, best_fit, place
+from aim_engine.inventory.pods import Owner, PodUsage, read_pod
+from aim_engine.inventory.state import (
+    Inventory,
+    NodeState,
+    PodNeed,
+    PoolKey,
+    Usage,
+    build_inventory,
+    revise_inventory,
+)
+from aim_engine.inventory.tracker import Freed, Tracker
+
+__all__ = [
+    "Freed",
+    "GPUGroup",
+    "Inventory",
+    "NodeFacts",
+    "NodeState",
+    "Owner",
+    "Placement",
+    "PodNeed",
+    "PodUsage",
+    "PoolKey",
+    "Shortage",
+    "Taint",
+    "Tracker",
+    "Usage",
+    "best_fit",
+    "build_inventory",
+    "place",
+    "read_node",
+    "read_pod",
+    "revise_inventory",
+    "tolerates",
+    "whole_partition",
+]
