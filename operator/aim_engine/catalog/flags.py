@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
@@ -19,16 +19,19 @@ class FlagKind(StrEnum):
     """How a flag takes its value."""
 
     BOOL = "bool"
+    """Bare, with a `--no-` form."""
+    SWITCH = "switch"
+    """Bare, without a `--no-` form."""
     INT = "int"
     HUMAN_INT = "human-int"
     """An integer that may be written with a suffix, such as `32k`."""
     FLOAT = "float"
     STR = "str"
+    OPTIONAL_STR = "optional-str"
+    """Bare, or with one value."""
     CHOICE = "choice"
     LIST = "list"
     JSON = "json"
-    OPTIONAL_STR = "optional-str"
-    """Bare, or with one value."""
 
 
 class FlagClass(StrEnum):
@@ -43,42 +46,62 @@ class FlagClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag of `vllm serve` or its like, without the leading dashes."""
+    """One flag, without the leading dashes."""
 
     name: str
     kind: FlagKind
     choices: tuple[str, ...] = ()
+    """Accepted words: all of them for a choice, the ones beside numbers for a number."""
+    fold_case: bool = False
+    """The engine accepts choices in any case, and dashes for underscores."""
     aliases: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
     flag_class: FlagClass = FlagClass.ALLOWED
     why: str | None = None
-    """Why it is not simply allowed, and what to do instead."""
+    """Why it is not simply allowed, or what to do instead."""
+    denied_keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys of a JSON value that nobody may set, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDefaults:
+    """Batching that the engine chooses on devices with at least `minimum_bytes` of memory."""
+
+    minimum_bytes: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
 
 
 @dataclass(frozen=True, slots=True)
 class FlagTable:
-    """All flags of one engine version."""
+    """All flags of one engine version, and the defaults that matter for memory."""
 
     engine: Backend
     version: str
+    source: str
     flags: Mapping[str, Flag]
+    aliases: Mapping[str, str]
     removed: Mapping[str, str]
     """Flags that other versions had, with the remedy."""
-    source: str
+    gpu_memory_utilization: float
+    batch_defaults: tuple[BatchDefaults, ...]
+    """Largest devices first."""
+    kv_cache_bytes_per_element: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class EnvRules:
-    """What may be put in an engine's environment."""
+    """What may be put in an engine's environment. Keys are names or patterns, values say why or what instead."""
 
-    notes: Mapping[str, str]
-    """Exact names that do nothing (obsolete or never existed), with the remedy."""
     owned: Mapping[str, str]
-    """Patterns of names that the operator or the platform sets, with the reason."""
     denied: Mapping[str, str]
-    """Patterns of names that nobody may set, with the reason."""
     admin_only: Mapping[str, str]
+    tenant_allowed: tuple[str, ...]
+    notes: Mapping[str, str]
+    """Names that do nothing in the pinned engine."""
     known: frozenset[str]
-    """Variables that the pinned engine reads, for spelling suggestions."""
+    """Names that the pinned engine reads."""
 
 
 def flag_table(backend: Backend, version: str) -> FlagTable | None:
@@ -91,10 +114,11 @@ def env_rules() -> EnvRules:
     """Rules for environment variables of engines."""
     content = read_yaml("engines/env.yaml")
     return EnvRules(
-        notes=MappingProxyType(content["notes"]),
         owned=MappingProxyType(content["owned"]),
         denied=MappingProxyType(content["denied"]),
         admin_only=MappingProxyType(content["adminOnly"]),
+        tenant_allowed=tuple(content["tenantAllowed"]),
+        notes=MappingProxyType(content["notes"]),
         known=frozenset(content["known"]),
     )
 
@@ -111,12 +135,25 @@ def _minor(version: str) -> str:
 
 
 def _table(content: dict[str, Any]) -> FlagTable:
+    flags = {name: _flag(name, row) for name, row in content["flags"].items()}
     return FlagTable(
         engine=Backend(content["engine"]),
         version=content["version"],
-        flags=MappingProxyType({name: _flag(name, row) for name, row in content["flags"].items()}),
-        removed=MappingProxyType(content["removed"]),
         source=content["source"],
+        flags=MappingProxyType(flags),
+        aliases=MappingProxyType({alias: flag.name for flag in flags.values() for alias in flag.aliases}),
+        removed=MappingProxyType(content["removed"]),
+        gpu_memory_utilization=content["defaults"]["gpuMemoryUtilization"],
+        batch_defaults=tuple(_batch_defaults(row) for row in content["defaults"]["batching"]),
+        kv_cache_bytes_per_element=MappingProxyType(content["kvCacheBytesPerElement"]),
+    )
+
+
+def _batch_defaults(row: dict[str, int]) -> BatchDefaults:
+    return BatchDefaults(
+        minimum_bytes=row["minimumGiB"] * 2**30,
+        max_num_batched_tokens=row["maxNumBatchedTokens"],
+        max_num_seqs=row["maxNumSeqs"],
     )
 
 
@@ -124,8 +161,12 @@ def _flag(name: str, row: dict[str, Any]) -> Flag:
     return Flag(
         name=name,
         kind=FlagKind(row["kind"]),
-        choices=tuple(str(choice) for choice in row.get("choices", ())),
+        choices=tuple(row.get("choices", ())),
+        fold_case=row.get("foldCase", False),
         aliases=tuple(row.get("aliases", ())),
+        minimum=row.get("minimum"),
+        maximum=row.get("maximum"),
         flag_class=FlagClass(row.get("class", FlagClass.ALLOWED)),
         why=row.get("why"),
+        denied_keys=MappingProxyType(row.get("deniedKeys", {})),
     )

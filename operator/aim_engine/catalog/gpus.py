@@ -29,7 +29,7 @@ class GPU:
     """Dense peak per precision; a precision without a published figure is absent."""
     hardware_precisions: frozenset[Precision]
     runnable_precisions: frozenset[Precision]
-    """What the engine can serve: `hardware_precisions` and formats that are dequantised to 16 bit while computing."""
+    """What an engine can serve: `hardware_precisions` and formats that are dequantised while computing."""
     gpus_per_node: int
     generation: int
     """Orders GPU models from the oldest and smallest to the newest and largest."""
@@ -48,7 +48,7 @@ def gpu_catalog() -> Mapping[str, GPU]:
 
 
 def gpu_by_device_id(device_id: str) -> GPU | None:
-    """GPU of a PCI device id as the node labeller writes it (`74a1`); case and a `0x` prefix do not matter."""
+    """GPU of a PCI device id as the node labeller writes it (`74a1`), in any case, with or without `0x`."""
     return _by_device_id().get(device_id.strip().lower().removeprefix("0x"))
 
 
@@ -59,7 +59,7 @@ def gpu_by_product_name(name: str) -> GPU | None:
 
 
 def partition_divisor(gpu: GPU, partition: str | None) -> int | None:
-    """Devices one GPU is cut into under a partition label such as `cpx_nps4`; None for a mode the GPU does not have."""
+    """Devices one GPU is cut into under a partition such as `cpx_nps4`; None for a mode the GPU lacks."""
     if partition is None:
         return 1
     return gpu.partitions.get(partition.lower().split("_", 1)[0])

@@ -34,7 +34,7 @@ class ModelFacts:
     experts_per_token: int | None = None
     moe_intermediate_size: int | None = None
     fp8_block_size: int | None = None
-    """Block edge of the FP8 checkpoints published for this model; None for per-tensor or per-channel scales."""
+    """Block edge of the scales of a natively FP8 model."""
     mla_kv_lora_rank: int | None = None
     mla_rope_head_dim: int | None = None
     sliding_window: int | None = None
@@ -71,7 +71,8 @@ def checkpoint(source_id: str) -> Checkpoint | None:
 @cache
 def model_catalog() -> Mapping[str, ModelFacts]:
     """All known models by Hub id; ids that share one architecture share the facts."""
-    return MappingProxyType({facts.id: facts for row in read_yaml("models.yaml")["models"] for facts in _models(row)})
+    rows = read_yaml("models.yaml")["models"]
+    return MappingProxyType({facts.id: facts for row in rows for facts in _models(row)})
 
 
 @cache

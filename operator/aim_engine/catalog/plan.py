@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """Parallelism and memory settings of one engine, explicit arguments and the engine's own defaults merged."""
+    """Parallelism and memory settings of one engine: its arguments, with its own defaults filled in."""
 
     tensor_parallel: int
     pipeline_parallel: int = 1
     data_parallel: int = 1
+    decode_context_parallel: int = 1
+    """GPUs of a tensor parallel group that share one copy of the KV cache's tokens."""
     expert_parallel: bool = False
     max_model_len: int | None = None
     """None: the engine takes the model's own maximum."""
@@ -22,6 +24,10 @@ class EnginePlan:
     gpu_memory_utilization: float = 0.9
     kv_cache_bytes_per_element: float | None = None
     """None: the KV cache has the model's 16-bit format."""
+    kv_cache_memory_bytes: int | None = None
+    """Size of the KV cache per GPU when set outright instead of by utilisation."""
+    weights_offload_bytes: int = 0
+    """Weights per GPU that are kept in host memory."""
     quantization: str | None = None
     """Quantisation applied to the weights while loading; None leaves it to the checkpoint."""
     hybrid_kv_cache: bool = True

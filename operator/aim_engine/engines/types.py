@@ -54,9 +54,7 @@ class Engine(Protocol):
 
     def check_parallelism(self, args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]: ...
 
-    def merge_args(
-        self, base: Mapping[str, object], override: Mapping[str, object]
-    ) -> dict[str, object]: ...
+    def merge_args(self, base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]: ...
 
     def plan(
         self, args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | None = None
@@ -70,6 +68,9 @@ class Engine(Protocol):
         served_names: Sequence[str],
         port: int,
         version: str,
+        *,
+        revision: str | None = None,
+        shutdown_timeout_seconds: int | None = None,
     ) -> tuple[list[str], list[str]]: ...
 
     def default_image(self, version: str) -> str: ...

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from aim_engine.catalog.gpus import GPU
+from aim_engine.api.enums import Backend
+from aim_engine.catalog.flags import PINNED_VLLM, FlagTable, env_rules, flag_table
+from aim_engine.catalog.gpus import GPU, partition_vram_bytes
 from aim_engine.catalog.plan import EnginePlan
+from aim_engine.catalog.terminations import termination_rules
+from aim_engine.engines import arguments, environment, grammar, termination
 from aim_engine.engines.types import Diagnosis, Problem, Trust
 
 HEALTH_PATH = "/health"
@@ -15,40 +19,96 @@ METRICS: Mapping[str, str] = MappingProxyType(
     {
         "requestsRunning": "vllm:num_requests_running",
         "requestsWaiting": "vllm:num_requests_waiting",
+        "requestsFinished": "vllm:request_success_total",
+        "preemptions": "vllm:num_preemptions_total",
         "promptTokens": "vllm:prompt_tokens_total",
         "generationTokens": "vllm:generation_tokens_total",
         "kvCacheUsage": "vllm:kv_cache_usage_perc",
+        "prefixCacheQueries": "vllm:prefix_cache_queries_total",
+        "prefixCacheHits": "vllm:prefix_cache_hits_total",
         "timeToFirstToken": "vllm:time_to_first_token_seconds",
         "interTokenLatency": "vllm:inter_token_latency_seconds",
         "requestLatency": "vllm:e2e_request_latency_seconds",
-        "requestsFinished": "vllm:request_success_total",
-        "preemptions": "vllm:num_preemptions_total",
+        "queueTime": "vllm:request_queue_time_seconds",
     }
 )
 
+_IMAGE = "vllm/vllm-openai-rocm"
+_LOADING_BYTES_PER_SECOND = 2**28
+"""A quarter GiB/s: slower than a local disk, faster than a slow download; AMD allows about as much."""
+_STARTUP_SECONDS = 720
+"""Process start, kernel compilation on first use and graph capture."""
+_UNKNOWN_STARTUP_SECONDS = 3600
+_PAGE = 600
+
 
 def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tuple[Problem, ...]:
-    return ()
+    """Problems of engine arguments; no engine version is needed to know what is owned or denied."""
+    table = flag_table(Backend.VLLM, version)
+    return arguments.check(args, table or _pinned(), trust=trust, same_version=table is not None)
 
 
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
-    return ()
+    """Problems of environment variables."""
+    return environment.check(env, env_rules(), trust=trust)
 
 
 def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
-    return ()
+    """Variables that the engine would ignore, each with what to do."""
+    return environment.warnings(env, env_rules(), "VLLM_")
 
 
 def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]:
-    return ()
+    """Problem when pipeline and data parallelism do not divide the GPUs; tensor parallelism takes the rest."""
+    normal = grammar.normalise(args, _pinned())
+    pipeline, data = _count(normal, "pipeline-parallel-size"), _count(normal, "data-parallel-size")
+    if gpu_count % (pipeline * data) == 0:
+        return ()
+    name = "pipeline-parallel-size" if pipeline > 1 else "data-parallel-size"
+    return (
+        Problem(
+            f"engineArgs.{name}",
+            normal.get(name),
+            f"pipeline {pipeline} x data {data} do not divide {gpu_count} GPUs",
+            f"choose sizes whose product divides {gpu_count}, or change hardware.gpuCount",
+        ),
+    )
 
 
 def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]:
-    return {**base, **override}
+    """Arguments of a recipe with a user's over them, under canonical names."""
+    return grammar.merge(base, override, _pinned())
 
 
 def plan(args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | None = None) -> EnginePlan:
-    return EnginePlan(tensor_parallel=gpu_count)
+    """What the engine would do with these arguments on these GPUs; malformed values count as absent."""
+    table = _pinned()
+    normal = grammar.normalise(args, table)
+    pipeline, data = _count(normal, "pipeline-parallel-size"), _count(normal, "data-parallel-size")
+    tokens, sequences = _batching(normal, table, partition_vram_bytes(gpu, partition) or gpu.vram_bytes)
+    length = arguments.parse_human_int(normal.get("max-model-len"))
+    automatic = str(normal.get("max-model-len")).lower() in {"auto", "-1"}
+    return EnginePlan(
+        tensor_parallel=max(1, gpu_count // (pipeline * data)),
+        pipeline_parallel=pipeline,
+        data_parallel=data,
+        decode_context_parallel=_count(normal, "decode-context-parallel-size"),
+        expert_parallel=normal.get("enable-expert-parallel") is True,
+        max_model_len=None if automatic else length,
+        max_model_len_auto=automatic,
+        max_num_batched_tokens=tokens,
+        max_num_seqs=sequences,
+        gpu_memory_utilization=_float(normal, "gpu-memory-utilization") or table.gpu_memory_utilization,
+        kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
+        kv_cache_memory_bytes=arguments.parse_human_int(normal.get("kv-cache-memory-bytes")),
+        weights_offload_bytes=int((_float(normal, "cpu-offload-gb") or 0) * 2**30),
+        quantization=_text(normal, "quantization"),
+        hybrid_kv_cache=not (
+            normal.get("disable-hybrid-kv-cache-manager") is True
+            or normal.get("disable-sliding-window") is True
+        ),
+        context_extended="hf-overrides" in normal,
+    )
 
 
 def command(
@@ -58,22 +118,80 @@ def command(
     served_names: Sequence[str],
     port: int,
     version: str,
+    *,
+    revision: str | None = None,
+    shutdown_timeout_seconds: int | None = None,
 ) -> tuple[list[str], list[str]]:
-    flags = [f"--{name}={value}" for name, value in sorted(args.items())]
-    return ["vllm", "serve"], [model_source, *flags, "--tensor-parallel-size", str(gpu_count)]
+    """Container command and arguments; what the operator owns is set here, whatever `args` say."""
+    table = flag_table(Backend.VLLM, version) or _pinned()
+    normal = grammar.normalise(args, table)
+    spread = _count(normal, "pipeline-parallel-size") * _count(normal, "data-parallel-size")
+    owned: dict[str, object] = {
+        "host": "0.0.0.0",  # noqa: S104  a pod's server listens for the Service
+        "port": port,
+        "served-model-name": list(served_names),
+        "tensor-parallel-size": max(1, gpu_count // spread),
+    }
+    if revision is not None:
+        owned["revision"] = revision
+    if shutdown_timeout_seconds is not None:
+        owned["shutdown-timeout"] = shutdown_timeout_seconds
+    return ["vllm", "serve"], [model_source, *grammar.render({**normal, **owned}, table)]
 
 
 def default_image(version: str) -> str:
-    return f"vllm/vllm-openai-rocm:v{version}"
+    """Upstream's ROCm image of an engine version."""
+    return f"{_IMAGE}:v{version}"
 
 
 def base_env() -> Mapping[str, str]:
-    return {}
+    """Environment of every server; recipe and user may override it."""
+    return {"VLLM_NO_USAGE_STATS": "1"}
 
 
 def startup_budget_seconds(checkpoint_bytes: int | None) -> int:
-    return 3600
+    """Time a server may take from start to ready, with the weights read from slow storage."""
+    if checkpoint_bytes is None:
+        return _UNKNOWN_STARTUP_SECONDS
+    needed = _STARTUP_SECONDS + checkpoint_bytes // _LOADING_BYTES_PER_SECOND
+    return -(-needed // _PAGE) * _PAGE
 
 
 def classify_termination(message: str, exit_code: int | None, reason: str | None) -> Diagnosis | None:
-    return None
+    """Cause of a server's end, from the container's termination message, exit code and reason."""
+    return termination.classify(message, exit_code, reason, termination_rules(Backend.VLLM))
+
+
+def _pinned() -> FlagTable:
+    table = flag_table(Backend.VLLM, PINNED_VLLM)
+    if table is None:
+        raise LookupError(f"no flag table for the pinned vLLM {PINNED_VLLM}")
+    return table
+
+
+def _batching(normal: Mapping[str, object], table: FlagTable, memory_bytes: int) -> tuple[int, int]:
+    defaults = next(row for row in table.batch_defaults if memory_bytes >= row.minimum_bytes)
+    factor = 2 if normal.get("performance-mode") == "throughput" else 1
+    tokens = arguments.parse_human_int(normal.get("max-num-batched-tokens"))
+    tokens = tokens if tokens is not None and tokens > 0 else defaults.max_num_batched_tokens * factor
+    sequences = arguments.parse_human_int(normal.get("max-num-seqs"))
+    if sequences is None or sequences < 1:
+        sequences = min(defaults.max_num_seqs * factor, tokens)
+    return tokens, sequences
+
+
+def _count(normal: Mapping[str, object], name: str) -> int:
+    return max(1, arguments.parse_human_int(normal.get(name)) or 1)
+
+
+def _float(normal: Mapping[str, object], name: str) -> float | None:
+    value = normal.get(name)
+    try:
+        return None if value is None or isinstance(value, bool) else float(str(value))
+    except ValueError:
+        return None
+
+
+def _text(normal: Mapping[str, object], name: str) -> str | None:
+    value = normal.get(name)
+    return value if isinstance(value, str) else None
