@@ -1,22 +1,91 @@
+"""Predicted decode speed from bandwidth, peak operations and a calibration. For ranking, never for a promise."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from aim_engine.api.enums import Precision
-from aim_engine.catalog.gpus import GPU
+from aim_engine.catalog.assumptions import SpeedCalibration, speed_calibration
+from aim_engine.catalog.gpus import GPU, partition_divisor, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
+from aim_engine.sizing.memory import (
+    expert_fraction,
+    kv_bytes_for_context,
+    memory_model,
+    weight_format,
+    weights_bytes,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Predicted decode speed of one engine replica. An estimate, never a measurement."""
+    """Predicted decode speed of one replica: throughput under load, latency of a single request."""
 
     tokens_per_second: float
     inter_token_latency_ms: float
 
 
 def estimate(
-    model: ModelFacts, checkpoint: Checkpoint | None, gpu: GPU, plan: EnginePlan, precision: Precision
+    model: ModelFacts,
+    checkpoint: Checkpoint | None,
+    gpu: GPU,
+    plan: EnginePlan,
+    precision: Precision,
+    *,
+    partition: str | None = None,
 ) -> Estimate:
-    return Estimate(tokens_per_second=0.0, inter_token_latency_ms=0.0)
+    """Speed of a configuration that fits; with no room for a single sequence the throughput is that of one."""
+    vram_bytes = partition_vram_bytes(gpu, partition) or gpu.vram_bytes
+    memory = memory_model(model, checkpoint, precision, plan, vram_bytes)
+    constants = speed_calibration()
+    batch = max(
+        1, min(plan.max_num_seqs, constants.concurrency, memory.kv_tokens // constants.context_tokens)
+    )
+    busy = _step_ms(model, checkpoint, gpu, plan, precision, partition, constants, batch)
+    alone = _step_ms(model, checkpoint, gpu, plan, precision, partition, constants, 1)
+    return Estimate(
+        tokens_per_second=1000 * batch * plan.data_parallel / busy,
+        inter_token_latency_ms=alone,
+    )
+
+
+def _step_ms(
+    model: ModelFacts,
+    checkpoint: Checkpoint | None,
+    gpu: GPU,
+    plan: EnginePlan,
+    precision: Precision,
+    partition: str | None,
+    constants: SpeedCalibration,
+    batch: int,
+) -> float:
+    """One decode step of `batch` sequences. Pipeline stages take turns, so they add up to the whole model."""
+    parts = partition_divisor(gpu, partition) or 1
+    size = plan.tensor_parallel
+    weights = weights_bytes(model, checkpoint, precision, plan) * touched_fraction(model, batch) / size
+    kv = kv_bytes_for_context(model, plan, constants.context_tokens) * plan.pipeline_parallel * batch
+    bandwidth = gpu.memory_bandwidth_bytes_per_s / parts * constants.bandwidth_efficiency
+    reading = 1000 * (weights + kv) / bandwidth
+    spread = (1 - 1 / size) / (1 - 1 / 8)
+    overhead = model.layers * (constants.launch_ms_per_layer + constants.communication_ms_per_layer * spread)
+    peak = (
+        _peak(gpu, weight_format(checkpoint, precision, plan)) / parts * size * constants.compute_efficiency
+    )
+    computing = 1000 * 2 * model.active_parameters * batch / peak if peak else 0.0
+    return overhead + reading + computing
+
+
+def touched_fraction(model: ModelFacts, batch: int) -> float:
+    """Part of the weights that a step reads: all of a dense model, of experts those that some token is routed to."""
+    experts = expert_fraction(model)
+    if not experts or not model.experts or not model.experts_per_token:
+        return 1.0
+    idle = (1 - model.experts_per_token / model.experts) ** batch
+    return 1 - experts * idle
+
+
+def _peak(gpu: GPU, precision: Precision) -> float:
+    """Operations per second in a format, or in 16 bit where the GPU only stores it; 0 when nothing is published."""
+    computed = precision if precision in gpu.hardware_precisions else Precision.BF16
+    return 1e12 * gpu.tflops.get(computed, gpu.tflops.get(Precision.BF16, 0.0))
