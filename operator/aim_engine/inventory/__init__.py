@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates, whole_partition
+from aim_engine.inventory.labels import whole_partition
+from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates
 from aim_engine.inventory.placement import Placement, Shortage, best_fit, place
 from aim_engine.inventory.pods import Owner, PodUsage, read_pod
 from aim_engine.inventory.state import (

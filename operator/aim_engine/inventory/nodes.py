@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_engine.api.deployment import Toleration
-from aim_engine.catalog.gpus import GPU, gpu_by_device_id, gpu_by_product_name, gpu_catalog
+from aim_engine.catalog.gpus import gpu_by_device_id, gpu_by_product_name, gpu_catalog
+from aim_engine.inventory.labels import (
+    DEVICE_ID,
+    DOCUMENTED_PARTITION_LABEL,
+    LABEL_PREFIXES,
+    PARTITION_LABEL,
+    PRODUCT_NAME_LABEL,
+    WHOLE_GPUS,
+    admin_label,
+    nfd_label,
+    product_name_values,
+    whole_partition,
+)
 from aim_engine.inventory.quantities import CPU, MEMORY, amount, items, mapping
 
 AMD_DOMAIN = "amd.com/"
 GPU_RESOURCE = "amd.com/gpu"
 GPU_TAINT = "amd.com/gpu"
-WHOLE_GPUS = "spx_nps1"
-LABEL_PREFIXES = ("amd.com/gpu.", "beta.amd.com/gpu.")
-PARTITION_LABELS = (
-    "amd.com/gpu.compute-memory-partition",
-    "beta.amd.com/gpu.compute-memory-partition",
-    "amd.com/compute-memory-partition",
-)
-NFD_PREFIX = "feature.node.kubernetes.io/amd-gpu-"
 _PARTITION = re.compile(r"^(spx|dpx|tpx|qpx|cpx)_nps[1248]$")
 _BLOCKING_EFFECTS = ("NoSchedule", "NoExecute")
 
@@ -119,12 +123,6 @@ def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
     return taint.key == GPU_TAINT or any(_matches(toleration, taint) for toleration in tolerations)
 
 
-def whole_partition(partition: str | None) -> str | None:
-    """A partition name in one spelling: None for whole GPUs, however they are written."""
-    lowered = partition.lower() if partition else None
-    return None if lowered == WHOLE_GPUS else lowered
-
-
 def _matches(toleration: Toleration, taint: Taint) -> bool:
     if toleration.effect not in (None, taint.effect):
         return False
@@ -150,12 +148,13 @@ def _partition_of_resource(name: str) -> str | None:
 
 
 def _partition_of_labels(labels: Mapping[str, str], problems: list[str]) -> str | None:
-    for label in PARTITION_LABELS:
+    for label in (PARTITION_LABEL, DOCUMENTED_PARTITION_LABEL):
         if value := labels.get(label):
-            if not _PARTITION.match(value.lower()):
+            if not _PARTITION.match(value):
                 problems.append(
                     f"partition mode '{value}' (label {label}) is unknown; no recipe is placed on these GPUs"
                 )
+                return value
             return whole_partition(value)
     return None
 
@@ -164,51 +163,72 @@ def _gpu_model(
     labels: Mapping[str, str], gpu_models: Mapping[str, str], problems: list[str]
 ) -> tuple[str | None, str | None]:
     """(GPU model, device id), from the most exact kind of label to the least."""
-    ids = _values(labels, "device-id")
-    names = _values(labels, "product-name")
-    for kind, values, lookup in (
-        ("device id", ids, gpu_by_device_id),
-        ("product name", names, gpu_by_product_name),
-    ):
-        found: dict[str, GPU | None] = {value: lookup(value) for value in values}
-        models = {gpu.model if gpu else None for gpu in found.values()}
-        if len(models) > 1:
-            problems.append(
-                f"GPUs of several kinds share one resource name ({kind}s {', '.join(values)}); no recipe is placed on this node"
-            )
-            return None, None
-        if models and (model := models.pop()):
-            return model, ids[0] if ids else None
-        if values:
-            problems.append(f"{kind} '{values[0]}' is unknown to the catalogue")
-    model = _nfd_model(labels) or next(
-        (
-            name
-            for pair, name in gpu_models.items()
-            if labels.get(pair.partition("=")[0]) == pair.partition("=")[2]
-        ),
-        None,
-    )
-    if model is None and not ids and not names:
+    ids = _device_ids(labels)
+    models = {_model_of_device_id(device_id) for device_id in ids}
+    if len(models) > 1:
         problems.append(
-            f"no label tells the GPU model; run AMD's node labeller (label {LABEL_PREFIXES[0]}device-id)"
+            f"GPUs of several kinds share one resource name (device ids {', '.join(ids)}); no recipe is placed on this node"
         )
-    return model, ids[0] if ids else None
+        return None, None
+    device_id = ids[0] if ids else None
+    if models and (model := models.pop()):
+        return model, device_id
+    if ids:
+        problems.append(f"device id '{device_id}' is unknown to the catalogue")
+    model = (
+        _model_of_product_name(labels, problems)
+        or _model_of_nfd(labels)
+        or _model_of_admin(labels, gpu_models)
+    )
+    if model is None and not problems:
+        problems.append(
+            f"no label tells the GPU model; run AMD's node labeller (label {LABEL_PREFIXES[0]}{DEVICE_ID})"
+        )
+    return model, device_id
 
 
-def _values(labels: Mapping[str, str], kind: str) -> tuple[str, ...]:
-    """Values of one kind of label: the plain form when there is one, else all counted forms above zero."""
+def _model_of_device_id(device_id: str) -> str | None:
+    gpu = gpu_by_device_id(device_id)
+    return gpu.model if gpu and device_id in gpu.device_ids else None
+
+
+def _device_ids(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The plain label's id when there is one (all GPUs alike), else the ids of all counted labels."""
     for prefix in LABEL_PREFIXES:
-        if value := labels.get(prefix + kind):
+        if value := labels.get(prefix + DEVICE_ID):
             return (value,)
     counted = {
-        label[len(prefix) + len(kind) + 1 :]
-        for prefix in LABEL_PREFIXES
-        for label, count in labels.items()
-        if label.startswith(f"{prefix}{kind}.") and count != "0"
+        label[len(start) :]
+        for start in (f"{prefix}{DEVICE_ID}." for prefix in LABEL_PREFIXES)
+        for label in labels
+        if label.startswith(start)
     }
     return tuple(sorted(value for value in counted if value))
 
 
-def _nfd_model(labels: Mapping[str, str]) -> str | None:
-    return next((model for model in gpu_catalog() if labels.get(NFD_PREFIX + model.lower()) == "true"), None)
+def _model_of_product_name(labels: Mapping[str, str], problems: list[str]) -> str | None:
+    name = labels.get(PRODUCT_NAME_LABEL)
+    if not name:
+        return None
+    gpu = gpu_by_product_name(name)
+    if gpu is None:
+        problems.append(f"product name '{name}' is unknown to the catalogue")
+        return None
+    if name not in product_name_values(gpu):
+        problems.append(
+            f"product name '{name}' is a spelling of {gpu.model} that pods cannot select; add a label to the operator's GPU label map"
+        )
+        return None
+    return gpu.model
+
+
+def _model_of_nfd(labels: Mapping[str, str]) -> str | None:
+    return next((model for model in gpu_catalog() if labels.get(nfd_label(model)) == "true"), None)
+
+
+def _model_of_admin(labels: Mapping[str, str], gpu_models: Mapping[str, str]) -> str | None:
+    for pair, model in gpu_models.items():
+        label, value = admin_label(pair)
+        if labels.get(label) == value:
+            return model
+    return None

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aim_engine.api.deployment import Toleration
-from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, whole_partition
+from aim_engine.inventory.labels import whole_partition
+from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint
 
 
 class PoolKey(NamedTuple):
