@@ -18,7 +18,7 @@ FIRST_PORT = 20000
 PORTS_PER_SLOT = 200
 
 
-class NoFreeAddresses(RuntimeError):
+class NoFreeAddressesError(RuntimeError):
     """All slots are held by running planes, or a slot has no free port left."""
 
 
@@ -48,7 +48,9 @@ class Slot:
                 free.append(port)
                 if len(free) == count:
                     return free
-        raise NoFreeAddresses(f"ports {first} to {first + PORTS_PER_SLOT - 1} have fewer than {count} free ones")
+        raise NoFreeAddressesError(
+            f"ports {first} to {first + PORTS_PER_SLOT - 1} have fewer than {count} free ones"
+        )
 
     def release(self) -> None:
         """Let another plane have the slot."""
@@ -67,7 +69,7 @@ def is_free(port: int) -> bool:
 
 
 def acquire_slot() -> Slot:
-    """Take a free slot. NoFreeAddresses when all are taken."""
+    """Take a free slot. NoFreeAddressesError when all are taken."""
     for index in range(SLOTS):
         # An abstract socket is the lock: its scope is the network namespace, as is that of loopback addresses,
         # and the kernel frees it when its owner dies.
@@ -78,4 +80,6 @@ def acquire_slot() -> Slot:
             lock.close()
             continue
         return Slot(index, lock)
-    raise NoFreeAddresses(f"{SLOTS} planes are running already; stop one (python -m testbed down --dir DIR)")
+    raise NoFreeAddressesError(
+        f"{SLOTS} planes are running already; stop one (python -m testbed down --dir DIR)"
+    )

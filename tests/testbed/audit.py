@@ -111,7 +111,9 @@ class AuditLog:
     def forbidden(self, since: int = 0, user: str | None = None) -> list[AuditRecord]:
         """Requests refused with 403 after ``since``: writes of everybody, reads of users outside the control plane."""
         return [
-            record for record in self.records(since) if record.code == FORBIDDEN and user in (None, record.user)
+            record
+            for record in self.records(since)
+            if record.code == FORBIDDEN and user in (None, record.user)
         ]
 
     def _refresh(self) -> list[AuditRecord]:

@@ -92,7 +92,9 @@ def certificate_authority(common_name: str) -> KeyPair:
     return KeyPair(builder.sign(key, hashes.SHA256()), key)
 
 
-def _leaf(authority: KeyPair, name: x509.Name, purpose: x509.ObjectIdentifier, hosts: Sequence[str]) -> KeyPair:
+def _leaf(
+    authority: KeyPair, name: x509.Name, purpose: x509.ObjectIdentifier, hosts: Sequence[str]
+) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     signer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
@@ -106,7 +108,9 @@ def _leaf(authority: KeyPair, name: x509.Name, purpose: x509.ObjectIdentifier, h
         )
     )
     if hosts:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False
+        )
     return KeyPair(builder.sign(authority.key, hashes.SHA256()), key)
 
 

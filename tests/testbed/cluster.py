@@ -26,7 +26,7 @@ NOT_FOUND = 404
 KUBECTL_TIMEOUT = 120.0
 
 
-class WaitTimeout(AssertionError):
+class WaitTimeoutError(AssertionError):
     """Something did not happen in time; the message shows what the components logged last."""
 
 
@@ -72,7 +72,9 @@ class Cluster:
         """
         token = self.service_account_token(namespace, name)
         content = kubeconfig(server or self.url, self.ca_file, token_user(token), namespace)
-        return write_kubeconfig(self._kubeconfig_path("sa" if server is None else "sa-proxied", namespace, name), content)
+        return write_kubeconfig(
+            self._kubeconfig_path("sa" if server is None else "sa-proxied", namespace, name), content
+        )
 
     def service_account_token(self, namespace: str, name: str) -> str:
         """A bearer token of a ServiceAccount, from the TokenRequest API."""
@@ -93,7 +95,13 @@ class Cluster:
     # Requests
 
     def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str | None = None, user: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str | None = None,
+        user: str | None = None,
     ) -> Any:
         """Send one request and return the parsed answer. A PATCH is a merge patch unless ``content_type`` is given.
 
@@ -135,7 +143,9 @@ class Cluster:
         ]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=KUBECTL_TIMEOUT)
         if check and done.returncode != 0:
-            raise RuntimeError(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
+            raise RuntimeError(
+                f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}{done.stdout}"
+            )
         return done
 
     def apply(self, *objects: Mapping[str, Any] | Path) -> None:
@@ -143,7 +153,9 @@ class Cluster:
         command = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
         items = [item for item in objects if not isinstance(item, Path)]
         if items:
-            self.kubectl(*command, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+            self.kubectl(
+                *command, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+            )
         for path in objects:
             if isinstance(path, Path):
                 self.kubectl(*command, "--recursive", "-f", str(path))
@@ -165,7 +177,9 @@ class Cluster:
             self.request("POST", "/api/v1/nodes", make_node(kind, name, **overrides))
         return chosen
 
-    def set_pod_status(self, namespace: str, name: str, status: Mapping[str, Any], *, merge: str = "strategic-merge") -> Any:
+    def set_pod_status(
+        self, namespace: str, name: str, status: Mapping[str, Any], *, merge: str = "strategic-merge"
+    ) -> Any:
         """Patch the status of a pod; simulated kubelets leave it as it is. ``merge="merge"`` replaces lists."""
         return self.request(
             "PATCH",
@@ -174,7 +188,9 @@ class Cluster:
             content_type=f"application/{merge}-patch+json",
         )
 
-    def _change_pod(self, namespace: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    def _change_pod(
+        self, namespace: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Any:
         pod = self.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
         return self.set_pod_status(namespace, name, change(pod), merge="merge")
 
@@ -192,7 +208,9 @@ class Cluster:
         return self._change_pod(
             namespace,
             name,
-            lambda pod: pods.crashed_status(pod, exit_code=exit_code, message=message, reason=reason, waiting=waiting),
+            lambda pod: pods.crashed_status(
+                pod, exit_code=exit_code, message=message, reason=reason, waiting=waiting
+            ),
         )
 
     def image_pull_error(self, namespace: str, name: str, *, message: str | None = None) -> Any:
@@ -208,7 +226,7 @@ class Cluster:
     def wait_for(self, predicate: Callable[[], T], timeout: float, what: str) -> T:
         """Poll until ``predicate`` returns something true and return it.
 
-        A 404 from the API counts as "not yet". After ``timeout`` seconds raises WaitTimeout, which says that
+        A 404 from the API counts as "not yet". After ``timeout`` seconds raises WaitTimeoutError, which says that
         ``what`` was waited for and ends with the tail of every component's log.
         """
         deadline = time.monotonic() + timeout
@@ -224,7 +242,9 @@ class Cluster:
                     raise
                 last = error
             if time.monotonic() >= deadline:
-                raise WaitTimeout(f"waited {timeout:g} s for {what}; last seen: {last!r}\n{self.log_tails()}")
+                raise WaitTimeoutError(
+                    f"waited {timeout:g} s for {what}; last seen: {last!r}\n{self.log_tails()}"
+                )
             time.sleep(POLL_SECONDS)
 
     def log(self, component: str, lines: int = 40) -> str:

@@ -1,7 +1,7 @@
 """A reverse proxy before the API server that fails on command: errors, cut watches, expired versions, silence.
 
-Clients reach it by plain http with a bearer token, which it passes on. Point a client at it with
-``plane.kubeconfig_for_service_account(namespace, name, server=proxy.url)``.
+It has a certificate of the plane's authority and passes bearer tokens on (a client certificate ends here). Point a
+client at it with ``plane.kubeconfig_for_service_account(namespace, name, server=proxy.url)``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
+
+from testbed.certs import Pki
 
 T = TypeVar("T")
 Match = Callable[[str, str], bool]
@@ -34,7 +35,15 @@ REASONS = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "content-encoding"}
+HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+    "content-length",
+    "content-encoding",
+}
 HALF_AN_EVENT = b'{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Po'
 CALL_TIMEOUT = 10.0
 
@@ -57,6 +66,16 @@ class Rule:
         self.left = None if self.left is None else self.left - 1
         self.hits += 1
         return True
+
+
+@dataclass
+class OpenWatch:
+    """A watch stream on its way through the proxy."""
+
+    copying: asyncio.Task[None]
+    mid_line: bool = False
+    """Whether it has to end with half an event."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def everything(_method: str, _path: str) -> bool:
@@ -98,13 +117,14 @@ def is_watch(request: web.BaseRequest) -> bool:
 class FaultProxy:
     """Runs in a thread of its own from construction to :meth:`stop`. All methods may be called from any thread."""
 
-    def __init__(self, upstream: str, ca_file: Path) -> None:
+    def __init__(self, upstream: str, pki: Pki) -> None:
         self._upstream = upstream
-        self._ca_file = ca_file
+        self._to_server = ssl.create_default_context(cafile=str(pki.ca))
+        self._to_clients = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._to_clients.load_cert_chain(pki.server_certificate, pki.server_key)
         self._rules: list[Rule] = []
         self._gone_on_watch = 0
-        self._watches: dict[web.StreamResponse, asyncio.Task[Any]] = {}
-        self._cut_mid_line: set[web.StreamResponse] = set()
+        self._watches: dict[web.StreamResponse, OpenWatch] = {}
         self._server: asyncio.Server | None = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -116,8 +136,8 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where clients reach the proxy (plain http)."""
-        return f"http://127.0.0.1:{self._port}"
+        """Where clients reach the proxy."""
+        return f"https://127.0.0.1:{self._port}"
 
     @property
     def requests(self) -> Counter[tuple[str, str]]:
@@ -191,9 +211,8 @@ class FaultProxy:
     # Inside the proxy's own loop
 
     async def _open(self) -> None:
-        context = ssl.create_default_context(cafile=str(self._ca_file))
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            connector=aiohttp.TCPConnector(ssl=self._to_server, limit=0),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
@@ -202,7 +221,9 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await self._loop.create_server(self._web, "127.0.0.1", self._port)
+            self._server = await self._loop.create_server(
+                self._web, "127.0.0.1", self._port, ssl=self._to_clients
+            )
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def _block(self) -> None:
@@ -219,13 +240,12 @@ class FaultProxy:
         await self._client.close()
 
     async def _cut(self, mid_line: bool) -> int:
-        watches = dict(self._watches)
-        for response, task in watches.items():
-            if mid_line:
-                self._cut_mid_line.add(response)
-            task.cancel()
-        while any(response in self._watches for response in watches):
-            await asyncio.sleep(0.005)
+        watches = list(self._watches.values())
+        for watch in watches:
+            watch.mid_line = mid_line
+            watch.copying.cancel()
+        if watches:
+            await asyncio.wait([asyncio.ensure_future(watch.ended.wait()) for watch in watches])
         return len(watches)
 
     def _fault(self, method: str, path: str) -> Rule | None:
@@ -248,10 +268,17 @@ class FaultProxy:
         if watch and self._take_gone():
             event = {"type": "ERROR", "object": status_object(410, "too old resource version: 1 (2)")}
             return web.Response(text=json.dumps(event) + "\n", content_type="application/json")
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP | {"host"}}
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in HOP_BY_HOP | {"host"}
+        }
         try:
             async with self._client.request(
-                request.method, self._upstream + request.raw_path, headers=headers, data=await request.read() or None
+                request.method,
+                self._upstream + request.raw_path,
+                headers=headers,
+                data=await request.read() or None,
             ) as answer:
                 return await self._pass_on(request, answer, watch)
         except aiohttp.ClientConnectorError as error:
@@ -269,24 +296,22 @@ class FaultProxy:
                 await response.write(chunk)
             await response.write_eof()
             return response
-        task = asyncio.ensure_future(_copy(answer, response))
-        self._watches[response] = task
+        opened = OpenWatch(asyncio.ensure_future(_copy(answer, response)))
+        self._watches[response] = opened
         try:
-            await asyncio.wait([task])
-            if response in self._cut_mid_line:
+            await asyncio.wait([opened.copying])
+            if opened.mid_line:
                 await response.write(HALF_AN_EVENT)
-                if request.transport is not None:
-                    request.transport.close()
-                return response
-            if task.cancelled() or task.exception() is None:
+            orderly = opened.copying.cancelled() or opened.copying.exception() is None
+            if orderly and not opened.mid_line:
                 await response.write_eof()
             elif request.transport is not None:
                 request.transport.close()
             return response
         finally:
-            task.cancel()
-            self._cut_mid_line.discard(response)
+            opened.copying.cancel()
             del self._watches[response]
+            opened.ended.set()
 
 
 async def _copy(answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:

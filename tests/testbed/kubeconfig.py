@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import ssl
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,16 @@ def token_user(token: str) -> dict[str, Any]:
 
 
 def kubeconfig(server: str, ca: Path, user: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
-    """A kubeconfig with one context; a server reached by plain http gets no certificate authority."""
-    cluster: dict[str, Any] = {"server": server}
-    if server.startswith("https:"):
-        cluster["certificate-authority-data"] = _encoded(ca.read_bytes())
+    """A kubeconfig with one context."""
+    cluster = {"server": server, "certificate-authority-data": _encoded(ca.read_bytes())}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "testbed", "cluster": cluster}],
         "users": [{"name": "testbed", "user": user}],
-        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "testbed", "namespace": namespace}}],
+        "contexts": [
+            {"name": "testbed", "context": {"cluster": "testbed", "user": "testbed", "namespace": namespace}}
+        ],
         "current-context": "testbed",
     }
 
@@ -49,3 +51,20 @@ def write_kubeconfig(path: Path, content: dict[str, Any]) -> Path:
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+def read_kubeconfig(path: Path) -> tuple[str, ssl.SSLContext, dict[str, str]]:
+    """Server, TLS context and headers of a kubeconfig that :func:`kubeconfig` made."""
+    content = yaml.safe_load(path.read_text())
+    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    context = ssl.create_default_context(cadata=authority)
+    if "client-certificate-data" in user:
+        # The ssl module loads client certificates from files only.
+        with tempfile.NamedTemporaryFile(suffix=".pem") as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]))
+            pair.write(base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            context.load_cert_chain(pair.name)
+    headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+    return cluster["server"], context, headers

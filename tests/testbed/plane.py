@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,11 +18,11 @@ from testbed.certs import write_pki
 from testbed.cluster import ADMIN, ADMIN_GROUP, Cluster, state_file, tail
 from testbed.components import Layout, Ports, answers_ok
 from testbed.fault_proxy import FaultProxy
-from testbed.processes import Processes
+from testbed.processes import STOP_TIMEOUT, ProcessError, Processes
 
 START_TIMEOUT = 90.0
 START_ATTEMPTS = 3
-APISERVER_STOP_TIMEOUT = 5.0
+APISERVER_STOP_TIMEOUT = 1.0
 """Seconds. With watches open it lingers; killing it is safe, since all state is in etcd."""
 
 COMPONENT_USERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -36,7 +37,7 @@ class StartError(RuntimeError):
     """A component did not start; the message ends with its last output."""
 
 
-class PortTaken(StartError):
+class PortTakenError(StartError):
     """Another program took a port between our look and the component's bind."""
 
 
@@ -64,18 +65,20 @@ class ControlPlane(Cluster):
         """Start a plane and return when all its components are ready.
 
         ``workdir`` must not hold a plane already; without it a temporary directory is used and removed at the end
-        (unless AIM_TESTBED_KEEP is set). Raises ToolUnavailable, NoFreeAddresses or StartError.
+        (unless AIM_TESTBED_KEEP is set). Raises ToolUnavailable, NoFreeAddressesError or StartError.
         """
         optional = {"kube-controller-manager": controller_manager, "kube-scheduler": scheduler, "kwok": kwok}
         followers = [name for name, wanted in optional.items() if wanted]
         tools.ensure(("etcd", "kube-apiserver", "kubectl", *followers))
         if workdir and state_file(workdir).exists():
-            raise StartError(f"{workdir} holds a control plane already; use another directory or stop that one")
+            raise StartError(
+                f"{workdir} holds a control plane already; use another directory or stop that one"
+            )
         directory = workdir or Path(tempfile.mkdtemp(prefix="aim-testbed-"))
         for attempt in range(START_ATTEMPTS):
             try:
                 return cls._launch(directory.absolute(), followers, temporary=workdir is None)
-            except PortTaken:
+            except PortTakenError:
                 if attempt == START_ATTEMPTS - 1:
                     raise
         raise AssertionError("the loop above returns or raises")
@@ -132,8 +135,12 @@ class ControlPlane(Cluster):
             code = self._processes.exit_codes().get(name)
             if code is not None or time.monotonic() >= deadline:
                 log = tail(self._processes.log_file(name), 25)
-                kind = PortTaken if "address already in use" in log else StartError
-                problem = f"ended with code {code}" if code is not None else f"was not ready after {START_TIMEOUT:g} s"
+                kind = PortTakenError if "address already in use" in log else StartError
+                problem = (
+                    f"ended with code {code}"
+                    if code is not None
+                    else f"was not ready after {START_TIMEOUT:g} s"
+                )
                 raise kind(f"{name} {problem}; its last output:\n{log}")
             time.sleep(0.02)
 
@@ -163,7 +170,7 @@ class ControlPlane(Cluster):
 
     def fault_proxy(self) -> FaultProxy:
         """A new proxy before this API server that can be told to fail; it ends with the plane."""
-        proxy = FaultProxy(self.url, self.ca_file)
+        proxy = FaultProxy(self.url, self.layout.pki)
         self._proxies.append(proxy)
         return proxy
 
@@ -195,8 +202,12 @@ class ControlPlane(Cluster):
 
     def _end_processes(self) -> None:
         try:
-            for name in reversed(list(self._processes.pids)):
-                self._processes.stop(name, APISERVER_STOP_TIMEOUT)
+            # Without its warden nothing runs any more: the kernel has ended the components.
+            with contextlib.suppress(ProcessError):
+                for name in reversed(list(self._processes.pids)):
+                    self._processes.stop(
+                        name, APISERVER_STOP_TIMEOUT if name == "kube-apiserver" else STOP_TIMEOUT
+                    )
         finally:
             self._processes.close()
             self._slot.release()

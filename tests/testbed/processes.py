@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -73,7 +74,8 @@ class Processes:
         """Kill what still runs and end the warden."""
         assert self._warden.stdin is not None
         assert self._warden.stdout is not None
-        self._warden.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._warden.stdin.close()
         self._warden.wait()
         self._warden.stdout.close()
 

@@ -23,7 +23,7 @@ from testbed import gobuild
 MODULES = Path(__file__).parent / "go"
 
 
-class ToolUnavailable(RuntimeError):
+class ToolUnavailable(RuntimeError):  # noqa: N818 - reads as the state it reports
     """A program can neither be found in the right version nor be built; the message says what was tried."""
 
 
@@ -105,11 +105,19 @@ TOOLS: dict[str, Tool] = {
             lambda _: {},
             lambda version: version.lstrip("v"),
         ),
-        single_tool("kwok", "sigs.k8s.io/kwok", "cmd/kwok", "sigs.k8s.io/kwok/pkg/consts.Version", ("--version",)),
         single_tool(
-            "helm", "helm.sh/helm/v4", "cmd/helm", "helm.sh/helm/v4/internal/version.version", ("version", "--short")
+            "kwok", "sigs.k8s.io/kwok", "cmd/kwok", "sigs.k8s.io/kwok/pkg/consts.Version", ("--version",)
         ),
-        single_tool("kubeconform", "github.com/yannh/kubeconform", "cmd/kubeconform", "main.version", ("-v",)),
+        single_tool(
+            "helm",
+            "helm.sh/helm/v4",
+            "cmd/helm",
+            "helm.sh/helm/v4/internal/version.version",
+            ("version", "--short"),
+        ),
+        single_tool(
+            "kubeconform", "github.com/yannh/kubeconform", "cmd/kubeconform", "main.version", ("-v",)
+        ),
         prometheus_tool("prometheus"),
         prometheus_tool("promtool"),
     )
@@ -175,7 +183,9 @@ def build_module(module: str, names: Sequence[str]) -> dict[str, Path]:
         go = gobuild.find_go(cache_root())
         first = TOOLS[missing[0]]
         variables = first.version_variables(module_version(module, first.requires))
-        gobuild.go_build(go, MODULES / module, {name: TOOLS[name].package for name in missing}, variables, output)
+        gobuild.go_build(
+            go, MODULES / module, {name: TOOLS[name].package for name in missing}, variables, output
+        )
 
     directory = module_cache(module)
     try:

@@ -1,0 +1,674 @@
+"""The testbed keeps its promises, on the real thing."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import gobuild, tools
+from testbed.api import ApiStatusError
+from testbed.engine_server import served_models
+from testbed.engines import EngineFleet
+from testbed.fault_proxy import FaultProxy, requested_resource
+from testbed.nodes import kinds, make_node
+from testbed.plane import ControlPlane
+from testbed.vllm_metrics import EngineState, Load, render
+
+pytest_plugins = ["testbed.fixtures"]
+TESTS = Path(__file__).parent.parent
+CAPTURE = (
+    Path(os.environ.get("AIM_SHARED_DATA", TESTS.parent.parent / "shared" / "data")) / "vllm-0.32-metrics.txt"
+)
+
+
+def pod(name: str, *, gpus: int = 0, **metadata: Any) -> dict[str, Any]:
+    """A pod with one container."""
+    container = {"name": "engine", "image": "example/engine:1"}
+    if gpus:
+        container["resources"] = {"limits": {"amd.com/gpu": str(gpus)}}  # type: ignore[assignment]
+    return {"metadata": {"name": name, **metadata}, "spec": {"containers": [container]}}
+
+
+def create_pod(plane: ControlPlane, namespace: str, name: str, **arguments: Any) -> None:
+    plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod(name, **arguments))
+
+
+def get_pod(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = plane.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+    return found
+
+
+def is_ready(found: dict[str, Any]) -> bool:
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def wait_ready(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]:
+    def ready() -> dict[str, Any] | None:
+        found = get_pod(plane, namespace, name)
+        return found if is_ready(found) else None
+
+    found = plane.wait_for(ready, 20, f"pod {name} to be ready")
+    assert found is not None
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent to notice does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_within(pids: Sequence[int], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture(scope="module")
+def node(plane: ControlPlane) -> str:
+    """A node for pods without GPUs."""
+    return plane.add_nodes("cpu-only")[0]
+
+
+# Tools
+
+
+def test_of_several_builders_one_builds_and_nobody_sees_a_half_file(tmp_path: Path) -> None:
+    builds: list[Sequence[str]] = []
+    seen_partial: list[bool] = []
+    directory = tmp_path / "module-abc"
+
+    def build(output: Path, missing: Sequence[str]) -> None:
+        builds.append(missing)
+        script = (
+            f"printf half > {output}/one; sleep 0.2; printf whole > {output}/one; printf two > {output}/two"
+        )
+        gobuild.run_reporting("a fake build", ["sh", "-c", script])
+
+    def user() -> None:
+        gobuild.build_once(directory, ["one", "two"], build)
+        seen_partial.append((directory / "one").read_text() != "whole")
+
+    threads = [threading.Thread(target=user) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert builds == [["one", "two"]]
+    assert seen_partial == [False] * 4
+    assert sorted(path.name for path in directory.iterdir()) == ["one", "two"]
+
+
+def test_a_failed_build_leaves_nothing_and_shows_its_last_words(tmp_path: Path) -> None:
+    def build(output: Path, _: Sequence[str]) -> None:
+        gobuild.run_reporting(
+            "a fake build", ["sh", "-c", f"echo x > {output}/one; echo no such package; exit 3"]
+        )
+
+    with pytest.raises(gobuild.BuildError, match=r"code 3\n    no such package"):
+        gobuild.build_once(tmp_path / "module", ["one"], build)
+    assert list((tmp_path / "module").iterdir()) == []
+
+
+def test_a_program_of_another_version_is_not_taken(tmp_path: Path) -> None:
+    kubectl = tools.TOOLS["kubectl"]
+    version = tools.expected_version(kubectl)
+    for text, right in (
+        (version, True),
+        (version + "1", False),
+        (version + "-dirty", False),
+        ("v1.0.0", False),
+    ):
+        program = tmp_path / "kubectl"
+        program.write_text(f"#!/bin/sh\necho Client Version: {text}\n")
+        program.chmod(0o755)
+        assert tools.reports_version(program, kubectl) is right, text
+
+
+def test_an_unavailable_tool_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise gobuild.BuildError("no toolchain here")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gobuild, "find_go", broken)
+    with pytest.raises(tools.ToolUnavailable, match=r"(?s)promtool.*no toolchain here.*Remedy"):
+        tools.build_module("prometheus", ["promtool"])
+
+
+# Nodes
+
+
+def test_nodes_are_labelled_like_the_labeller_does() -> None:
+    labels = make_node("mi300x-8", "n")["metadata"]["labels"]
+    assert labels["amd.com/gpu.device-id"] == "74a1"
+    assert labels["beta.amd.com/gpu.device-id"] == "74a1"
+    assert labels["beta.amd.com/gpu.device-id.74a1"] == "8"
+    assert labels["amd.com/gpu.vram"] == "192G"
+    assert labels["amd.com/gpu.compute-memory-partition"] == "spx_nps1"
+    mixed = make_node("mi300x-4-mi210-4", "n")["metadata"]["labels"]
+    assert "amd.com/gpu.device-id" not in mixed
+    assert mixed["amd.com/gpu.device-id.74a1"] == mixed["amd.com/gpu.device-id.740f"] == "4"
+    assert mixed["amd.com/gpu.family"] == "AI"
+
+
+def test_resources_follow_the_naming_strategy() -> None:
+    assert make_node("mi300x-cpx-nps4", "n")["status"]["allocatable"]["amd.com/gpu"] == "64"
+    mixed = make_node("mi300x-cpx-nps4-mixed", "n")["status"]["allocatable"]
+    assert mixed["amd.com/cpx_nps4"] == "64"
+    assert "amd.com/gpu" not in mixed
+
+
+def test_every_kind_is_accepted_by_the_api(plane: ControlPlane) -> None:
+    names = plane.add_nodes(*kinds(), unschedulable=True)
+    for name in names:
+        found = plane.request("DELETE", f"/api/v1/nodes/{name}")
+        assert found
+
+
+def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
+    (name,) = plane.add_nodes("mi300x-8")
+    template = pod("x", gpus=4, labels={"app": "x"})
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "x", "namespace": namespace},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "x"}}, "template": template},
+    }
+    plane.apply(deployment)
+
+    def settled() -> list[dict[str, Any]] | None:
+        items = plane.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+        refused = [
+            entry["message"]
+            for item in items
+            for entry in item["status"].get("conditions", [])
+            if entry.get("message")
+        ]
+        done = sum(is_ready(item) for item in items) == 2 and any(
+            "Insufficient amd.com/gpu" in m for m in refused
+        )
+        return items if done else None
+
+    items = plane.wait_for(settled, 20, "two pods on the node and the third refused")
+    assert items is not None
+    addresses = {item["status"]["podIP"] for item in items if is_ready(item)}
+    assert len(addresses) == 2
+    assert all(
+        ipaddress.ip_address(address) in ipaddress.ip_network("127.64.0.0/16") for address in addresses
+    )
+    plane.request("DELETE", f"/api/v1/nodes/{name}")
+
+
+# Pods
+
+
+def test_a_pod_starts_at_its_own_pace(plane: ControlPlane, namespace: str, node: str) -> None:
+    create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "1s"})
+    plane.wait_for(lambda: get_pod(plane, namespace, "slow")["status"].get("podIP"), 20, "the pod to start")
+    started = get_pod(plane, namespace, "slow")
+    assert not is_ready(started)
+    assert started["status"]["containerStatuses"][0]["started"] is False
+    ready = wait_ready(plane, namespace, "slow")["status"]["containerStatuses"][0]
+    assert ready["ready"]
+    assert ready["started"]
+    assert ready["state"]["running"]
+
+
+def test_a_pod_crashes_by_annotation(plane: ControlPlane, namespace: str, node: str) -> None:
+    create_pod(plane, namespace, "doomed")
+    wait_ready(plane, namespace, "doomed")
+    path = f"/api/v1/namespaces/{namespace}/pods/doomed"
+    plane.request("PATCH", path, {"metadata": {"annotations": {"testbed.aim/crash": "HIP out of memory"}}})
+    plane.wait_for(lambda: not is_ready(get_pod(plane, namespace, "doomed")), 20, "the pod to crash")
+    container = get_pod(plane, namespace, "doomed")["status"]["containerStatuses"][0]
+    assert container["state"] == {
+        "waiting": {
+            "reason": "CrashLoopBackOff",
+            "message": "back-off 10s restarting failed container=engine",
+        }
+    }
+    assert container["lastState"]["terminated"]["message"] == "HIP out of memory"
+    assert container["restartCount"] == 1
+
+
+def test_a_status_written_by_a_test_stays(plane: ControlPlane, namespace: str, node: str) -> None:
+    create_pod(plane, namespace, "patched")
+    wait_ready(plane, namespace, "patched")
+    plane.crash_pod(namespace, "patched", exit_code=137, message="killed", reason="OOMKilled")
+    # Any touch makes the simulator look at the pod again.
+    path = f"/api/v1/namespaces/{namespace}/pods/patched"
+    touched = plane.request("PATCH", path, {"metadata": {"annotations": {"touched": "yes"}}})
+    create_pod(plane, namespace, "later")
+    wait_ready(plane, namespace, "later")
+    crashed = get_pod(plane, namespace, "patched")
+    assert crashed["metadata"]["resourceVersion"] == touched["metadata"]["resourceVersion"]
+    terminated = crashed["status"]["containerStatuses"][0]["lastState"]["terminated"]
+    assert (terminated["exitCode"], terminated["reason"], terminated["message"]) == (
+        137,
+        "OOMKilled",
+        "killed",
+    )
+    plane.image_pull_error(namespace, "patched")
+    stuck = get_pod(plane, namespace, "patched")["status"]
+    assert stuck["phase"] == "Pending"
+    assert stuck["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+    plane.recover_pod(namespace, "patched")
+    recovered = get_pod(plane, namespace, "patched")
+    assert is_ready(recovered)
+    assert recovered["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_jobs_complete_and_fail(plane: ControlPlane, namespace: str, node: str) -> None:
+    for name, notes in (("good", {}), ("bad", {"testbed.aim/crash": "no such model"})):
+        template = pod(name, annotations=notes)
+        template["spec"]["restartPolicy"] = "Never"
+        body = {"metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": template}}
+        plane.request("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", body)
+
+    def ended(name: str) -> set[str]:
+        status = plane.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")["status"]
+        return {entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"}
+
+    plane.wait_for(lambda: "Complete" in ended("good"), 20, "the job to complete")
+    plane.wait_for(lambda: "Failed" in ended("bad"), 20, "the job to fail")
+
+
+# Audit and credentials
+
+
+def test_the_audit_log_counts_who_wrote_what(plane: ControlPlane, namespace: str) -> None:
+    plane.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "writer"}})
+    user = f"system:serviceaccount:{namespace}:writer"
+    mark = plane.audit.mark()
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    with pytest.raises(ApiStatusError) as refused:
+        plane.request("POST", maps, {"metadata": {"name": "a"}}, user=user)
+    assert refused.value.code == 403
+    binding = {
+        "metadata": {"name": "edit"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"kind": "ServiceAccount", "name": "writer", "namespace": namespace}],
+    }
+    plane.request("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+
+    def create() -> bool:
+        try:
+            plane.request("POST", maps, {"metadata": {"name": "a"}}, user=user)
+        except ApiStatusError as error:
+            if error.code != 403:
+                raise
+            return False
+        return True
+
+    plane.wait_for(create, 10, "the role binding to work")
+    plane.request("PATCH", f"{maps}/a", {"data": {"x": "y"}}, user=user)
+    plane.request("GET", f"{maps}/a", user=user)
+    written = plane.audit.writes(mark, user=user, ok_only=True)
+    assert [(record.verb, record.resource, record.name, record.code) for record in written] == [
+        ("create", "configmaps", "a", 201),
+        ("patch", "configmaps", "a", 200),
+    ]
+    assert plane.audit.writes(mark, user=user, verb="patch", resource="configmaps", namespace=namespace)
+    assert plane.audit.forbidden(mark, user)
+    assert [record.verb for record in plane.audit.records(mark) if record.user == user][-1] == "get"
+    assert plane.audit.writes(plane.audit.mark(), user=user) == []
+
+
+def test_a_certificate_user_has_only_what_its_groups_give(plane: ControlPlane, namespace: str) -> None:
+    nobody = plane.kubeconfig_for_user("nobody")
+    answer = plane.kubectl("get", "pods", "-n", namespace, kubeconfig=nobody, check=False)
+    assert answer.returncode == 1
+    assert 'User "nobody" cannot list' in answer.stderr
+    chief = plane.kubeconfig_for_user("chief", ["system:masters"])
+    whoami = json.loads(plane.kubectl("auth", "whoami", "-o", "json", kubeconfig=chief).stdout)
+    assert whoami["status"]["userInfo"]["username"] == "chief"
+    assert "system:masters" in whoami["status"]["userInfo"]["groups"]
+    assert plane.request("GET", f"/api/v1/namespaces/{namespace}/pods", user="chief")["items"] == []
+    assert "nobody" in {record.user for record in plane.audit.forbidden()}
+
+
+# Faults
+
+
+def test_the_api_server_can_go_and_come_back(plane: ControlPlane, namespace: str, node: str) -> None:
+    plane.stop_apiserver()
+    with pytest.raises(OSError, match=r"refused|reset|closed"):
+        plane.request("GET", "/api")
+    plane.start_apiserver()
+    assert plane.request("GET", f"/api/v1/namespaces/{namespace}")["metadata"]["name"] == namespace
+    create_pod(plane, namespace, "afterwards")
+    wait_ready(plane, namespace, "afterwards")
+
+
+class Watcher:
+    """A watch of ConfigMaps through a proxy, read line by line."""
+
+    def __init__(self, proxy: FaultProxy, ca: Path, token: str, namespace: str) -> None:
+        context = ssl.create_default_context(cafile=ca)
+        host = proxy.url.removeprefix("https://")
+        self._connection = http.client.HTTPSConnection(host, timeout=20, context=context)
+        path = f"/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds=60"
+        self._connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        self.response = self._connection.getresponse()
+
+    def event(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.response.readline())
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def proxy(plane: ControlPlane) -> Iterator[FaultProxy]:
+    made = plane.fault_proxy()
+    yield made
+    made.stop()
+
+
+def get(plane: ControlPlane, url: str, token: str) -> tuple[int, dict[str, str]]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        context = ssl.create_default_context(cafile=plane.ca_file)
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            return answer.status, dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers)
+
+
+@pytest.fixture
+def reader(plane: ControlPlane, namespace: str) -> str:
+    """A token that may do everything."""
+    plane.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "reader"}})
+    binding = {
+        "metadata": {"name": f"reader-{namespace}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": namespace}],
+    }
+    plane.request("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)
+    return plane.service_account_token(namespace, "reader")
+
+
+def test_the_proxy_fails_as_told(plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str) -> None:
+    url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 10, "the binding to work")
+    rule = proxy.fail(lambda _, path: path.endswith("/configmaps"), status=429, times=2, retry_after=1)
+    code, headers = get(plane, url, reader)
+    assert (code, headers["Retry-After"]) == (429, "1")
+    assert get(plane, f"{proxy.url}/api/v1/pods", reader)[0] == 200
+    assert [get(plane, url, reader)[0] for _ in range(2)] == [429, 200]
+    assert rule.hits == 2
+    assert proxy.requests["GET", "configmaps"] >= 4
+    proxy.block()
+    with pytest.raises(OSError, match="refused"):
+        get(plane, url, reader)
+    proxy.unblock()
+    assert get(plane, url, reader)[0] == 200
+
+
+def test_a_kubeconfig_can_point_to_the_proxy(
+    plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str
+) -> None:
+    kubeconfig = plane.kubeconfig_for_service_account(namespace, "reader", server=proxy.url)
+    assert plane.kubectl("auth", "whoami", kubeconfig=kubeconfig).stdout
+    assert plane.kubectl("get", "configmaps", "-A", kubeconfig=kubeconfig).returncode == 0
+    assert proxy.requests["GET", "configmaps"] == 1
+
+
+def test_watches_stream_and_can_be_cut_or_expire(
+    plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str
+) -> None:
+    url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 10, "the binding to work")
+    watcher = Watcher(proxy, plane.ca_file, reader, namespace)
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    plane.request("POST", maps, {"metadata": {"name": "seen"}})
+    while watcher.event()["object"]["metadata"]["name"] != "seen":
+        pass
+    assert proxy.open_watches == 1
+    assert proxy.cut_watches() == 1
+    assert watcher.response.readline() == b""
+    watcher.close()
+
+    watcher = Watcher(proxy, plane.ca_file, reader, namespace)
+    assert proxy.cut_watches(mid_line=True) == 1
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        watcher.response.read()
+    assert cut.value.partial.splitlines()[-1].startswith(b'{"type":"MODIFIED"')
+    watcher.close()
+
+    proxy.gone_on_watch()
+    watcher = Watcher(proxy, plane.ca_file, reader, namespace)
+    event = watcher.event()
+    assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+    watcher.close()
+    assert proxy.requests["WATCH", "configmaps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/api/v1/nodes", "nodes"),
+        ("/api/v1/namespaces/x", "namespaces"),
+        ("/api/v1/namespaces/x/pods/y/status", "pods/status"),
+        ("/apis/apps/v1/deployments", "deployments"),
+        ("/apis/apps/v1/namespaces/x/deployments/y", "deployments"),
+        ("/apis/apps/v1", ""),
+        ("/version", ""),
+    ],
+)
+def test_paths_name_resources(path: str, resource: str) -> None:
+    assert requested_resource(path) == resource
+
+
+# Engines
+
+
+def test_an_engine_answers_on_the_address_of_its_pod(plane: ControlPlane, namespace: str, node: str) -> None:
+    body = pod("engine", labels={"app.kubernetes.io/component": "inference-engine"})
+    body["metadata"]["annotations"] = {"testbed.aim/load": '{"waiting": 3}'}
+    body["spec"]["containers"][0] |= {
+        "command": ["vllm", "serve"],
+        "args": ["org/model", "--served-model-name", "short", "long", "--port", "8000"],
+        "ports": [{"name": "http", "containerPort": 8000}],
+    }
+    with EngineFleet(plane) as fleet:
+        plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+        url = plane.wait_for(lambda: fleet.url(namespace, "engine"), 20, "the engine to listen")
+        assert url is not None
+        assert ipaddress.ip_address(url[7:].split(":")[0]) in ipaddress.ip_network("127.64.0.0/16")
+
+        def fetch(path: str, data: dict[str, Any] | None = None) -> str:
+            sent = json.dumps(data).encode() if data else None
+            headers = {"Content-Type": "application/json"}
+            with urllib.request.urlopen(
+                urllib.request.Request(url + path, sent, headers), timeout=10
+            ) as answer:
+                return str(answer.read().decode())
+
+        assert fetch("/health") == ""
+        assert [model["id"] for model in json.loads(fetch("/v1/models"))["data"]] == ["short", "long"]
+        chat = {"model": "long", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+        answer = json.loads(fetch("/v1/chat/completions", chat))
+        assert answer["usage"]["completion_tokens"] == 5
+        assert answer["choices"][0]["finish_reason"] == "length"
+        streamed = fetch("/v1/chat/completions", {**chat, "stream": True})
+        assert streamed.count("data: ") == 7
+        assert streamed.endswith("data: [DONE]\n\n")
+
+        def metric(name: str) -> float:
+            found = re.search(rf"^vllm:{name}\{{[^}}]*\}} (\S+)$", fetch("/metrics"), re.MULTILINE)
+            assert found
+            return float(found[1])
+
+        assert metric("num_requests_waiting") == 3
+        assert metric("generation_tokens_total") == 10
+        fleet.set(namespace, "engine", tokens_per_second=10000, waiting=7)
+        assert metric("num_requests_waiting") == 7
+        plane.wait_for(lambda: metric("generation_tokens_total") > 1000, 10, "tokens to be generated")
+        fleet.set(namespace, "engine", healthy=False)
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            fetch("/health")
+        plane.crash_pod(namespace, "engine")
+        plane.wait_for(lambda: fleet.url(namespace, "engine") is None, 10, "the engine to go with its pod")
+        with pytest.raises(urllib.error.URLError):
+            fetch("/health")
+
+
+@pytest.mark.parametrize(
+    ("container", "names"),
+    [
+        ({"command": ["vllm", "serve"], "args": ["org/m", "--port=1"]}, ["org/m"]),
+        (
+            {"command": ["vllm", "serve", "org/m"], "args": ["--served-model-name", "a", "b", "--x"]},
+            ["a", "b"],
+        ),
+        ({"args": ["org/m", "--served-model-name=a"]}, ["a"]),
+        ({"command": ["python3", "-m", "server"], "args": ["--model-path", "org/m"]}, ["org/m"]),
+        ({"env": [{"name": "AIM_MODEL_ID", "value": "org/m"}]}, ["org/m"]),
+    ],
+)
+def test_the_served_model_is_read_from_the_pod(container: dict[str, Any], names: list[str]) -> None:
+    assert served_models(container) == names
+
+
+def test_counters_advance_with_the_load() -> None:
+    state = EngineState(0.0, Load(tokens_per_second=100, tokens_per_request=10, prompt_tokens_per_request=30))
+    for _ in range(100):
+        state.advance(0.1)
+    assert state.generation_tokens == pytest.approx(1000, abs=1)
+    assert state.prompt_tokens == pytest.approx(3000, abs=1)
+    assert state.finished["stop"] == pytest.approx(100, abs=1)
+    assert state.ttft.counts[-1] == state.finished["stop"]
+    assert state.ttft.total == pytest.approx(state.finished["stop"] * state.load.ttft)
+
+
+def series(text: str) -> dict[str, set[tuple[str, ...]]]:
+    """Sample name -> the sets of label names (with the value of ``le``) it occurs with, and "TYPE name" -> type."""
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            found[f"TYPE {name}"] = {(kind,)}
+        elif not line.startswith("#"):
+            name, _, labels = line.partition("{")
+            pairs = re.findall(r'(\w+)="([^"]*)"', labels.rpartition("}")[0])
+            keys = tuple(sorted(f"le={value}" if key == "le" else key for key, value in pairs))
+            found.setdefault(name, set()).add(keys)
+    return found
+
+
+def test_served_metrics_are_those_of_vllm() -> None:
+    if not CAPTURE.exists():
+        pytest.skip(f"no scrape of a real vLLM at {CAPTURE}")
+    real = series(CAPTURE.read_text())
+    for name, shapes in series(render(EngineState(0.0), "m")).items():
+        assert shapes == real[name], name
+
+
+# Life and death of planes
+
+
+def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) -> None:
+    with ControlPlane.start() as other:
+        assert other.url != plane.url
+        other.add_nodes("cpu-only")
+        default = "/api/v1/namespaces/default/serviceaccounts/default"
+        other.wait_for(lambda: other.request("GET", default), 20, "the ServiceAccount")
+        create_pod(plane, namespace, "twin")
+        create_pod(other, "default", "twin")
+        mine = wait_ready(plane, namespace, "twin")["status"]["podIP"]
+        theirs = wait_ready(other, "default", "twin")["status"]["podIP"]
+        assert mine != theirs
+        pids, workdir = list(other.pids.values()), other.workdir
+        with pytest.raises(ApiStatusError) as missing:
+            other.request("GET", f"/api/v1/namespaces/{namespace}")
+        assert missing.value.code == 404
+    assert gone_within(pids, 1)
+    assert not workdir.exists()
+
+
+def test_nothing_survives_the_death_of_the_owner(plane: ControlPlane, tmp_path: Path) -> None:
+    program = (
+        "import json, sys, threading, time; from pathlib import Path; from testbed.plane import ControlPlane\n"
+        # Started from a thread that ends: the components must not die with it.
+        "out = []\n"
+        "t = threading.Thread(target=lambda: out.append(ControlPlane.start(Path(sys.argv[1]))))\n"
+        "t.start(); t.join(); time.sleep(0.3)\n"
+        "print(json.dumps([out[0].pids, out[0]._processes.exit_codes()]), flush=True); time.sleep(600)\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "plane")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+    )
+    try:
+        assert owner.stdout
+        pids, codes = json.loads(owner.stdout.readline())
+        assert set(codes.values()) == {None}
+        assert all(alive(pid) for pid in pids.values())
+    finally:
+        owner.kill()
+        owner.communicate()
+    assert gone_within(list(pids.values()), 5), {name: pid for name, pid in pids.items() if alive(pid)}
+
+
+def test_components_die_with_a_killed_warden(plane: ControlPlane, tmp_path: Path) -> None:
+    with ControlPlane.start(
+        tmp_path / "plane", scheduler=False, controller_manager=False, kwok=False
+    ) as small:
+        pids = small.pids
+        os.kill(pids.pop("warden"), signal.SIGKILL)
+        assert gone_within(list(pids.values()), 5)
+
+
+def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+
+    def testbed(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "testbed", *arguments, "--dir", str(directory)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
+    kubeconfig = Path(testbed("up", "--nodes", "mi300x-8", "mi210-4").strip())
+    try:
+        pids = json.loads((directory / "state.json").read_text())["pids"]
+        names = subprocess.run(
+            [tools.tool("kubectl"), f"--kubeconfig={kubeconfig}", "get", "nodes", "-o", "name"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        assert names.split() == ["node/mi210-4-0", "node/mi300x-8-0"]
+    finally:
+        testbed("down")
+    assert gone_within(list(pids.values()), 1)
+    assert not (directory / "state.json").exists()
