@@ -65,7 +65,7 @@ def model_facts(model_id: str) -> ModelFacts | None:
 
 def checkpoint(source_id: str) -> Checkpoint | None:
     """Checkpoint by its exact Hub id; a model's own repository is its native checkpoint."""
-    return _checkpoints().get(source_id)
+    return checkpoint_catalog().get(source_id)
 
 
 @cache
@@ -76,7 +76,8 @@ def model_catalog() -> Mapping[str, ModelFacts]:
 
 
 @cache
-def _checkpoints() -> Mapping[str, Checkpoint]:
+def checkpoint_catalog() -> Mapping[str, Checkpoint]:
+    """All known checkpoints by Hub id."""
     known = {facts.id: _native_checkpoint(facts) for facts in model_catalog().values()}
     for row in read_yaml("models.yaml")["checkpoints"]:
         known[row["id"]] = _checkpoint(row)

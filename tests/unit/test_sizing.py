@@ -1,0 +1,266 @@
+"""Sizing by table: verdicts, numbers and remedies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from aim_engine.api.enums import Precision, Reason
+from aim_engine.catalog.gpus import GIB, gpu_catalog
+from aim_engine.catalog.models import checkpoint, model_facts
+from aim_engine.catalog.plan import EnginePlan
+from aim_engine.sizing import Fit, FitVerdict, estimate, fit, smallest_gpu_count
+from aim_engine.sizing.memory import expert_fraction, weights_bytes
+
+GPUS = gpu_catalog()
+MODELS = ("MI300X", "MI325X", "MI355X")
+
+# Thousands of KV tokens at 1/2/4/8 GPUs, utilisation 0.9 and 6 GiB reserve, computed independently of this code.
+# "no": the weights do not fit. Sliding windows are left out on both sides.
+CAPACITY = [
+    ("Qwen/Qwen3-8B", "bf16", 2, "1103/2317/4746/9605 1522/3156/6424/12960 1732/3576/7263/14638"),
+    ("Qwen/Qwen3-32B", "bf16", 2, "433/1116/2482/5215 669/1588/3426/7103 787/1824/3898/8047"),
+    ("Qwen/Qwen3-30B-A3B", "bf16", 2, "1200/3022/6666/6976 1829/4280/9182/9493 2144/4909/10440/10751"),
+    ("Qwen/Qwen3-235B-A22B", "bf16", 2, "no/no/1278/2500 no/60/2563/3785 no/382/3206/4427"),
+    ("Qwen/Qwen3-235B-A22B-FP8", "fp8", 2, "no/633/2494/3107 24/1276/3779/4392 185/1597/4421/5035"),
+    ("meta-llama/Llama-3.1-8B-Instruct", "bf16", 2,
+     "1243/2609/5342/10808 1715/3553/7230/14583 1951/4025/8173/16470"),
+    ("meta-llama/Llama-3.3-70B-Instruct", "bf16", 2, "115/662/1755/3941 304/1040/2510/5451 399/1228/2888/6206"),
+    ("amd/Llama-3.3-70B-Instruct-FP8-KV", "fp8", 1,
+     "649/1742/3928/8301 1026/2497/5438/11321 1215/2875/6193/12831"),
+    ("amd/Llama-3.1-405B-Instruct-FP8-KV", "fp8", 1, "no/no/1187/3963 no/278/2145/5880 no/518/2625/6839"),
+    ("meta-llama/Llama-3.1-405B-Instruct", "bf16", 2, "no/no/no/1203 no/no/294/2162 no/no/534/2641"),
+    ("meta-llama/Llama-2-70b-chat-hf", "fp16", 2, "125/672/1765/3951 314/1049/2520/5461 408/1238/2897/6216"),
+    ("mistralai/Mixtral-8x7B-Instruct-v0.1", "bf16", 2,
+     "653/2020/4752/10218 1125/2963/6640/13993 1361/3435/7584/15881"),
+    ("mistralai/Mixtral-8x22B-Instruct-v0.1", "bf16", 2, "no/335/1897/5020 no/874/2975/7177 no/1144/3515/8256"),
+    ("mistralai/Mistral-Small-24B-Instruct-2501", "bf16", 2,
+     "805/1898/4084/8457 1182/2653/5594/11477 1371/3031/6349/12987"),
+    ("openai/gpt-oss-20b", "mxfp4", 2, "3364/7007/14295/28870 4622/9524/19328/38937 5251/10782/21845/43970"),
+    ("openai/gpt-oss-120b", "mxfp4", 2, "1543/3972/8831/18548 2382/5650/12186/25259 2802/6489/13864/28614"),
+    ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "bf16", 2,
+     "no/718/2540/6184 122/1347/3798/8700 279/1662/4428/9959"),
+    ("meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", "fp8", 2,
+     "no/no/1584/5228 no/392/2843/7745 no/706/3472/9003"),
+    ("deepseek-ai/DeepSeek-R1-0528", "fp8", 2, "no/no/96/1322 no/no/976/2202 no/no/1416/2642"),
+    ("deepseek-ai/DeepSeek-R1-0528", "fp8", 1, "no/no/192/2644 no/no/1952/4405 no/no/2832/5285"),
+    ("google/gemma-3-27b-it", "bf16", 2, "244/597/1302/2712 366/840/1789/3687 427/962/2033/4174"),
+]  # fmt: skip
+CELLS = [
+    (source, precision, element, gpu, count, cell)
+    for source, precision, element, rows in CAPACITY
+    for gpu, row in zip(MODELS, rows.split(), strict=True)
+    for count, cell in zip((1, 2, 4, 8), row.split("/"), strict=True)
+]
+
+
+def plan_of(count: int, element: float | None = None, **changes: object) -> EnginePlan:
+    plan = EnginePlan(count, kv_cache_bytes_per_element=element, max_num_batched_tokens=8192)
+    return replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def ask(source: str, gpu: str, plan: EnginePlan, precision: str | None = None, **more: object) -> Fit:
+    stored = checkpoint(source)
+    assert stored is not None
+    wanted = stored.precision if precision is None else Precision(precision)
+    return fit(model_facts(stored.model), stored, GPUS[gpu], None, wanted, plan, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("source", "precision", "element", "gpu", "count", "cell"), CELLS)
+def test_capacity_agrees_with_an_independent_table(
+    source: str, precision: str, element: float, gpu: str, count: int, cell: str
+) -> None:
+    stored = checkpoint(source)
+    assert stored is not None
+    facts = model_facts(stored.model)
+    assert facts is not None
+    whole = replace(facts, sliding_window=None, sliding_layers=None)
+    plan = plan_of(count, element, max_model_len_auto=True, expert_parallel="235B" in source)
+    answer = fit(whole, stored, GPUS[gpu], None, Precision(precision), plan)
+    assert answer.memory is not None
+    if cell == "no":
+        assert answer.verdict is FitVerdict.DOES_NOT_FIT
+        assert answer.reason is Reason.MEMORY_INSUFFICIENT
+    else:
+        assert answer.verdict is FitVerdict.FITS
+        assert answer.memory.kv_tokens == pytest.approx(1000 * int(cell), rel=0.05)
+
+
+def test_weights_of_quantised_checkpoints_keep_16_bit_embeddings() -> None:
+    for source, published in [
+        ("amd/Llama-3.1-8B-Instruct-FP8-KV", 9.08e9),
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", 382 * GIB),
+    ]:
+        stored = checkpoint(source)
+        assert stored is not None
+        facts = model_facts(stored.model)
+        assert facts is not None
+        computed = weights_bytes(facts, replace(stored, bytes=None), Precision.FP8, plan_of(1))
+        assert computed == pytest.approx(published, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("source", "gpu", "count", "reason", "remedy"),
+    [
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI300X", 2, Reason.MEMORY_INSUFFICIENT, "use 4 x MI300X"),
+        ("meta-llama/Llama-3.1-405B-Instruct", "MI210", 4, Reason.MEMORY_INSUFFICIENT, "more memory"),
+        ("Qwen/Qwen3-32B-FP8", "MI210", 2, Reason.PRECISION_UNSUPPORTED, "bf16"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "MI300X", 1, Reason.CONTEXT_TOO_LONG,
+         "set max-model-len <= 115712, or use kv-cache-dtype fp8, or use 2 x MI300X"),
+        ("Qwen/Qwen3-235B-A22B-FP8", "MI300X", 8, Reason.PARALLELISM_INVALID, "use 4 GPUs, or set enable-expert"),
+        ("Qwen/Qwen3-30B-A3B-FP8", "MI300X", 4, Reason.PARALLELISM_INVALID, "use 2 GPUs"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "MI300X", 16, Reason.PARALLELISM_INVALID, "1, 2, 4, 8 GPUs"),
+        ("Qwen/Qwen3-32B", "MI300X", 3, Reason.PARALLELISM_INVALID, "1, 2, 4, 8, 16 GPUs"),
+        ("deepseek-ai/DeepSeek-R1", "MI300X", 4, Reason.CONTEXT_TOO_LONG, "use 8 x MI300X"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_its_reason_and_the_smallest_help(
+    source: str, gpu: str, count: int, reason: Reason, remedy: str
+) -> None:
+    answer = ask(source, gpu, plan_of(count))
+    assert answer.verdict is FitVerdict.DOES_NOT_FIT
+    assert answer.reason is reason
+    assert remedy in (answer.remedy or "")
+
+
+def test_a_memory_refusal_gives_needed_and_available_memory() -> None:
+    answer = ask("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI300X", plan_of(2))
+    assert (answer.needed, answer.has) == ("196.9 GiB", "172.8 GiB")
+
+
+def test_following_the_remedy_for_a_long_context_makes_it_fit() -> None:
+    assert (
+        ask("meta-llama/Llama-3.3-70B-Instruct", "MI300X", plan_of(1, max_model_len=115712)).verdict
+        is FitVerdict.FITS
+    )
+    assert ask("meta-llama/Llama-3.3-70B-Instruct", "MI300X", plan_of(1, 1.0)).verdict is FitVerdict.FITS
+    assert ask("meta-llama/Llama-3.3-70B-Instruct", "MI300X", plan_of(2)).verdict is FitVerdict.FITS
+
+
+def test_a_context_beyond_the_model_is_refused_unless_the_configuration_is_overridden() -> None:
+    long = plan_of(1, max_model_len=131072)
+    assert ask("Qwen/Qwen3-32B", "MI300X", long).reason is Reason.CONTEXT_TOO_LONG
+    assert ask("Qwen/Qwen3-32B", "MI300X", replace(long, context_extended=True)).verdict is FitVerdict.FITS
+
+
+def test_requests_longer_than_the_served_context_are_refused_with_both_ways_out() -> None:
+    answer = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1, max_model_len=8192), required_context=16384)
+    assert answer.reason is Reason.CONTEXT_TOO_LONG
+    assert (answer.needed, answer.has) == ("16384 tokens", "8192 tokens")
+    assert answer.remedy == "set maxInputTokens + maxOutputTokens <= 8192, or raise max-model-len to 16384"
+
+
+def test_an_automatic_context_fits_whatever_is_left() -> None:
+    auto = plan_of(1, max_model_len_auto=True)
+    assert ask("meta-llama/Llama-3.3-70B-Instruct", "MI300X", auto).verdict is FitVerdict.FITS
+    answer = ask("meta-llama/Llama-3.3-70B-Instruct", "MI300X", auto, required_context=120000)
+    assert answer.verdict is FitVerdict.DOES_NOT_FIT
+
+
+def test_an_unknown_model_is_unknown_and_never_refused_for_memory() -> None:
+    answer = fit(None, None, GPUS["MI210"], None, Precision.BF16, plan_of(1))
+    assert answer.verdict is FitVerdict.UNKNOWN
+    assert answer.reason is None
+
+
+def test_an_unknown_model_is_still_refused_for_its_precision_and_partition() -> None:
+    assert (
+        fit(None, None, GPUS["MI210"], None, Precision.FP8, plan_of(1)).reason is Reason.PRECISION_UNSUPPORTED
+    )
+    answer = fit(None, None, GPUS["MI210"], "cpx_nps4", Precision.BF16, plan_of(1))
+    assert answer.reason is Reason.PARTITION_MISMATCH
+
+
+def test_a_partition_has_its_share_of_the_memory() -> None:
+    stored = checkpoint("meta-llama/Llama-3.1-8B-Instruct")
+    facts = model_facts("meta-llama/Llama-3.1-8B-Instruct")
+    plan = plan_of(1, max_model_len=4096, max_num_batched_tokens=2048)
+    whole = fit(facts, stored, GPUS["MI300X"], "spx_nps1", Precision.BF16, plan)
+    part = fit(facts, stored, GPUS["MI300X"], "cpx_nps4", Precision.BF16, plan)
+    assert whole.verdict is FitVerdict.FITS
+    assert part.verdict is FitVerdict.FITS
+    assert part.memory is not None
+    assert part.memory.usable_bytes == int(24 * GIB * 0.9)
+    assert (
+        fit(facts, stored, GPUS["MI300X"], "cpx_nps4", Precision.BF16, plan_of(1)).verdict
+        is FitVerdict.DOES_NOT_FIT
+    )
+
+
+def test_online_quantisation_halves_the_weights() -> None:
+    plain = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1)).memory
+    online = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1, quantization="fp8"), "fp8").memory
+    assert plain is not None
+    assert online is not None
+    assert online.weights_bytes_per_gpu < 0.55 * plain.weights_bytes_per_gpu
+
+
+def test_a_precision_wish_does_not_change_what_the_checkpoint_holds() -> None:
+    memory = ask("deepseek-ai/DeepSeek-R1", "MI300X", plan_of(8), "fp16").memory
+    assert memory is not None
+    assert memory.weights_bytes_per_gpu == pytest.approx(689e9 / 8, rel=0.001)
+
+
+def test_sliding_windows_leave_room_for_longer_contexts() -> None:
+    hybrid = ask("openai/gpt-oss-120b", "MI300X", plan_of(1)).memory
+    whole = ask("openai/gpt-oss-120b", "MI300X", plan_of(1, hybrid_kv_cache=False)).memory
+    assert hybrid is not None
+    assert whole is not None
+    assert 1.8 < hybrid.kv_tokens / whole.kv_tokens <= 2
+
+
+def test_the_latent_cache_of_mla_is_not_divided_by_tensor_parallelism() -> None:
+    four = ask("deepseek-ai/DeepSeek-R1", "MI355X", plan_of(4)).memory
+    eight = ask("deepseek-ai/DeepSeek-R1", "MI355X", plan_of(8)).memory
+    assert four is not None
+    assert eight is not None
+    assert four.kv_bytes_per_token_per_gpu == eight.kv_bytes_per_token_per_gpu == 61 * 576 * 2
+
+
+def test_data_parallel_ranks_share_experts_and_copy_the_rest() -> None:
+    facts = model_facts("deepseek-ai/DeepSeek-R1")
+    assert facts is not None
+    assert 0.9 < expert_fraction(facts) < 1
+    tensor = ask("deepseek-ai/DeepSeek-R1", "MI355X", plan_of(8, expert_parallel=True)).memory
+    data = ask("deepseek-ai/DeepSeek-R1", "MI355X", plan_of(1, data_parallel=8, expert_parallel=True)).memory
+    assert tensor is not None
+    assert data is not None
+    assert tensor.weights_bytes_per_gpu < data.weights_bytes_per_gpu < 1.5 * tensor.weights_bytes_per_gpu
+
+
+@pytest.mark.parametrize(
+    ("source", "gpu", "count"),
+    [
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI300X", 4),
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI325X", 2),
+        ("Qwen/Qwen3-32B", "MI210", 2),
+        ("Qwen/Qwen3-32B", "MI355X", 1),
+        ("deepseek-ai/DeepSeek-R1", "MI300X", 8),
+        ("meta-llama/Llama-3.1-405B-Instruct", "MI210", None),
+        ("Qwen/Qwen3-32B-FP8", "MI210", None),
+    ],
+)
+def test_the_smallest_gpu_count_is_found(source: str, gpu: str, count: int | None) -> None:
+    stored = checkpoint(source)
+    assert stored is not None
+    facts = model_facts(stored.model)
+    assert facts is not None
+    assert smallest_gpu_count(facts, stored, GPUS[gpu], None, stored.precision, plan_of(1)) == count
+
+
+# Published: 51.74 s and 15.882 s for 2048 tokens at batch 1; 3816 and 13279 tokens/s at unlimited request rate.
+@pytest.mark.parametrize(
+    ("source", "latency_ms", "tokens_per_second"),
+    [("amd/Llama-3.1-405B-Instruct-FP8-KV", 25.3, 3816), ("amd/Llama-3.1-70B-Instruct-FP8-KV", 7.75, 13279)],
+)
+def test_the_estimate_reproduces_published_speeds(
+    source: str, latency_ms: float, tokens_per_second: float
+) -> None:
+    stored = checkpoint(source)
+    assert stored is not None
+    facts = model_facts(stored.model)
+    assert facts is not None
+    speed = estimate(facts, stored, GPUS["MI300X"], plan_of(8, 1.0), Precision.FP8)
+    assert speed.inter_token_latency_ms == pytest.approx(latency_ms, rel=0.03)
+    assert speed.tokens_per_second == pytest.approx(tokens_per_second, rel=0.2)

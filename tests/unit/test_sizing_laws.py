@@ -1,0 +1,112 @@
+"""Laws of sizing that hold for every model and GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aim_engine.api.enums import Precision
+from aim_engine.catalog.gpus import GIB, GPU, gpu_catalog
+from aim_engine.catalog.models import Checkpoint, checkpoint_catalog, model_facts
+from aim_engine.catalog.plan import EnginePlan
+from aim_engine.sizing import Fit, FitVerdict, estimate, fit
+
+gpus = st.sampled_from(sorted(gpu_catalog().values(), key=lambda gpu: gpu.generation))
+checkpoints = st.sampled_from(sorted(checkpoint_catalog().values(), key=lambda stored: stored.id))
+contexts = st.one_of(st.none(), st.integers(1, 20_000_000))
+plans = st.builds(
+    EnginePlan,
+    tensor_parallel=st.sampled_from([1, 2, 3, 4, 8, 16]),
+    pipeline_parallel=st.sampled_from([1, 2]),
+    data_parallel=st.sampled_from([1, 2]),
+    expert_parallel=st.booleans(),
+    max_model_len=st.one_of(st.none(), st.integers(1, 300_000)),
+    max_model_len_auto=st.booleans(),
+    max_num_batched_tokens=st.integers(1, 65536),
+    max_num_seqs=st.integers(1, 1024),
+    gpu_memory_utilization=st.floats(0.1, 1),
+    kv_cache_bytes_per_element=st.sampled_from([None, 1.0, 2.0]),
+    hybrid_kv_cache=st.booleans(),
+    context_extended=st.booleans(),
+)
+
+
+def ask(stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None = None) -> Fit:
+    return fit(model_facts(stored.model), stored, gpu, None, stored.precision, plan, required_context=context)
+
+
+@given(checkpoints, gpus, plans, contexts)
+def test_a_known_model_gets_an_answer_with_a_reason_and_a_remedy_when_it_is_no(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None
+) -> None:
+    answer = ask(stored, gpu, plan, context)
+    assert answer.verdict is not FitVerdict.UNKNOWN
+    assert answer.message
+    assert (answer.verdict is FitVerdict.FITS) == (answer.reason is None) == (answer.remedy is None)
+
+
+@given(checkpoints, gpus, plans, contexts, st.integers(0, 300))
+def test_more_memory_never_makes_a_fitting_model_unfit(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None, more_gib: int
+) -> None:
+    larger = replace(gpu, vram_bytes=gpu.vram_bytes + more_gib * GIB)
+    if ask(stored, gpu, plan, context).verdict is FitVerdict.FITS:
+        assert ask(stored, larger, plan, context).verdict is FitVerdict.FITS
+
+
+@given(checkpoints, gpus, plans, st.integers(1, 10_000_000), st.integers(0, 10_000_000))
+def test_a_longer_requirement_never_turns_no_into_yes(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int, more: int
+) -> None:
+    if ask(stored, gpu, plan, context + more).verdict is FitVerdict.FITS:
+        assert ask(stored, gpu, plan, context).verdict is FitVerdict.FITS
+
+
+@given(checkpoints, gpus, plans, st.integers(1, 300_000))
+def test_a_shorter_context_setting_never_needs_more_memory(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, length: int
+) -> None:
+    longer, shorter = replace(plan, max_model_len=length), replace(plan, max_model_len=max(1, length // 2))
+    if ask(stored, gpu, longer).verdict is FitVerdict.FITS:
+        assert ask(stored, gpu, shorter).verdict is FitVerdict.FITS
+
+
+@given(checkpoints, gpus, plans)
+def test_what_fits_can_hold_the_context_it_promises(stored: Checkpoint, gpu: GPU, plan: EnginePlan) -> None:
+    answer = ask(stored, gpu, plan)
+    if answer.verdict is FitVerdict.FITS and answer.memory is not None and not plan.max_model_len_auto:
+        memory = answer.memory
+        assert memory.usable_context == memory.max_context <= memory.kv_tokens
+        assert memory.weights_bytes_per_gpu + memory.overhead_bytes < memory.usable_bytes <= gpu.vram_bytes
+
+
+@given(checkpoints, gpus, plans, contexts)
+def test_the_answer_does_not_change_when_asked_again(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None
+) -> None:
+    assert ask(stored, gpu, plan, context) == ask(stored, gpu, plan, context)
+
+
+@given(checkpoints, gpus, plans, st.floats(1, 4))
+def test_more_bandwidth_is_never_slower(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, factor: float
+) -> None:
+    facts = model_facts(stored.model)
+    assert facts is not None
+    faster = replace(gpu, memory_bandwidth_bytes_per_s=gpu.memory_bandwidth_bytes_per_s * factor)
+    before = estimate(facts, stored, gpu, plan, stored.precision)
+    after = estimate(facts, stored, faster, plan, stored.precision)
+    assert after.tokens_per_second >= before.tokens_per_second > 0
+    assert 0 < after.inter_token_latency_ms <= before.inter_token_latency_ms
+
+
+@given(gpus, plans, st.sampled_from(list(Precision)))
+def test_an_unknown_model_never_gets_a_memory_verdict(
+    gpu: GPU, plan: EnginePlan, precision: Precision
+) -> None:
+    answer = fit(None, None, gpu, None, precision, plan)
+    runnable = precision in gpu.runnable_precisions
+    assert answer.verdict is (FitVerdict.UNKNOWN if runnable else FitVerdict.DOES_NOT_FIT)
+    assert answer.memory is None
