@@ -216,7 +216,8 @@ class FaultProxy:
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
         )
-        self._web = web.Server(self._serve, access_log=None)
+        # A handler has to end with its client's connection, or a watch would stay open upstream.
+        self._web = web.Server(self._serve, handler_cancellation=True, access_log=None)
         await self._listen()
 
     async def _listen(self) -> None:
@@ -237,6 +238,10 @@ class FaultProxy:
     async def _close(self) -> None:
         await self._block()
         await self._web.shutdown(1.0)
+        handlers = asyncio.all_tasks() - {asyncio.current_task()}
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
         await self._client.close()
 
     async def _cut(self, mid_line: bool) -> int:
@@ -281,8 +286,11 @@ class FaultProxy:
                 data=await request.read() or None,
             ) as answer:
                 return await self._pass_on(request, answer, watch)
-        except aiohttp.ClientConnectorError as error:
-            return web.json_response(status_object(503, f"the API server is away: {error}"), status=503)
+        except aiohttp.ClientError:
+            # Either side is gone; to the client that has to look like what it is, not like an answer.
+            if isinstance(request.transport, asyncio.Transport):
+                request.transport.abort()
+            return web.Response(status=502)
 
     async def _pass_on(
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, watch: bool

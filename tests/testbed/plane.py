@@ -31,6 +31,12 @@ COMPONENT_USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "kwok": ("testbed-kwok", (ADMIN_GROUP,)),
     "admin": (ADMIN, (ADMIN_GROUP,)),
 }
+FOLLOWERS: dict[str, Callable[[Layout], list[str]]] = {
+    "kube-controller-manager": components.controller_manager_arguments,
+    "kube-scheduler": components.scheduler_arguments,
+    "kwok": components.kwok_arguments,
+}
+"""Components that need the API server, by the functions that give their arguments."""
 
 
 class StartError(RuntimeError):
@@ -74,14 +80,17 @@ class ControlPlane(Cluster):
             raise StartError(
                 f"{workdir} holds a control plane already; use another directory or stop that one"
             )
-        directory = workdir or Path(tempfile.mkdtemp(prefix="aim-testbed-"))
-        for attempt in range(START_ATTEMPTS):
-            try:
-                return cls._launch(directory.absolute(), followers, temporary=workdir is None)
-            except PortTakenError:
-                if attempt == START_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the loop above returns or raises")
+        temporary = workdir is None
+        directory = (workdir or Path(tempfile.mkdtemp(prefix="aim-testbed-"))).absolute()
+        try:
+            for _ in range(START_ATTEMPTS - 1):
+                with contextlib.suppress(PortTakenError):
+                    return cls._launch(directory, followers, temporary=temporary)
+            return cls._launch(directory, followers, temporary=temporary)
+        except BaseException:
+            if temporary:
+                remove_temporary(directory)
+            raise
 
     @classmethod
     def _launch(cls, workdir: Path, followers: list[str], *, temporary: bool) -> Self:
@@ -111,20 +120,19 @@ class ControlPlane(Cluster):
         self._start_component("etcd", components.etcd_arguments(self.layout))
         self._await_component("etcd", lambda: answers_ok(ports.etcd, "/health", tls=False))
         self.start_apiserver()
-        commands = {
-            "kube-controller-manager": components.controller_manager_arguments,
-            "kube-scheduler": components.scheduler_arguments,
-            "kwok": components.kwok_arguments,
-        }
         for name in followers:
-            self._start_component(name, commands[name](self.layout))
-        checks: dict[str, Callable[[], bool]] = {
-            "kube-controller-manager": lambda: answers_ok(ports.controller_manager, "/healthz", tls=True),
-            "kube-scheduler": lambda: answers_ok(ports.scheduler, "/healthz", tls=True),
-            "kwok": lambda: answers_ok(ports.kwok, "/healthz", tls=False),
-        }
+            self._start_component(name, FOLLOWERS[name](self.layout))
         for name in followers:
-            self._await_component(name, checks[name])
+            self._await_follower(name)
+
+    def _await_follower(self, name: str) -> None:
+        ports = self.layout.ports
+        port = {
+            "kube-controller-manager": ports.controller_manager,
+            "kube-scheduler": ports.scheduler,
+            "kwok": ports.kwok,
+        }[name]
+        self._await_component(name, lambda: answers_ok(port, "/healthz", tls=name != "kwok"))
 
     def _start_component(self, name: str, arguments: list[str]) -> None:
         self._processes.start(name, [str(tools.tool(name)), *arguments])
@@ -160,6 +168,16 @@ class ControlPlane(Cluster):
         """End the API server and start it again with all its data."""
         self.stop_apiserver()
         self.start_apiserver()
+
+    def stop_kubelets(self) -> None:
+        """Let the simulated kubelets do nothing: scheduled pods stay Pending until a test writes their status."""
+        self._processes.stop("kwok")
+
+    def start_kubelets(self) -> None:
+        """Let the simulated kubelets work again; pods without a status from a test start now."""
+        self._start_component("kwok", components.kwok_arguments(self.layout))
+        self._await_follower("kwok")
+        self._write_state()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -197,8 +215,8 @@ class ControlPlane(Cluster):
             proxy.stop()
         self._end_processes()
         state_file(self.workdir).unlink(missing_ok=True)
-        if self._temporary and not os.environ.get("AIM_TESTBED_KEEP"):
-            shutil.rmtree(self.workdir, ignore_errors=True)
+        if self._temporary:
+            remove_temporary(self.workdir)
 
     def _end_processes(self) -> None:
         try:
@@ -214,3 +232,9 @@ class ControlPlane(Cluster):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def remove_temporary(directory: Path) -> None:
+    """Delete a plane's temporary directory, unless the user wants to look into it."""
+    if not os.environ.get("AIM_TESTBED_KEEP"):
+        shutil.rmtree(directory, ignore_errors=True)

@@ -28,6 +28,7 @@ class Processes:
         self.directory = directory
         self.pids: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._asked = 0
         self._warden = subprocess.Popen(
             [sys.executable, "-I", "-S", warden.__file__],
             stdin=subprocess.PIPE,
@@ -83,15 +84,16 @@ class Processes:
         assert self._warden.stdin is not None
         assert self._warden.stdout is not None
         with self._lock:
+            self._asked += 1
+            reply: dict[str, Any] = {}
             try:
-                self._warden.stdin.write(json.dumps(request) + "\n")
+                self._warden.stdin.write(json.dumps({**request, "id": self._asked}) + "\n")
                 self._warden.stdin.flush()
-                line = self._warden.stdout.readline()
+                # An interrupted call (Ctrl-C) leaves its answer in the pipe.
+                while reply.get("id") != self._asked:
+                    reply = json.loads(self._warden.stdout.readline())
             except (OSError, ValueError) as error:
                 raise ProcessError(f"the testbed's warden is gone: {error}") from error
-        if not line:
-            raise ProcessError("the testbed's warden ended unexpectedly")
-        reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise ProcessError(f"{request['op']} {request.get('name', '')}: {reply['error']}")
         return reply

@@ -127,6 +127,7 @@ CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 """What a ControlPlane needs, and what ``python -m testbed.tools`` builds when nothing is named."""
 
 
+@cache
 def module_version(module: str, path: str) -> str:
     """Version of the module ``path`` that the wrapper module ``module`` requires, such as "v1.36.3"."""
     text = (MODULES / module / "go.mod").read_text()

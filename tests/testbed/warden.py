@@ -1,7 +1,7 @@
 """A small process that owns the programs of one control plane and never outlives the plane's owner.
 
 The owner starts it with a pipe as standard input and sends one JSON object a line; the warden answers each with one
-line on standard output. The kernel closes the pipe when the owner dies in whatever way, and the warden then kills what
+line on standard output that has the same ``id``. The kernel closes the pipe when the owner dies in whatever way, and the warden then kills what
 it started. Should the warden itself be killed, its children die with it by their parent-death signal. That signal is
 tied to the *thread* that forked, which is why this single-threaded process forks and not the owner, whose threads come
 and go.
@@ -98,7 +98,8 @@ def main() -> None:
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
-                sys.stdout.write(json.dumps(answer(children, json.loads(line))) + "\n")
+                request = json.loads(line)
+                sys.stdout.write(json.dumps({**answer(children, request), "id": request["id"]}) + "\n")
                 sys.stdout.flush()
     except BrokenPipeError:
         return
