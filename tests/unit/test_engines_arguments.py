@@ -130,11 +130,33 @@ def test_owned_and_denied_flags_are_refused_to_everyone(args: dict[str, object],
 
 
 @pytest.mark.parametrize(
-    "args", [{"trust-remote-code": True}, {"chat-template": "/x.jinja"}, {"code-revision": "main"}]
+    ("args", "allowed"),
+    [
+        ({"trust-remote-code": True}, {Trust.ADMIN, Trust.TENANT_WITH_REMOTE_CODE}),
+        ({"code-revision": "main"}, {Trust.ADMIN, Trust.TENANT_WITH_REMOTE_CODE}),
+        ({"chat-template": "/x.jinja"}, {Trust.ADMIN}),
+        ({"additional-config": {"a": 1}}, {Trust.ADMIN}),
+    ],
 )
-def test_admin_flags_are_for_cluster_recipes(args: dict[str, object]) -> None:
-    assert problems(args, Trust.ADMIN) == []
-    assert "cluster recipes only" in problems(args, Trust.TENANT)[0]
+def test_trusted_flags_are_allowed_by_trust(args: dict[str, object], allowed: set[Trust]) -> None:
+    assert {trust for trust in Trust if problems(args, trust) == []} == allowed
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({}, None),
+        ({"enable-auto-tool-choice": True, "tool_call_parser": "hermes"}, None),
+        ({"enable_auto_tool_choice": None}, "needs tool-call-parser"),
+        ({"enable-log-outputs": True, "enable-log-requests": False}, "needs enable-log-requests"),
+        ({"max-num-batched-tokens": "1k", "max-num-seqs": 1024}, "less than max-num-seqs"),
+        ({"max-num-batched-tokens": "1K", "max-num-seqs": 1024}, None),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_told(args: dict[str, object], told: str | None) -> None:
+    found = [problem.message for problem in vllm.check_combination(args)]
+    assert len(found) == (told is not None)
+    assert all(told in message for message in found if told)
 
 
 def test_an_admin_may_use_flags_of_an_engine_version_without_table() -> None:

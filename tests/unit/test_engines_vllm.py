@@ -60,7 +60,7 @@ def test_a_plan_reads_arguments_in_any_spelling() -> None:
     assert plan.max_model_len == 32000
     assert plan.kv_cache_bytes_per_element == 1
     assert plan.expert_parallel
-    assert plan.quantization == "fp8"
+    assert (plan.quantization, plan.online_precision) == ("fp8", "fp8")
     assert plan.max_num_seqs == 64
     assert plan.weights_offload_bytes == 2 * 2**30
     assert plan.kv_cache_memory_bytes == 10 * 2**30

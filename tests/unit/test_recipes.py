@@ -88,6 +88,7 @@ def test_its_arguments_and_environment_are_valid_for_its_engine(recipe: AIMRecip
     assert backend.check_args(spec.engine_args, spec.engine_version, trust=Trust.TENANT) == ()
     assert backend.check_env(spec.env, trust=Trust.TENANT) == ()
     assert backend.env_warnings(spec.env) == ()
+    assert backend.check_combination(spec.engine_args) == ()
     assert backend.check_parallelism(spec.engine_args, spec.hardware.gpu_count) == ()
 
 

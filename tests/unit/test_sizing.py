@@ -190,7 +190,7 @@ def test_a_partition_has_its_share_of_the_memory() -> None:
 
 def test_online_quantisation_halves_the_weights() -> None:
     plain = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1)).memory
-    online = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1, quantization="fp8"), "fp8").memory
+    online = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1, online_precision=Precision.FP8), "fp8").memory
     assert plain is not None
     assert online is not None
     assert online.weights_bytes_per_gpu < 0.55 * plain.weights_bytes_per_gpu

@@ -9,7 +9,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from aim_engine.api.enums import Backend
+from aim_engine.api.enums import Backend, Precision
 from aim_engine.catalog.data import file_names, read_yaml
 
 PINNED_VLLM = "0.32.0"
@@ -41,6 +41,9 @@ class FlagClass(StrEnum):
     OWNED = "owned"
     """The operator renders it from other fields."""
     ADMIN_ONLY = "admin-only"
+    """Cluster recipes only."""
+    REMOTE_CODE = "remote-code"
+    """Cluster recipes, and namespaces where an admin allows code from model repositories."""
     DENIED = "denied"
 
 
@@ -88,6 +91,8 @@ class FlagTable:
     batch_defaults: tuple[BatchDefaults, ...]
     """Largest devices first."""
     kv_cache_bytes_per_element: Mapping[str, float]
+    online_quantization: Mapping[str, Precision]
+    """Quantisation methods that work on a 16-bit checkpoint, with the format of the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,9 @@ def _table(content: dict[str, Any]) -> FlagTable:
         gpu_memory_utilization=content["defaults"]["gpuMemoryUtilization"],
         batch_defaults=tuple(_batch_defaults(row) for row in content["defaults"]["batching"]),
         kv_cache_bytes_per_element=MappingProxyType(content["kvCacheBytesPerElement"]),
+        online_quantization=MappingProxyType(
+            {method: Precision(name) for method, name in content["onlineQuantization"].items()}
+        ),
     )
 
 

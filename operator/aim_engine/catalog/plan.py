@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aim_engine.api.enums import Precision
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
@@ -29,7 +31,9 @@ class EnginePlan:
     weights_offload_bytes: int = 0
     """Weights per GPU that are kept in host memory."""
     quantization: str | None = None
-    """Quantisation applied to the weights while loading; None leaves it to the checkpoint."""
+    """Quantisation method by the engine's name; None leaves it to the checkpoint."""
+    online_precision: Precision | None = None
+    """Format to which 16-bit weights are quantised while loading."""
     hybrid_kv_cache: bool = True
     """Sliding-window layers keep only their window in the KV cache."""
     context_extended: bool = False

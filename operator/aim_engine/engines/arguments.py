@@ -28,7 +28,7 @@ def check(
     not know; what is owned or denied stays so.
     """
     uses = [resolve(written, value, table) for written, value in args.items()]
-    strict = same_version or trust is Trust.TENANT
+    strict = same_version or trust is not Trust.ADMIN
     return (
         *_duplicates(uses),
         *(problem for use in uses for problem in _check_use(use, table, trust, strict)),
@@ -66,7 +66,7 @@ def _check_use(use: FlagUse, table: FlagTable, trust: Trust, strict: bool) -> It
             yield _unknown(use, table)
         return
     if refusal := _refusal(flag, trust):
-        yield Problem(_field(use), use.value, f"{flag.name} {refusal}", flag.why or "remove it")
+        yield Problem(_field(use), use.value, *refusal)
         return
     if use.keys and flag.kind is not FlagKind.JSON:
         message = f"{flag.name} takes no object, so {use.written} means nothing"
@@ -82,19 +82,23 @@ def _unknown(use: FlagUse, table: FlagTable) -> Problem:
     removed = table.removed.get(use.name)
     if removed is not None:
         return Problem(_field(use), use.value, f"{use.name} is not a flag of {engine}", removed)
-    near = get_close_matches(use.name, table.flags, n=1, cutoff=0.6)
+    near = get_close_matches(use.name, table.flags, n=1, cutoff=0.75)
     remedy = f"did you mean {near[0]}?" if near else f"remove it, or correct it to a flag of {engine}"
     return Problem(_field(use), use.value, f"{use.name} is not a flag of {engine}", remedy)
 
 
-def _refusal(flag: Flag, trust: Trust) -> str | None:
+def _refusal(flag: Flag, trust: Trust) -> tuple[str, str] | None:
     match flag.flag_class:
         case FlagClass.OWNED:
-            return "is set by the operator"
+            return f"{flag.name} is set by the operator", flag.why or "remove it"
         case FlagClass.DENIED:
-            return f"is denied: it {flag.why}"
-        case FlagClass.ADMIN_ONLY if trust is Trust.TENANT:
-            return f"is allowed in cluster recipes only: it {flag.why}"
+            return f"{flag.name} is denied: it {flag.why}", "remove it"
+        case FlagClass.ADMIN_ONLY if trust is not Trust.ADMIN:
+            message = f"{flag.name} is allowed in cluster recipes only: it {flag.why}"
+            return message, "remove it, or ask an admin for a cluster recipe"
+        case FlagClass.REMOTE_CODE if trust is Trust.TENANT:
+            message = f"{flag.name} is not allowed in this namespace: it {flag.why}"
+            return message, "remove it, or ask an admin to allow remote code in the namespace"
         case _:
             return None
 

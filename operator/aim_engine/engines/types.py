@@ -15,6 +15,8 @@ class Trust(StrEnum):
     """Who wrote the arguments: an admin (cluster recipe) or a tenant (AIMDeployment, ConfigMap recipe)."""
 
     ADMIN = "admin"
+    TENANT_WITH_REMOTE_CODE = "tenant-with-remote-code"
+    """A tenant of a namespace where an admin allowed code from model repositories."""
     TENANT = "tenant"
 
 
@@ -51,6 +53,8 @@ class Engine(Protocol):
     def check_env(self, env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]: ...
 
     def env_warnings(self, env: Mapping[str, str]) -> tuple[str, ...]: ...
+
+    def check_combination(self, args: Mapping[str, object]) -> tuple[Problem, ...]: ...
 
     def check_parallelism(self, args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]: ...
 

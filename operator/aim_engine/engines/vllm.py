@@ -39,7 +39,13 @@ _LOADING_BYTES_PER_SECOND = 2**28
 _STARTUP_SECONDS = 720
 """Process start, kernel compilation on first use and graph capture."""
 _UNKNOWN_STARTUP_SECONDS = 3600
-_PAGE = 600
+_BUDGET_STEP_SECONDS = 600
+_NEEDS = MappingProxyType(
+    {
+        "enable-auto-tool-choice": "tool-call-parser",
+        "enable-log-outputs": "enable-log-requests",
+    }
+)
 
 
 def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tuple[Problem, ...]:
@@ -75,6 +81,23 @@ def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Probl
     )
 
 
+def check_combination(args: Mapping[str, object]) -> tuple[Problem, ...]:
+    """Problems between arguments that are fine by themselves; meant for the merged arguments of a server."""
+    normal = grammar.normalise(args, _pinned())
+    missing = (
+        Problem(f"engineArgs.{name}", True, f"{name} needs {needed}", f"set {needed}, or remove {name}")
+        for name, needed in _NEEDS.items()
+        if normal.get(name) is True and normal.get(needed) in (None, False)
+    )
+    tokens = arguments.parse_human_int(normal.get("max-num-batched-tokens"))
+    sequences = arguments.parse_human_int(normal.get("max-num-seqs"))
+    if tokens is None or sequences is None or tokens >= sequences:
+        return tuple(missing)
+    message = f"max-num-batched-tokens {tokens} is less than max-num-seqs {sequences}"
+    remedy = f"set max-num-batched-tokens >= {sequences}"
+    return (*missing, Problem("engineArgs.max-num-batched-tokens", tokens, message, remedy))
+
+
 def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]:
     """Arguments of a recipe with a user's over them, under canonical names."""
     return grammar.merge(base, override, _pinned())
@@ -88,6 +111,7 @@ def plan(args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | 
     tokens, sequences = _batching(normal, table, partition_vram_bytes(gpu, partition) or gpu.vram_bytes)
     length = arguments.parse_human_int(normal.get("max-model-len"))
     automatic = str(normal.get("max-model-len")).lower() in {"auto", "-1"}
+    quantization = _text(normal, "quantization")
     return EnginePlan(
         tensor_parallel=max(1, gpu_count // (pipeline * data)),
         pipeline_parallel=pipeline,
@@ -102,7 +126,8 @@ def plan(args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | 
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
         kv_cache_memory_bytes=arguments.parse_human_int(normal.get("kv-cache-memory-bytes")),
         weights_offload_bytes=int((_float(normal, "cpu-offload-gb") or 0) * 2**30),
-        quantization=_text(normal, "quantization"),
+        quantization=quantization,
+        online_precision=table.online_quantization.get(quantization or ""),
         hybrid_kv_cache=not (
             normal.get("disable-hybrid-kv-cache-manager") is True
             or normal.get("disable-sliding-window") is True
@@ -154,7 +179,7 @@ def startup_budget_seconds(checkpoint_bytes: int | None) -> int:
     if checkpoint_bytes is None:
         return _UNKNOWN_STARTUP_SECONDS
     needed = _STARTUP_SECONDS + checkpoint_bytes // _LOADING_BYTES_PER_SECOND
-    return -(-needed // _PAGE) * _PAGE
+    return -(-needed // _BUDGET_STEP_SECONDS) * _BUDGET_STEP_SECONDS
 
 
 def classify_termination(message: str, exit_code: int | None, reason: str | None) -> Diagnosis | None:

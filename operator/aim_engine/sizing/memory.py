@@ -11,9 +11,6 @@ from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 
 _SIXTEEN_BIT = frozenset({Precision.BF16, Precision.FP16})
-_ONLINE_8_BIT = frozenset(
-    {"fp8", "fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "mxfp8", "experts_int8"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +35,8 @@ class MemoryModel:
 def weight_format(checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan) -> Precision:
     """Format the weights have in GPU memory: quantised while loading, else the checkpoint's, else as asked."""
     stored = precision if checkpoint is None else checkpoint.precision
-    if plan.quantization in _ONLINE_8_BIT and stored in _SIXTEEN_BIT:
-        return Precision.FP8
+    if plan.online_precision is not None and stored in _SIXTEEN_BIT:
+        return plan.online_precision
     return stored
 
 
