@@ -1,0 +1,189 @@
+"""YAML written by tenants, read with limits, and with the line of every value kept for error messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 16
+MAX_NODES = 5000
+_SHOWN = 80
+_LARGEST = 2**63
+"""JSON and the API server go no further; larger integers cannot even be printed."""
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq")
+}
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadError:
+    """Why a document is refused, told by field, value and remedy."""
+
+    field: str
+    """Dotted path within the document; empty for the document as a whole."""
+    value: str
+    message: str
+    remedy: str
+    line: int | None = None
+    """Counted from 1."""
+
+    def __str__(self) -> str:
+        where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
+        return f"{where or 'document'}: {self.message}; {self.remedy}"
+
+
+class RefusedError(Exception):
+    """Carries a ReadError out of the reader."""
+
+    def __init__(self, error: ReadError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document and the line of each of its values."""
+
+    data: Mapping[str, Any]
+    lines: Mapping[Path, int]
+
+    def refuse(self, path: Path, value: object, message: str, remedy: str) -> RefusedError:
+        """The refusal of the value at `path`, with the line of the nearest value that exists."""
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        return RefusedError(ReadError(dotted(path), shown(value), message, remedy, self.lines.get(known)))
+
+
+def load(text: str) -> Document:
+    """One YAML mapping; raises RefusedError. Aliases are refused: nobody needs them here, and they can multiply."""
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise RefusedError(
+            ReadError("", "", f"the document is larger than {MAX_BYTES // 1024} KiB", "shorten it")
+        )
+    try:
+        _check_size(text)
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise RefusedError(_yaml_error(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(
+            ReadError("", "", f"the document is not YAML ({shown(error)})", "correct it")
+        ) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise RefusedError(
+            ReadError(
+                "", "", "the document is not a YAML mapping", "write the recipe as `field: value` lines", 1
+            )
+        )
+    lines: dict[Path, int] = {}
+    data = _value(root, (), lines)
+    return Document(data, lines)
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: `performance[0].tokensPerSecond`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _check_size(text: str) -> None:
+    depth = nodes = documents = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        line = event.start_mark.line + 1 if event.start_mark else None
+        nodes += isinstance(event, yaml.NodeEvent)
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.AliasEvent):
+            raise RefusedError(
+                ReadError("", f"*{event.anchor}", "YAML aliases are not allowed", "write the value out", line)
+            )
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            message = f"the document has more than {MAX_DEPTH} levels or {MAX_NODES} values"
+            raise RefusedError(ReadError("", "", message, "shorten it", line))
+        if documents > 1:
+            raise RefusedError(
+                ReadError("", "", "there is more than one YAML document", "use one ConfigMap for each", line)
+            )
+
+
+def _yaml_error(error: yaml.YAMLError) -> ReadError:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return ReadError(
+        "",
+        "",
+        f"the document is not YAML: {shown(problem)}",
+        "correct the syntax",
+        mark.line + 1 if mark else None,
+    )
+
+
+def _value(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
+    lines[path] = node.start_mark.line + 1
+    if node.tag not in _PLAIN_TAGS:
+        message, remedy = (
+            f"YAML tag {node.tag} is not allowed",
+            "use text, numbers, true, false, lists and mappings",
+        )
+        raise RefusedError(ReadError(dotted(path), "", message, remedy, lines[path]))
+    match node:
+        case yaml.MappingNode():
+            return _mapping(node, path, lines)
+        case yaml.SequenceNode():
+            return [_value(item, (*path, index), lines) for index, item in enumerate(node.value)]
+        case _:
+            return _scalar(node, path)
+
+
+def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            raise RefusedError(
+                ReadError(dotted(path), "", "a key is not plain text", "write the key as a word", line)
+            )
+        if key.value in result:
+            field = dotted((*path, key.value))
+            raise RefusedError(ReadError(field, "", "the field appears twice", "remove one of the two", line))
+        result[key.value] = _value(value, (*path, key.value), lines)
+        lines[(*path, key.value)] = line
+    return result
+
+
+def _scalar(node: yaml.Node, path: Path) -> Any:
+    line = node.start_mark.line + 1
+    if node.tag.endswith((":str", ":timestamp")):
+        return node.value
+    try:
+        value = yaml.constructor.SafeConstructor().construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError, KeyError, IndexError):
+        value = math.nan
+    if isinstance(value, float | int) and not abs(value) < _LARGEST:
+        raise RefusedError(
+            ReadError(
+                dotted(path),
+                shown(node.value),
+                "this number cannot be stored",
+                "write a finite number below 2^63",
+                line,
+            )
+        )
+    return value

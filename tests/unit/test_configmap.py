@@ -1,0 +1,266 @@
+"""Recipes in ConfigMaps: every form that is read, and what bad ones are told."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aim_engine.api.configmap import RecipeDocument, RecipeForm, read_recipe
+from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
+from aim_engine.api.recipe import AIMRecipeSpec
+
+OWN = """
+modelID: Qwen/Qwen3-32B
+hardware: {gpuModel: MI300X, gpuCount: 2}
+precision: bf16
+engineArgs: {max-model-len: 32768}
+"""
+
+FLAT = """
+recipe_id: qwen3-custom
+huggingface_id: Qwen/Qwen3-32B
+hardware: mi300x
+gpu_count: 2
+precision: bfloat16
+backend: vllm
+config:
+  args:
+    --model: Qwen/Qwen3-32B
+    --tensor-parallel-size: "2"
+    --max-model-len: 32768
+    --enable-prefix-caching: "true"
+    --async-scheduling: "false"
+performance:
+  expected_tokens_per_second: 1850.4
+  expected_latency_ms: 320
+resources:
+  requests: {cpu: 8, memory: 64Gi, amd.com/gpu: 2}
+  limits: {cpu: 16, memory: 128Gi, amd.com/gpu: 2}
+"""
+
+SERVE = """
+recipe_id: llama
+model_id: llama-3-1-405b
+huggingface_id: amd/Llama-3.1-405B-Instruct-FP8-KV
+hardware: MI300X
+precision: fp8
+vllm_serve:
+  1_gpu: {enabled: false, args: {}}
+  8_gpu: {enabled: true, args: {--tensor-parallel-size: '8', --kv-cache-dtype: fp8}}
+  4_gpu: {enabled: "true", args: {--tensor-parallel-size: '4'}}
+sglang_serve:
+  8_gpu: {enabled: true, args: {}}
+"""
+
+PROFILE = """
+aim_id: meta-llama/Llama-3.1-405B-Instruct
+model_id: amd/Llama-3.1-405B-Instruct-FP8-KV
+metadata:
+  engine: vllm
+  gpu: MI300X
+  gpu_count: 8
+  precision: fp8
+  metric: latency
+  type: optimized
+  manual_selection_only: false
+engine_args:
+  kv-cache-dtype: fp8
+  async-scheduling: null
+  no-enable-prefix-caching: null
+  compilation-config: {cudagraph_mode: FULL}
+env_vars:
+  VLLM_ROCM_USE_AITER: 1
+  VLLM_LOGGING_LEVEL: INFO
+"""
+
+
+def read(text: str) -> RecipeDocument:
+    result = read_recipe(textwrap.dedent(text), name="custom", namespace="team-a")
+    assert isinstance(result, RecipeDocument), result
+    return result
+
+
+def one(text: str) -> AIMRecipeSpec:
+    (recipe,) = read(text).recipes
+    assert recipe.name == "custom"
+    return recipe.spec
+
+
+def refused(text: str) -> ReadError:
+    result = read_recipe(textwrap.dedent(text), name="custom", namespace="team-a")
+    assert isinstance(result, ReadError), result
+    return result
+
+
+def test_our_own_form_is_the_spec_with_or_without_its_wrapper() -> None:
+    wrapped = yaml.safe_dump(
+        {"apiVersion": "aim.engine.amd.com/v1alpha1", "kind": "AIMRecipe", "spec": yaml.safe_load(OWN)}
+    )
+    assert one(OWN) == one(wrapped)
+    assert one(OWN).hardware.gpu_count == 2
+
+
+def test_the_flat_form_becomes_a_recipe_with_declared_performance() -> None:
+    spec = one(FLAT)
+    assert (spec.model_id, spec.hardware.gpu_model, spec.hardware.gpu_count) == (
+        "Qwen/Qwen3-32B",
+        "MI300X",
+        2,
+    )
+    assert (spec.precision, spec.backend) == (Precision.BF16, Backend.VLLM)
+    assert spec.engine_args == {
+        "max-model-len": 32768,
+        "enable-prefix-caching": True,
+        "async-scheduling": False,
+    }
+    (entry,) = spec.performance
+    assert (entry.tokens_per_second, entry.request_latency_milliseconds) == (1850, 320)
+    assert (entry.provenance.kind, entry.provenance.source) == (
+        ProvenanceKind.DECLARED,
+        "configmap/team-a/custom",
+    )
+    assert (spec.resources.cpu, spec.resources.memory) == ("16", "128Gi")
+
+
+def test_hardware_may_be_a_mapping() -> None:
+    text = "huggingface_id: a/b\nprecision: fp16\nhardware: {gpu_model: 'AMD Instinct MI325X', gpu_count: 4, partition: cpx_nps4}"
+    hardware = one(text).hardware
+    assert (hardware.gpu_model, hardware.gpu_count, hardware.partition) == ("MI325X", 4, "cpx_nps4")
+
+
+def test_every_enabled_gpu_count_of_the_serve_form_is_a_recipe() -> None:
+    document = read(SERVE)
+    assert document.form is RecipeForm.SERVE
+    assert [(recipe.name, recipe.spec.hardware.gpu_count) for recipe in document.recipes] == [
+        ("custom-4gpu", 4),
+        ("custom-8gpu", 8),
+    ]
+    assert document.recipes[1].spec.engine_args == {"kv-cache-dtype": "fp8"}
+    assert any("sglang" in note for note in document.notes)
+
+
+def test_an_aim_profile_keeps_checkpoint_bare_flags_and_nested_arguments() -> None:
+    spec = one(PROFILE)
+    assert (spec.model_id, spec.source) == (
+        "meta-llama/Llama-3.1-405B-Instruct",
+        "amd/Llama-3.1-405B-Instruct-FP8-KV",
+    )
+    assert (spec.objective, spec.maturity) == (Objective.LATENCY, Maturity.OPTIMIZED)
+    assert spec.engine_args == {
+        "kv-cache-dtype": "fp8",
+        "async-scheduling": True,
+        "enable-prefix-caching": False,
+        "compilation-config": {"cudagraph_mode": "FULL"},
+    }
+    assert spec.env == {"VLLM_ROCM_USE_AITER": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+
+
+def test_newer_aim_profiles_name_accelerators() -> None:
+    text = """
+    aim_id: openai/gpt-oss-120b
+    model_id: openai/gpt-oss-120b
+    metadata: {engine: vllm, accelerator_model: mi300x, accelerator_count: 1, precision: fp4, type: preview}
+    engine_args: {}
+    """
+    spec = one(text)
+    assert (spec.hardware.gpu_model, spec.hardware.gpu_count, spec.precision, spec.source) == (
+        "MI300X",
+        1,
+        Precision.MXFP4,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "line", "words"),
+    [
+        ("", "", 1, "not a YAML mapping"),
+        ("just text", "", 1, "not a YAML mapping"),
+        ("a: [1,\nb: 2", "", None, "not YAML"),
+        ("foo: bar", "", 1, "no recipe of a known form"),
+        ("modelID: a/b\nmodelID: a/c", "modelID", 2, "twice"),
+        ("modelID: &x a/b\nsource: *x", "", 2, "aliases"),
+        ("modelID: !!python/object/apply:os.system [ls]", "modelID", 1, "tag"),
+        ("modelID: !!binary aGk=", "modelID", 1, "tag"),
+        ("a: 1\n---\nb: 2", "", 2, "more than one"),
+        ("kind: AIMDeployment\nspec: {}", "kind", 1, "not AIMRecipe"),
+        (OWN + "bogus: 1\n", "bogus", 6, "not permitted|Extra"),
+        (OWN.replace("bf16", "fp7"), "precision", 4, "fp7|'bf16'"),
+        (OWN.replace("gpuCount: 2", "gpuCount: 0"), "hardware.gpuCount", 3, "greater"),
+        (FLAT.replace("gpu_count: 2\n", "", 1), "hardware.gpuCount", None, "required"),
+        (FLAT.replace("backend: vllm", "backend: tgi"), "backend", 7, "vllm"),
+        (FLAT.replace('"2"', '"4"', 1), "config.args.--tensor-parallel-size", 11, "4 GPUs"),
+        (FLAT.replace("--model: Qwen/Qwen3-32B", "--model: a/b"), "config.args.--model", 10, "another model"),
+        (FLAT.replace("1850.4", "fast"), "performance.expected_tokens_per_second", 16, "positive number"),
+        (FLAT.replace("amd.com/gpu: 2}", "amd.com/gpu: 4}", 1), "resources.requests.amd.com/gpu", 19, "2 GPUs"),
+        (FLAT.replace("config:", "confg:"), "confg", 8, "no such field"),
+        (FLAT.replace("128Gi", "lots"), "resources.memory", 18, "quantity"),
+        (SERVE.replace("8_gpu: {enabled: true, args: {--t", "8_gpus_: {enabled: true, args: {--t"), "vllm_serve.8_gpus_", 9, "GPU count"),
+        (PROFILE.replace("precision: fp8", "precision: fp32"), "metadata.precision", 8, "bf16"),
+        ("modelID: " + "x" * 300_000, "", None, "larger than"),
+        ("modelID: " + "[" * 40 + "]" * 40, "", 1, "levels"),
+        ("modelID: .inf", "modelID", 1, "cannot be stored"),
+        ("modelID: 0x" + "f" * 6000, "modelID", 1, "cannot be stored"),
+    ],
+)  # fmt: skip
+def test_bad_documents_are_told_by_field_line_and_remedy(
+    text: str, field: str, line: int | None, words: str
+) -> None:
+    error = refused(text)
+    assert error.field == field
+    if line is not None:
+        assert error.line == line
+    assert any(word in error.message for word in words.split("|")), error
+    assert error.remedy
+    assert len(str(error)) < 800
+
+
+def test_the_laughing_document_is_refused_at_once() -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]" for i in range(9)]
+    assert "aliases" in refused("\n".join(lines)).message
+
+
+_SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12))
+_KEYS = st.sampled_from(
+    sorted(
+        set(re.findall(r"[\w./-]+(?=:)", OWN + FLAT + SERVE + PROFILE))
+        | {"spec", "kind", "engineArgs", "provenance"}
+    )
+)
+_TREES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_KEYS, inner, max_size=5)),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text())
+def test_any_text_is_a_recipe_or_an_error(text: str) -> None:
+    assert isinstance(read_recipe(text, name="n", namespace="ns"), RecipeDocument | ReadError)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(_KEYS, _TREES, max_size=8))
+def test_any_document_is_a_recipe_or_an_error(tree: dict[str, object]) -> None:
+    result = read_recipe(yaml.safe_dump(tree), name="n", namespace="ns")
+    if isinstance(result, RecipeDocument):
+        assert all(AIMRecipeSpec.strict_load(recipe.spec.wire()) == recipe.spec for recipe in result.recipes)
+    else:
+        assert result.message
+        assert result.remedy
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([OWN, FLAT, SERVE, PROFILE]), st.data())
+def test_a_damaged_recipe_is_a_recipe_or_an_error(text: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(text) - 1))
+    damaged = text[:at] + data.draw(st.text(max_size=3)) + text[at + data.draw(st.integers(0, 6)) :]
+    assert isinstance(read_recipe(damaged, name="n", namespace="ns"), RecipeDocument | ReadError)
