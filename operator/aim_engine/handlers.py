@@ -1,0 +1,107 @@
+"""kopf registrations and nothing else: what is watched, and to whom events go.
+
+`on.event` handlers keep no state on objects and no finalizers, so a pass of ours is driven by what is, not by which
+edge was seen (docs/architecture.md, "Why kopf is used this way").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import kopf
+
+from aim_engine.kube import Resource, connect
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.config import load
+from aim_engine.reconcile.runtime import Runtime
+
+CONFIG_VARIABLE = "AIM_ENGINE_CONFIG"
+
+
+def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
+    """Register the handlers of one running operator."""
+
+    @kopf.on.login(registry=registry)
+    def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(
+            server=runtime.connection.server,
+            aiohttp_session=runtime.connection.session,
+            default_namespace=runtime.config.namespace,
+        )
+
+    for resource in resources.WATCHED:
+        _register_event(registry, runtime, resource)
+
+
+def _register_event(registry: kopf.OperatorRegistry, runtime: Runtime, resource: Resource) -> None:
+    @kopf.on.event(
+        resource.group, resource.version, resource.plural, registry=registry, id=f"watch-{resource.plural}"
+    )
+    async def event(type: str | None, event: Any, **_: Any) -> None:  # noqa: A002
+        runtime.on_event(resource, type, event["object"])
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Settings that differ from kopf's defaults, each for a reason given in docs/architecture.md."""
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.queueing.exit_timeout = 2
+    settings.queueing.idle_timeout = 1
+    settings.watching.server_timeout = 300
+    settings.process.ultimate_exiting_timeout = 20
+    selectors: Any = settings.watching.label_selectors
+    for resource, selector in resources.WATCHED.items():
+        if selector:
+            selectors[resource.group, resource.version, resource.plural] = selector
+
+
+async def run(config_path: Path | None, stop: asyncio.Event) -> bool:
+    """Run the operator until `stop` is set; False when it ended for another cause."""
+    config = load(config_path)
+    connection = await connect()
+    runtime = Runtime(config, connection)
+    registry = kopf.OperatorRegistry()
+    register(registry, runtime)
+    settings = kopf.OperatorSettings()
+    configure(settings)
+    ours = asyncio.create_task(runtime.run(stop), name="runtime")
+    kopf_stop = asyncio.Event()
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=kopf_stop
+        ),
+        name="kopf",
+    )
+    try:
+        await asyncio.wait({ours, watching}, return_when=asyncio.FIRST_COMPLETED)
+        return stop.is_set()
+    finally:
+        stop.set()
+        kopf_stop.set()
+        await asyncio.gather(ours, watching, return_exceptions=True)
+        await connection.close()
+
+
+@kopf.on.startup()
+async def development(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """`kopf run -A -m aim_engine.handlers`: the same operator inside kopf's own runner, for development."""
+    configure(settings)
+    path = os.environ.get(CONFIG_VARIABLE)
+    runtime = Runtime(load(Path(path) if path else None), await connect())
+    memo.runtime, memo.stop = runtime, asyncio.Event()
+    register(kopf.get_default_registry(), runtime)
+    memo.task = asyncio.create_task(runtime.run(memo.stop), name="runtime")
+
+
+@kopf.on.cleanup()
+async def end_development(memo: kopf.Memo, **_: Any) -> None:
+    """Give the Lease back and close connections."""
+    memo.stop.set()
+    await memo.task
+    await memo.runtime.connection.close()

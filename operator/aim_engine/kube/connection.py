@@ -1,0 +1,70 @@
+"""Where the API server is and how to log in: the official client reads kubeconfig and ServiceAccount, aiohttp talks."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+import aiohttp
+from kubernetes import client as kubernetes_client
+from kubernetes import config as kubernetes_config
+
+POOL_LIMIT = 64
+"""Connections to the API server, watch streams included. Keeps a burst from opening thousands of sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open session whose requests carry fresh credentials, shared by kopf and our own client."""
+
+    server: str
+    session: aiohttp.ClientSession
+    namespace: str | None = None
+
+    async def close(self) -> None:
+        await self.session.close()
+
+
+async def connect() -> Connection:
+    """Log in by ServiceAccount when in a pod, else by `$KUBECONFIG`.
+
+    Raises kubernetes.config.ConfigException when there is neither.
+    """
+    configuration = kubernetes_client.Configuration()
+    await asyncio.to_thread(_load, configuration)
+
+    async def authorize(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        # Asked for every request: the official client re-reads rotated tokens and re-runs exec plugins when due.
+        token = configuration.get_api_key_with_prefix("authorization")
+        if token:
+            request.headers["Authorization"] = token
+        return await handler(request)
+
+    tls = _tls(configuration) if configuration.host.startswith("https") else False
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls if tls else True),
+        middlewares=(authorize,),
+        read_bufsize=2**20,
+        trust_env=True,
+    )
+    return Connection(configuration.host.rstrip("/"), session)
+
+
+def _load(configuration: kubernetes_client.Configuration) -> None:
+    try:
+        kubernetes_config.load_incluster_config(client_configuration=configuration)
+    except kubernetes_config.ConfigException:
+        kubernetes_config.load_kube_config(client_configuration=configuration)
+
+
+def _tls(configuration: kubernetes_client.Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context

@@ -1,0 +1,100 @@
+"""List and watch one kind, keeping a consumer exactly in step: a re-list replaces, so nothing deleted stays behind.
+
+kopf keeps no record of what vanished while its watch was down; capacity must never be computed from ghosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aim_engine.kube.client import ApiError, KubeClient, Resource
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Reflector:
+    """One kind, decoded by `decode` and given to the consumer's `replace`, `upsert` and `remove`."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        *,
+        decode: Callable[[dict[str, Any]], Any],
+        replace: Callable[[Iterable[Any]], None],
+        upsert: Callable[[Any], None],
+        remove: Callable[[dict[str, Any]], None],
+        field_selector: str | None = None,
+    ) -> None:
+        self._client = client
+        self._resource = resource
+        self._decode = decode
+        self._replace = replace
+        self._upsert = upsert
+        self._remove = remove
+        self._field_selector = field_selector
+        self.synced = asyncio.Event()
+        self.lists = 0
+
+    async def run(self) -> None:
+        """Never returns; ends by cancellation. Errors are logged and retried with backoff."""
+        failures = 0
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._list()
+                version = await self._watch(version)
+                failures = 0
+            except ApiError as error:
+                if error.code in (410, 400):
+                    version = None
+                    continue
+                pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
+                failures += 1
+                log.warning("watching %s: %s; again in %.1f s", self._resource.plural, error, pause)
+                await asyncio.sleep(error.retry_after or pause)
+
+    async def _list(self) -> str:
+        decoded: list[Any] = []
+        version = ""
+        async for items, page_version in self._client.pages(
+            self._resource, field_selector=self._field_selector
+        ):
+            decoded.extend(self._decode(item) for item in items)
+            version = page_version
+        self._replace(decoded)
+        self.lists += 1
+        self.synced.set()
+        return version
+
+    async def _watch(self, version: str) -> str | None:
+        """Follow the stream; returns the version to go on from, None when a new list is needed."""
+        progressed = False
+        try:
+            async for event in self._client.watch(
+                self._resource, version, field_selector=self._field_selector
+            ):
+                obj = event["object"]
+                match event["type"]:
+                    case "ADDED" | "MODIFIED":
+                        self._upsert(self._decode(obj))
+                    case "DELETED":
+                        self._remove(obj)
+                    case "ERROR" if obj.get("code") == 410:
+                        return None
+                    case "ERROR":
+                        raise ApiError(obj.get("code", 500), obj.get("reason", ""), obj.get("message", ""))
+                version = obj["metadata"]["resourceVersion"]
+                progressed = True
+        except ApiError as error:
+            if error.code != 0 or not progressed:
+                raise
+            log.info("%s; going on from %s", error.message, version)
+        return version

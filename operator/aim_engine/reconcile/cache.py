@@ -1,0 +1,241 @@
+"""What the operator knows of the cluster, typed and indexed. Fed by watches; never asked over the network."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from aim_engine.api.configmap import read_recipe
+from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.deployment import AIMDeployment
+from aim_engine.api.recipe import AIMRecipeSpec, AIMRecipeStatus
+from aim_engine.kube import Resource
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.pods import PodHealth
+from aim_engine.reconcile.revision import Record
+from aim_engine.selection import Candidate, Source, candidate
+
+Key = tuple[str, str]
+"""(namespace, name) of an AIMDeployment."""
+RECIPE_FILE = "recipe.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeployment:
+    """An AIMDeployment as read, or why it could not be read."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    resource_version: str
+    deleting: bool
+    created: str
+    status: Mapping[str, Any]
+    """Raw status, the base of status patches."""
+    typed: AIMDeployment | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecipe:
+    """An AIMRecipe as read; `candidate` is None when it could not be read."""
+
+    name: str
+    generation: int
+    resource_version: str
+    status: Mapping[str, Any]
+    candidate: Candidate | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceInfo:
+    """Labels of a namespace and whether it is being deleted."""
+
+    labels: Mapping[str, str]
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChild:
+    """An object we rendered, as it is now. The body is kept as JSON bytes: thousands of parsed ones cost too much."""
+
+    uid: str
+    owner_uid: str | None
+    resource_version: str
+    deleting: bool
+    body: bytes
+
+    def content(self) -> dict[str, Any]:
+        """The object without managedFields."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
+
+
+@dataclass(slots=True)
+class Cache:
+    """All watched kinds. `upsert` and `remove` answer which deployments and recipes to look at again."""
+
+    deployments: dict[Key, StoredDeployment] = field(default_factory=dict)
+    recipes: dict[str, StoredRecipe] = field(default_factory=dict)
+    config_recipes: dict[Key, tuple[Candidate, ...]] = field(default_factory=dict)
+    config_errors: dict[Key, ReadError] = field(default_factory=dict)
+    namespaces: dict[str, NamespaceInfo] = field(default_factory=dict)
+    children: dict[Key, dict[str, LiveChild]] = field(default_factory=lambda: defaultdict(dict))
+    """(namespace, object name) -> kind -> object."""
+    revisions: dict[str, dict[str, Record]] = field(default_factory=lambda: defaultdict(dict))
+    """Owner uid -> revision name -> record."""
+    pods: dict[Key, dict[str, PodHealth]] = field(default_factory=lambda: defaultdict(dict))
+    by_model: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    """Model id -> deployments that ask for it."""
+    by_recipe: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    """Candidate name -> deployments that use or name it."""
+    catalogue_versions: dict[str, int] = field(default_factory=dict)
+    """Model id -> how often its recipes changed since the start."""
+    versions: dict[Resource, dict[Key, str]] = field(default_factory=lambda: defaultdict(dict))
+
+    def is_news(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
+        """False for a version of the object that was seen already or is older."""
+        metadata = obj["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        known = self.versions[resource].get(key)
+        version = metadata.get("resourceVersion", "")
+        if known is not None and version.isdigit() and known.isdigit() and int(version) <= int(known):
+            return False
+        self.versions[resource][key] = version
+        return True
+
+    def forget_version(self, resource: Resource, obj: Mapping[str, Any]) -> None:
+        metadata = obj["metadata"]
+        self.versions[resource].pop((metadata.get("namespace", ""), metadata["name"]), None)
+
+    def store_child(self, resource: Resource, key: Key, child: LiveChild) -> None:
+        """Take over the answer to our own write, unless a watch brought something newer meanwhile."""
+        known = self.versions[resource].get(key, "")
+        if not known or not child.resource_version.isdigit() or int(child.resource_version) > int(known):
+            self.versions[resource][key] = child.resource_version
+            self.children[key][resource.kind] = child
+
+    def candidates(self, namespace: str, extra: Iterable[Candidate] = ()) -> list[Candidate]:
+        """Recipes that take part in selection in a namespace: the catalogue's and the namespace's own."""
+        own = [c for (ns, _), found in self.config_recipes.items() if ns == namespace for c in found]
+        catalogue = [stored.candidate for stored in self.recipes.values() if stored.candidate]
+        return [*own, *catalogue, *extra]
+
+    def newest_revision(self, uid: str) -> Record | None:
+        """The revision in force."""
+        return max(self.revisions.get(uid, {}).values(), key=lambda record: record.number, default=None)
+
+
+def read_deployment(obj: Mapping[str, Any]) -> StoredDeployment:
+    """Read a stored AIMDeployment; an unreadable one is kept with its error."""
+    metadata = obj["metadata"]
+    typed, error = None, None
+    try:
+        typed = AIMDeployment.from_object({**obj, "status": {}})
+    except ValidationError as invalid:
+        error = explain(invalid)
+    return StoredDeployment(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata.get("resourceVersion", ""),
+        deleting=metadata.get("deletionTimestamp") is not None,
+        created=metadata.get("creationTimestamp", ""),
+        status=obj.get("status") or {},
+        typed=typed,
+        error=error,
+    )
+
+
+def read_stored_recipe(obj: Mapping[str, Any]) -> StoredRecipe:
+    """Read a stored AIMRecipe; an unreadable one is kept with its error."""
+    metadata = obj["metadata"]
+    name = metadata["name"]
+    found, error = None, None
+    try:
+        found = candidate(name, Source.CATALOGUE, AIMRecipeSpec.model_validate(obj.get("spec") or {}))
+    except ValidationError as invalid:
+        error = explain(invalid)
+    return StoredRecipe(
+        name,
+        metadata.get("generation", 0),
+        metadata.get("resourceVersion", ""),
+        obj.get("status") or {},
+        found,
+        error,
+    )
+
+
+def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:
+    """The typed status; an unreadable one counts as empty and is written anew."""
+    try:
+        return AIMRecipeStatus.model_validate(stored.status)
+    except ValidationError:
+        return AIMRecipeStatus()
+
+
+def read_config_recipe(obj: Mapping[str, Any], *, listed: bool = True) -> tuple[Candidate, ...] | ReadError:
+    """Recipes of a ConfigMap: `configmap/NAME`, or `configmap/NAME-<count>gpu` when it holds several."""
+    metadata = obj["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    text = (obj.get("data") or {}).get(RECIPE_FILE)
+    if text is None:
+        return ReadError(
+            f"data.{RECIPE_FILE}", "", "is missing", f"put the recipe under the key {RECIPE_FILE}"
+        )
+    read = read_recipe(text, name=name, namespace=namespace)
+    if isinstance(read, ReadError):
+        return read
+    return tuple(
+        candidate(f"configmap/{found.name}", Source.CUSTOM, found.spec, listed=listed)
+        for found in read.recipes
+    )
+
+
+def read_namespace(obj: Mapping[str, Any]) -> NamespaceInfo:
+    metadata = obj["metadata"]
+    terminating = (obj.get("status") or {}).get("phase") == "Terminating"
+    return NamespaceInfo(
+        metadata.get("labels") or {}, terminating or metadata.get("deletionTimestamp") is not None
+    )
+
+
+def read_child(obj: Mapping[str, Any]) -> LiveChild:
+    metadata = dict(obj["metadata"])
+    metadata.pop("managedFields", None)
+    owner = controller_uid(metadata)
+    body = json.dumps({**obj, "metadata": metadata}, separators=(",", ":")).encode()
+    return LiveChild(
+        metadata["uid"],
+        owner,
+        metadata.get("resourceVersion", ""),
+        metadata.get("deletionTimestamp") is not None,
+        body,
+    )
+
+
+def controller_uid(metadata: Mapping[str, Any]) -> str | None:
+    """UID of the AIMDeployment that controls an object."""
+    for reference in metadata.get("ownerReferences") or []:
+        if reference.get("controller") and reference.get("kind") == resources.DEPLOYMENTS_AIM.kind:
+            uid: str = reference["uid"]
+            return uid
+    return None
+
+
+def explain(invalid: ValidationError) -> str:
+    """All errors of a pydantic validation, each with its field and value, in one line."""
+    parts = []
+    for error in invalid.errors()[:5]:
+        field = ".".join(str(part) for part in error["loc"])
+        value = repr(error.get("input"))[:80]
+        parts.append(f"{field} {value}: {error['msg']}")
+    return "; ".join(parts)

@@ -1,0 +1,109 @@
+"""Bringing rendered objects into being and keeping them as rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from aim_engine.api.meta import FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY
+from aim_engine.api.quantity import parse_quantity
+from aim_engine.kube import ApiError, KubeClient, Resource
+from aim_engine.reconcile.cache import LiveChild, read_child
+
+
+class Effect(StrEnum):
+    """What `ensure` did."""
+
+    UNCHANGED = "unchanged"
+    CREATED = "created"
+    UPDATED = "updated"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """Result of `ensure`: the object as it is now, unless its name belongs to somebody else."""
+
+    effect: Effect
+    child: LiveChild | None
+
+
+def is_ours(child: LiveChild, uid: str, *, retained: bool) -> bool:
+    """Whether an object belongs to the AIMDeployment `uid`. A claim we left behind has our label and no owner."""
+    if child.owner_uid is not None or not retained:
+        return child.owner_uid == uid
+    labels = child.content()["metadata"].get("labels") or {}
+    return labels.get(LABEL_MANAGED_BY) == MANAGED_BY
+
+
+async def ensure(
+    client: KubeClient, resource: Resource, desired: Mapping[str, Any], live: LiveChild | None, uid: str
+) -> Ensured:
+    """Create the object, or bring its owned fields back to what is desired. Somebody else's object is left alone."""
+    metadata = desired["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    retained = not metadata.get("ownerReferences")
+    if live is None:
+        try:
+            created = await client.create(resource, namespace, dict(desired))
+            return Ensured(Effect.CREATED, read_child(created))
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        live = read_child(await client.get(resource, namespace, name))
+    if not is_ours(live, uid, retained=retained):
+        return Ensured(Effect.CONFLICT, None)
+    if (
+        live.deleting
+        or holds(live.content(), desired)
+        or (retained and resource.kind == "PersistentVolumeClaim")
+    ):
+        return Ensured(Effect.UNCHANGED, live)
+    await _claim_fields(client, resource, namespace, name)
+    applied = await client.apply(resource, namespace, name, dict(desired))
+    return Ensured(Effect.UPDATED, read_child(applied))
+
+
+async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, name: str) -> None:
+    """Turn the field ownership of our POST into that of an apply: otherwise fields we drop later would stay for ever."""
+    live = await client.get(resource, namespace, name)
+    entries = live["metadata"].get("managedFields") or []
+    ours = [e for e in entries if e.get("manager") == FIELD_MANAGER and not e.get("subresource")]
+    if any(entry.get("operation") == "Apply" for entry in ours) or not ours:
+        return
+    upgraded = [{**entry, "operation": "Apply"} if entry in ours else entry for entry in entries]
+    patch: Any = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/metadata/managedFields", "value": upgraded},
+    ]
+    await client.request(
+        "PATCH", resource.path(namespace, name), patch, content_type="application/json-patch+json"
+    )
+
+
+def holds(live: Any, desired: Any) -> bool:
+    """Whether every desired value is there. The server adds defaults and rewrites quantities; both count as equal."""
+    if isinstance(desired, Mapping):
+        if not isinstance(live, Mapping):
+            return not desired and live is None
+        return all(holds(live.get(key), value) for key, value in desired.items())
+    if isinstance(desired, list):
+        if not isinstance(live, list):
+            return not desired and live is None
+        return len(live) == len(desired) and all(holds(a, b) for a, b in zip(live, desired, strict=True))
+    if live == desired:
+        return True
+    if desired in (None, "", 0, False):
+        return live in (None, "", 0, False)
+    return _same_quantity(live, desired)
+
+
+def _same_quantity(live: Any, desired: Any) -> bool:
+    if live is None or isinstance(live, Mapping | list | bool):
+        return False
+    try:
+        return parse_quantity(str(live)) == parse_quantity(str(desired))
+    except ValueError:
+        return False

@@ -1,0 +1,60 @@
+"""Configuration of the operator: one YAML file, every field with a default that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field
+
+from aim_engine.api.meta import Model
+from aim_engine.render.config import EngineConfig
+
+
+class LeaseConfig(Model):
+    """Leader election. `duration_seconds` after the leader's last renewal another replica takes over."""
+
+    name: str = "aim-engine-operator"
+    duration_seconds: Annotated[int, Field(ge=3, le=3600)] = 15
+    renew_seconds: Annotated[int, Field(ge=1, le=1200)] = 5
+
+
+class OperatorConfig(Model):
+    """Everything an administrator may set."""
+
+    namespace: str = "aim-engine"
+    """Namespace of the operator itself, for its Lease."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 16
+    listen: str = "0.0.0.0:8080"
+    allowed_images: list[str] = [
+        "vllm/vllm-openai-rocm",
+        "docker.io/vllm/vllm-openai-rocm",
+        "rocm/vllm",
+        "docker.io/rocm/vllm",
+    ]
+    """Repositories that `spec.overrides.image` and ConfigMap recipes may use; a trailing slash allows all below it."""
+    lease: LeaseConfig = LeaseConfig()
+    leader_election: bool = True
+    resync_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
+    """How often the caches of watched kinds are compared with a fresh list."""
+    recipe_status_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Least time between two status writes of one recipe."""
+    engine: EngineConfig = EngineConfig()
+
+
+def load(path: Path | None) -> OperatorConfig:
+    """Read the file; unknown keys and wrong values are refused by pydantic with the field's name."""
+    if path is None:
+        return OperatorConfig()
+    return OperatorConfig.strict_load(yaml.safe_load(path.read_text()) or {})
+
+
+def image_allowed(image: str, allowed: list[str]) -> bool:
+    """Whether an image's repository is in the list."""
+    repository = image.split("@", 1)[0]
+    head, _, last = repository.rpartition("/")
+    repository = f"{head}/{last.split(':', 1)[0]}" if head else last.split(":", 1)[0]
+    return any(
+        repository == entry or (entry.endswith("/") and repository.startswith(entry)) for entry in allowed
+    )

@@ -1,0 +1,268 @@
+"""From watch events to the caches, and from changes to the keys worth a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.meta import LABEL_DEPLOYMENT
+from aim_engine.inventory import Freed, PodUsage, Tracker, read_pod
+from aim_engine.kube import Resource
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import (
+    Cache,
+    Key,
+    StoredDeployment,
+    controller_uid,
+    read_child,
+    read_config_recipe,
+    read_deployment,
+    read_namespace,
+    read_stored_recipe,
+)
+from aim_engine.reconcile.pods import PodHealth, read_health
+from aim_engine.reconcile.queue import WorkQueue
+from aim_engine.reconcile.revision import read_record
+from aim_engine.reconcile.waiters import Waiters
+
+Object = Mapping[str, Any]
+SeenPod = tuple[PodUsage, PodHealth | None]
+
+
+def decode_pod(obj: Object) -> SeenPod:
+    """The little we keep of a pod: its requests, and its health when it is one of ours."""
+    usage = read_pod(obj)
+    return usage, read_health(obj) if usage.owner else None
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes events of all kinds. Everything is idempotent: an old or repeated event changes nothing."""
+
+    cache: Cache
+    tracker: Tracker
+    waiters: Waiters
+    queue: WorkQueue[Key]
+    dirty_recipes: Callable[[Iterable[str] | None], None]
+    """Told the names of recipes whose status may change; None means all."""
+
+    def upsert(self, resource: Resource, obj: Object) -> None:
+        """An object was added, changed or listed."""
+        if not self.cache.is_news(resource, obj):
+            return
+        match resource:
+            case resources.DEPLOYMENTS_AIM:
+                self._deployment(obj)
+            case resources.RECIPES:
+                self._recipe(obj)
+            case resources.CONFIG_MAPS:
+                self._config_map(obj)
+            case resources.NAMESPACES:
+                self._namespace(obj)
+            case resources.REVISIONS:
+                self._revision(obj)
+            case _:
+                self._child(resource, obj)
+
+    def remove(self, resource: Resource, obj: Object) -> None:
+        """An object is gone."""
+        self.cache.forget_version(resource, obj)
+        metadata = obj["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace", "")
+        match resource:
+            case resources.DEPLOYMENTS_AIM:
+                self._forget_deployment((namespace, name))
+            case resources.RECIPES:
+                gone = self.cache.recipes.pop(name, None)
+                if gone and gone.candidate:
+                    self._wake_model(gone.candidate.spec.model_id, name)
+            case resources.CONFIG_MAPS:
+                self._forget_config_map((namespace, name))
+            case resources.NAMESPACES:
+                self.cache.namespaces.pop(name, None)
+            case resources.REVISIONS:
+                self._missing_revision(obj)
+            case _:
+                self.cache.children[(namespace, name)].pop(resource.kind, None)
+                if not self.cache.children[(namespace, name)]:
+                    del self.cache.children[(namespace, name)]
+                self._wake_owner(obj)
+
+    def replace(self, resource: Resource, objects: Iterable[Object]) -> int:
+        """A complete list: what is not in it is gone. Returns how many ghosts were found."""
+        listed = set()
+        for obj in objects:
+            metadata = obj["metadata"]
+            listed.add((metadata.get("namespace", ""), metadata["name"]))
+            if "spec" in obj or "data" in obj or "status" in obj:
+                self.upsert(resource, obj)
+        ghosts = [key for key in self.cache.versions[resource] if key not in listed]
+        for namespace, name in ghosts:
+            self.remove(resource, {"metadata": {"name": name, "namespace": namespace}})
+        return len(ghosts)
+
+    def upsert_pod(self, seen: SeenPod) -> None:
+        usage, health = seen
+        freed = self.tracker.upsert_pod(usage)
+        if health and usage.owner:
+            known = self.cache.pods[usage.owner].get(usage.uid)
+            self.cache.pods[usage.owner][usage.uid] = health
+            if known != health:
+                self.queue.add(usage.owner)
+        self._pods_freed(freed)
+
+    def remove_pod(self, obj: Object) -> None:
+        uid = obj["metadata"]["uid"]
+        namespace = obj["metadata"].get("namespace", "")
+        owner = (namespace, (obj["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT, ""))
+        if self.cache.pods.get(owner, {}).pop(uid, None):
+            self.queue.add(owner)
+            if not self.cache.pods[owner]:
+                del self.cache.pods[owner]
+        self._pods_freed(self.tracker.delete_pod(uid))
+
+    def replace_pods(self, seen: Iterable[SeenPod]) -> None:
+        listed = list(seen)
+        before = set(self.cache.pods)
+        self.cache.pods.clear()
+        for usage, health in listed:
+            if health and usage.owner:
+                self.cache.pods[usage.owner][usage.uid] = health
+        freed = self.tracker.replace_pods(usage for usage, _ in listed)
+        for owner in before | set(self.cache.pods):
+            self.queue.add(owner)
+        self._pods_freed(freed)
+
+    def upsert_node(self, obj: Object) -> None:
+        self._nodes_changed(self.tracker.upsert_node(obj))
+
+    def remove_node(self, obj: Object) -> None:
+        self._nodes_changed(self.tracker.delete_node(obj["metadata"]["name"]))
+
+    def replace_nodes(self, objects: Iterable[Object]) -> None:
+        self._nodes_changed(self.tracker.replace_nodes(objects))
+
+    def _pods_freed(self, freed: tuple[Freed, ...]) -> None:
+        self.dirty_recipes(None)
+        for key in self.waiters.woken(freed):
+            self.queue.add(key)
+
+    def _nodes_changed(self, freed: tuple[Freed, ...]) -> None:
+        """Nodes change rarely, and a new kind of node may help anybody who has no recipe."""
+        self.dirty_recipes(None)
+        if freed:
+            for key in self.waiters.all():
+                self.queue.add(key)
+
+    def _deployment(self, obj: Object) -> None:
+        stored = read_deployment(obj)
+        key = (stored.namespace, stored.name)
+        before = self.cache.deployments.get(key)
+        self.cache.deployments[key] = stored
+        self._index(key, before, remove=True)
+        self._index(key, stored)
+        only_status = (
+            before is not None
+            and before.uid == stored.uid
+            and before.generation == stored.generation
+            and before.deleting == stored.deleting
+        )
+        if not only_status:
+            self.queue.add(key)
+
+    def _index(self, key: Key, stored: StoredDeployment | None, *, remove: bool = False) -> None:
+        if stored is None:
+            return
+        names = [(stored.status.get("recipe") or {}).get("name")]
+        models = [(stored.status.get("recipe") or {}).get("modelID")]
+        if stored.typed is not None:
+            wishes = stored.typed.spec.recipe
+            names += [wishes.name, f"configmap/{wishes.config_map}" if wishes.config_map else None]
+            models.append(stored.typed.spec.model.id)
+        for index, values in ((self.cache.by_recipe, names), (self.cache.by_model, models)):
+            for value in values:
+                if value and remove:
+                    index[value].discard(key)
+                elif value:
+                    index[value].add(key)
+
+    def _forget_deployment(self, key: Key) -> None:
+        gone = self.cache.deployments.pop(key, None)
+        self._index(key, gone, remove=True)
+        if gone:
+            self.cache.revisions.pop(gone.uid, None)
+        self.queue.add(key)
+
+    def _recipe(self, obj: Object) -> None:
+        stored = read_stored_recipe(obj)
+        before = self.cache.recipes.get(stored.name)
+        self.cache.recipes[stored.name] = stored
+        if before is not None and before.generation == stored.generation:
+            return
+        self.dirty_recipes([stored.name])
+        for each in (before, stored):
+            if each and each.candidate:
+                self._wake_model(each.candidate.spec.model_id, stored.name)
+
+    def _config_map(self, obj: Object) -> None:
+        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        self._forget_config_map(key)
+        read = read_config_recipe(obj)
+        if isinstance(read, ReadError):
+            self.cache.config_errors[key] = read
+            self._wake_model(None, f"configmap/{key[1]}")
+            return
+        self.cache.config_recipes[key] = read
+        for each in read:
+            self._wake_model(each.spec.model_id, f"configmap/{key[1]}")
+
+    def _forget_config_map(self, key: Key) -> None:
+        self.cache.config_errors.pop(key, None)
+        for each in self.cache.config_recipes.pop(key, ()):
+            self._wake_model(each.spec.model_id, f"configmap/{key[1]}")
+
+    def _wake_model(self, model_id: str | None, recipe: str) -> None:
+        keys = set(self.cache.by_recipe.get(recipe, ()))
+        if model_id:
+            keys |= self.cache.by_model.get(model_id, set())
+            self.cache.catalogue_versions[model_id] = self.cache.catalogue_versions.get(model_id, 0) + 1
+        for key in sorted(keys):
+            self.queue.add(key)
+
+    def _namespace(self, obj: Object) -> None:
+        name = obj["metadata"]["name"]
+        before, now = self.cache.namespaces.get(name), read_namespace(obj)
+        self.cache.namespaces[name] = now
+        if before != now:
+            for key in [key for key in self.cache.deployments if key[0] == name]:
+                self.queue.add(key)
+
+    def _revision(self, obj: Object) -> None:
+        uid = controller_uid(obj["metadata"])
+        if uid:
+            self.cache.revisions[uid][obj["metadata"]["name"]] = read_record(obj, uid)
+
+    def _missing_revision(self, obj: Object) -> None:
+        """A record somebody deleted is kept in memory while its deployment lives; the next pass stores it again."""
+        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
+        for key, stored in list(self.cache.deployments.items()):
+            if key[0] == namespace and name in self.cache.revisions.get(stored.uid, {}):
+                self.cache.revisions[stored.uid][name] = self.cache.revisions[stored.uid][name].lost()
+                self.queue.add(key)
+                return
+
+    def _child(self, resource: Resource, obj: Object) -> None:
+        metadata = obj["metadata"]
+        self.cache.children[(metadata["namespace"], metadata["name"])][resource.kind] = read_child(obj)
+        self._wake_owner(obj)
+
+    def _wake_owner(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        name = (metadata.get("labels") or {}).get(LABEL_DEPLOYMENT) or metadata["name"].removesuffix(
+            "-service"
+        )
+        key = (metadata.get("namespace", ""), name)
+        if key in self.cache.deployments:
+            self.queue.add(key)

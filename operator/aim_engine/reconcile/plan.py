@@ -1,0 +1,319 @@
+"""What one pass will do about one AIMDeployment: keep, render anew, or choose. Reads the caches, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aim_engine.api.conditions import ConditionReason
+from aim_engine.api.deployment import (
+    AIMDeployment,
+    AIMDeploymentSpec,
+    Recommendation,
+    RolloutStrategy,
+    SelectionStatus,
+    UpdatePolicy,
+    WhenNoCapacity,
+)
+from aim_engine.api.enums import Backend, Tier
+from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.catalog.flags import PINNED_VLLM
+from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.engines import Trust, engine
+from aim_engine.inventory import Inventory, PodNeed, place
+from aim_engine.reconcile.config import OperatorConfig, image_allowed
+from aim_engine.reconcile.revision import Inputs, Revision, inputs_of
+from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
+from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, render
+from aim_engine.selection import (
+    Candidate,
+    Choice,
+    Decision,
+    Facts,
+    Request,
+    Source,
+    Want,
+    candidate,
+    decide,
+    describe,
+    effective_args,
+    pod_need,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the pass sees around its deployment."""
+
+    candidates: Sequence[Candidate]
+    free: Inventory
+    """As if the deployment had no pods and no promises."""
+    now: Inventory
+    """As it is, the deployment's own pods included."""
+    facts: Facts
+    config: OperatorConfig
+    remote_code_allowed: bool
+    namespace_labels: Mapping[str, str]
+    live_replicas: int | None
+    """Replicas asked of the live Deployment; None when there is none."""
+    catalogue_changed: bool
+    """Recipes of the model changed since the last pass, so that a better one may exist."""
+    recommendation: Recommendation | None
+    """The one published last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome: the revision in force and how many replicas may run."""
+
+    revision: Revision | None
+    is_new: bool
+    selected: Judgement
+    selection: SelectionStatus | None
+    need: PodNeed | None = None
+    granted: int = 0
+    wants: tuple[Want, ...] = ()
+    short_of: str | None = None
+    recommendation: Recommendation | None = None
+    decision: Decision | None = None
+    """Set when selection ran."""
+
+
+def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surroundings) -> Plan:
+    """Decide what to do; a decision once made is kept until the user's wishes change (or its policy is Automatic)."""
+    request = Request(deployment.metadata.namespace, deployment.spec, around.namespace_labels)
+    problem = spec_problem(deployment.spec, around)
+    if problem is not None:
+        invalid = Judgement("False", ConditionReason.INVALID_SPEC, problem)
+        return _keep(deployment, current, around, invalid) if current else Plan(None, False, invalid, None)
+    inputs = inputs_of(deployment.spec)
+    if current is None or current.inputs.wishes != inputs.wishes:
+        return _choose(deployment, request, current, inputs, around)
+    if current.inputs.shape != inputs.shape:
+        held = decide(request, [as_candidate(current)], around.free, around.facts)
+        if held.choice and held.choice.assessment.candidate.hash == current.recipe_hash:
+            held = replace(held, choice=replace(held.choice, tier=current.tier), message=current.message)
+            return _adopt(deployment, current, inputs, around, held, current.selection)
+        return _choose(deployment, request, current, inputs, around)
+    if current.inputs.rendering != inputs.rendering:
+        same = decide(request, [as_candidate(current)], around.free, around.facts)
+        if same.choice:
+            same = replace(same, choice=replace(same.choice, tier=current.tier), message=current.message)
+            return _adopt(deployment, current, inputs, around, same, current.selection)
+    return _follow(deployment, request, current, inputs, around)
+
+
+def spec_problem(spec: AIMDeploymentSpec, around: Surroundings) -> str | None:
+    """What is wrong with the spec itself, whatever recipe; None when nothing is."""
+    overrides, load = spec.overrides, spec.workload
+    if overrides.image and not image_allowed(overrides.image, around.config.allowed_images):
+        allowed = ", ".join(around.config.allowed_images)
+        return f"spec.overrides.image '{overrides.image}' is not from an allowed repository; use one of {allowed}"
+    trust = Trust.ADMIN if around.remote_code_allowed else Trust.TENANT
+    backend = engine(spec.recipe.backend or Backend.VLLM)
+    problems = [
+        *backend.check_args(overrides.engine_args, PINNED_VLLM, trust=trust),
+        *backend.check_env(overrides.env, trust=trust),
+    ]
+    if problems:
+        return "; ".join(f"spec.overrides.{describe(problem)}; {problem.remedy}" for problem in problems)
+    asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
+    explicit = backend.merge_args(overrides.engine_args, {}).get("max-model-len")
+    if isinstance(explicit, int) and 0 < explicit < asked:
+        return (
+            f"spec.overrides.engineArgs.max-model-len '{explicit}' is below workload.maxInputTokens + maxOutputTokens "
+            f"({asked}); raise it to {asked} or leave it out"
+        )
+    return None
+
+
+def _choose(
+    deployment: AIMDeployment,
+    request: Request,
+    current: Revision | None,
+    inputs: Inputs,
+    around: Surroundings,
+) -> Plan:
+    """A new selection; when nothing can be chosen, what runs goes on running and the condition tells."""
+    decision = decide(request, around.candidates, around.free, around.facts)
+    evaluated = len(decision.verdicts)
+    if decision.choice is None:
+        judgement = not_selected(decision)
+        status = selection_status(decision, evaluated)
+        if current is not None:
+            kept = _keep(deployment, current, around, judgement)
+            return replace(kept, selection=status, wants=decision.wants, decision=decision)
+        return Plan(None, False, judgement, status, wants=decision.wants, decision=decision)
+    return _adopt(deployment, current, inputs, around, decision, selection_status(decision, evaluated).wire())
+
+
+def _adopt(
+    deployment: AIMDeployment, current: Revision | None, inputs: Inputs, around: Surroundings,
+    decision: Decision, selection: Mapping[str, Any],
+) -> Plan:  # fmt: skip
+    """Make the decision's choice the revision in force."""
+    assert decision.choice is not None  # noqa: S101
+    choice, spec = decision.choice, deployment.spec
+    chosen = choice.assessment
+    need = chosen.need or pod_need(chosen.candidate, spec)
+    strategy, why = _strategy(spec.rollout.strategy, current, around.now, need)
+    hardware = chosen.candidate.spec.hardware
+    resource = (chosen.placement.resource if chosen.placement else None) or "amd.com/gpu"
+    known = around.facts.checkpoint(chosen.candidate.spec.source or chosen.candidate.spec.model_id)
+    inp = RenderInput(
+        name=deployment.metadata.name,
+        namespace=deployment.metadata.namespace,
+        uid=deployment.metadata.uid,
+        spec=spec,
+        recipe=ResolvedRecipe(
+            chosen.candidate.name,
+            chosen.candidate.hash,
+            chosen.candidate.spec,
+            effective_args(chosen.candidate, spec),
+            {**chosen.candidate.spec.env, **spec.overrides.env},
+        ),
+        gpu=gpu_catalog()[hardware.gpu_model],
+        resource=resource,
+        replicas=max(1, spec.replicas),
+        strategy=strategy,
+        partition=hardware.partition,
+        checkpoint_bytes=known.bytes if known else None,
+        config=around.config.engine,
+    )
+    revision = Revision(
+        number=(current.number if current else 0) + 1,
+        renderer=RENDERER_VERSION,
+        inputs=inputs,
+        recipe=chosen.candidate.name,
+        source=chosen.candidate.source.value,
+        recipe_hash=chosen.candidate.hash,
+        recipe_spec=chosen.candidate.spec.wire(),
+        model_id=chosen.candidate.spec.model_id,
+        tier=choice.tier,
+        message=decision.message,
+        selection=selection,
+        resource=resource,
+        strategy=strategy,
+        strategy_reason=why,
+        manifests=_manifests(inp),
+    )
+    granted, short_of, wants = _grant(spec, need, around, None if current is None else around.live_replicas)
+    return Plan(
+        revision, True, selected(revision, None), SelectionStatus.model_validate(selection),
+        need, granted, (*wants, *decision.wants), short_of, decision=decision,
+    )  # fmt: skip
+
+
+def _manifests(inp: RenderInput) -> tuple[dict[str, Any], ...]:
+    """All objects, with the disruption budget that scaling to several replicas will want."""
+    budget = render(replace(inp, replicas=max(2, inp.replicas))).budget
+    rendered = replace(render(inp), budget=budget)
+    return tuple(rendered)
+
+
+def _follow(
+    deployment: AIMDeployment, request: Request, current: Revision, inputs: Inputs, around: Surroundings
+) -> Plan:
+    """Nothing the user wrote has changed: keep the revision, look for drift and for something better."""
+    automatic = deployment.spec.recipe.update_policy is UpdatePolicy.AUTOMATIC
+    drift = _drift(current, around.candidates)
+    kept = _keep(deployment, current, around, selected(current, drift))
+    if not (automatic or drift or around.catalogue_changed or current.tier is not Tier.PRIMARY):
+        return replace(kept, recommendation=around.recommendation)
+    decision = decide(request, around.candidates, around.free, around.facts)
+    better = decision.choice
+    if better is None or better.assessment.candidate.hash == current.recipe_hash:
+        return replace(kept, wants=(*kept.wants, *decision.wants))
+    if automatic:
+        return _adopt(
+            deployment,
+            current,
+            inputs,
+            around,
+            decision,
+            selection_status(decision, len(decision.verdicts)).wire(),
+        )
+    return replace(kept, wants=(*kept.wants, *decision.wants), recommendation=_recommend(better, decision))
+
+
+def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, judgement: Judgement) -> Plan:
+    need = pod_need(as_candidate(current), deployment.spec)
+    granted, short_of, wants = _grant(deployment.spec, need, around, around.live_replicas)
+    return Plan(
+        current,
+        False,
+        judgement,
+        SelectionStatus.model_validate(current.selection),
+        need,
+        granted,
+        wants,
+        short_of,
+    )
+
+
+def _grant(
+    spec: AIMDeploymentSpec, need: PodNeed, around: Surroundings, live: int | None
+) -> tuple[int, str | None, tuple[Want, ...]]:
+    """Replicas that may run: never fewer than already do, never more than there is room for (unless CreatePending)."""
+    target = wanted(spec)
+    if live is not None and target <= live:
+        return target, None, ()
+    if spec.recipe.when_no_capacity is WhenNoCapacity.CREATE_PENDING:
+        return target, None, ()
+    room = place(around.free, need)
+    granted = max(min(live or 0, target), min(target, room.fits))
+    if granted == target:
+        return target, None, ()
+    short_of = (
+        f"each replica needs {need.gpus} free {need.gpu_model} GPUs on one node, "
+        f"the most on one node is {room.largest_free}"
+    )
+    return granted, short_of, (Want(need.pool, need.gpus),)
+
+
+def _strategy(
+    asked: RolloutStrategy, current: Revision | None, now: Inventory, need: PodNeed
+) -> tuple[RolloutStrategy, str]:
+    """Surge when the new pod fits beside the old ones, else replace in place."""
+    if asked is not RolloutStrategy.AUTO:
+        return asked, "asked by spec.rollout.strategy"
+    if current is None:
+        return RolloutStrategy.RECREATE, "first rollout, nothing to replace"
+    if place(now, need).fits >= 1:
+        return (
+            RolloutStrategy.SURGE,
+            f"{need.gpus} {need.gpu_model} GPUs are free for a replica beside the running ones",
+        )
+    return (
+        RolloutStrategy.RECREATE,
+        f"no node has {need.gpus} free {need.gpu_model} GPUs for a replica beside the running ones",
+    )
+
+
+def as_candidate(revision: Revision) -> Candidate:
+    """The recipe as it was resolved, whatever became of it since."""
+    spec = AIMRecipeSpec.model_validate(revision.recipe_spec)
+    return candidate(revision.recipe, Source(revision.source), spec)
+
+
+def _drift(revision: Revision, candidates: Sequence[Candidate]) -> str | None:
+    if revision.source == Source.GENERATED:
+        return None
+    now = next((c for c in candidates if c.name == revision.recipe), None)
+    if now is not None and now.hash == revision.recipe_hash:
+        return None
+    what = "was deleted" if now is None else f"was edited (now {now.hash})"
+    return (
+        f"recipe {revision.recipe} {what} since it was chosen ({revision.recipe_hash}); the running model keeps what it "
+        "has; set spec.recipe.updatePolicy: Automatic or change the spec to follow"
+    )
+
+
+def _recommend(better: Choice, decision: Decision) -> Recommendation:
+    name = better.assessment.candidate.name
+    return Recommendation(
+        recipe=name,
+        hash=better.assessment.candidate.hash,
+        message=f"{decision.message}; take it with spec.recipe.updatePolicy: Automatic"[:1024],
+    )

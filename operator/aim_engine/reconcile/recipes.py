@@ -1,0 +1,171 @@
+"""Status of AIMRecipes: valid, nodes, fits, users. Lazy by design, so that a busy cluster does not rewrite them all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aim_engine.api.conditions import ConditionReason, ConditionType
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.engines import engine
+from aim_engine.inventory import Tracker, place
+from aim_engine.kube import ApiError, KubeClient
+from aim_engine.reconcile.cache import Cache, StoredRecipe
+from aim_engine.reconcile.resources import RECIPES
+from aim_engine.reconcile.status import Judgement, conditions, merge_patch
+from aim_engine.selection import Candidate, Facts, describe, pod_need, recipe_problems
+from aim_engine.sizing import FitVerdict, fit
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+_NO_WISHES = AIMDeploymentSpec()
+
+
+@dataclass(slots=True)
+class RecipeStatuses:
+    """Writes recipe statuses from a dirty set, each recipe at most once per `interval` seconds."""
+
+    client: KubeClient
+    cache: Cache
+    tracker: Tracker
+    facts: Facts
+    interval: float
+    _dirty: set[str] = field(default_factory=set)
+    _all_dirty: bool = True
+    _written: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, names: Iterable[str] | None) -> None:
+        """The status of these recipes may have changed; None means of all."""
+        if names is None:
+            self._all_dirty = True
+        else:
+            self._dirty.update(name for name in names if name in self.cache.recipes)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if self._all_dirty:
+                self._dirty.update(self.cache.recipes)
+                self._all_dirty = False
+            due = [name for name in sorted(self._dirty) if self._is_due(name)]
+            for name in due:
+                self._dirty.discard(name)
+                await self._write(name)
+
+    def _is_due(self, name: str) -> bool:
+        return time.monotonic() - self._written.get(name, -self.interval) >= self.interval
+
+    async def _write(self, name: str) -> None:
+        stored = self.cache.recipes.get(name)
+        if stored is None:
+            self._written.pop(name, None)
+            return
+        patch = merge_patch(stored.status, self._status(stored).wire())
+        if not patch:
+            return
+        self._written[name] = time.monotonic()
+        try:
+            written = await self.client.merge_status(RECIPES, None, name, patch)
+        except ApiError as error:
+            if error.code != 404:
+                log.warning("status of recipe %s not written: %s", name, error)
+                self._dirty.add(name)
+            return
+        current = self.cache.recipes.get(name)
+        if current is not None and current.generation == stored.generation:
+            self.cache.recipes[name] = StoredRecipe(
+                name,
+                current.generation,
+                current.resource_version,
+                written.get("status") or {},
+                current.candidate,
+                current.error,
+            )
+
+    def _status(self, stored: StoredRecipe) -> AIMRecipeStatus:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        used = sum(
+            1
+            for key in self.cache.by_recipe.get(stored.name, ())
+            if ((self.cache.deployments[key].status.get("recipe") or {}).get("name") == stored.name)
+        )
+        if stored.candidate is None:
+            invalid = Judgement(
+                "False", ConditionReason.INVALID, f"the recipe cannot be read: {stored.error}"
+            )
+            return AIMRecipeStatus(
+                observed_generation=stored.generation,
+                used_by=used,
+                conditions=conditions({ConditionType.VALID: invalid}, stored.status, stored.generation, now),
+            )
+        placement = place(self.tracker.inventory(), pod_need(stored.candidate, _NO_WISHES))
+        judged = {
+            ConditionType.VALID: validity(stored.candidate, self.facts),
+            ConditionType.HARDWARE_AVAILABLE: _hardware(
+                stored.candidate, placement.usable_nodes, placement.matching_nodes
+            ),
+        }
+        return AIMRecipeStatus(
+            observed_generation=stored.generation,
+            matching_nodes=placement.usable_nodes,
+            fits=placement.fits,
+            used_by=used,
+            conditions=conditions(judged, stored.status, stored.generation, now),
+        )
+
+
+def validity(candidate: Candidate, facts: Facts) -> Judgement:
+    """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
+    told = [f"{describe(problem)}; {problem.remedy}" for problem in recipe_problems(candidate)]
+    spec = candidate.spec
+    gpu = gpu_catalog().get(spec.hardware.gpu_model)
+    backend = engine(spec.backend)
+    if gpu is not None and not told:
+        told += [
+            f"{describe(problem)}; {problem.remedy}"
+            for problem in backend.check_parallelism(spec.engine_args, spec.hardware.gpu_count)
+        ]
+    if gpu is not None and not told:
+        if spec.precision not in gpu.runnable_precisions:
+            runnable = ", ".join(sorted(gpu.runnable_precisions))
+            told.append(
+                f"precision '{spec.precision}' is not supported by {gpu.model}; use one of {runnable}"
+            )
+        else:
+            plan = backend.plan(spec.engine_args, spec.hardware.gpu_count, gpu, spec.hardware.partition)
+            sized = fit(
+                facts.model(spec.model_id), facts.checkpoint(spec.source or spec.model_id), gpu,
+                spec.hardware.partition, spec.precision, plan,
+            )  # fmt: skip
+            if sized.verdict is FitVerdict.DOES_NOT_FIT:
+                told.append(f"{sized.message}; {sized.remedy}" if sized.remedy else sized.message)
+    if told:
+        return Judgement("False", ConditionReason.INVALID, "; ".join(told))
+    return Judgement(
+        "True", ConditionReason.VALID, "engine arguments, parallelism, precision and memory agree"
+    )
+
+
+def _hardware(candidate: Candidate, usable: int, matching: int) -> Judgement:
+    hardware = candidate.spec.hardware
+    what = f"{hardware.gpu_count}x{hardware.gpu_model}{f' in {hardware.partition}' if hardware.partition else ''}"
+    if usable:
+        return Judgement("True", ConditionReason.NODES_MATCH, f"{usable} usable nodes have {what}")
+    why = (
+        f"{matching} nodes have {what}, none is usable (cordon, NotReady or taint)"
+        if matching
+        else f"no node has {what}"
+    )
+    return Judgement(
+        "False",
+        ConditionReason.NO_MATCHING_NODES,
+        f"{why}; add such a node or check labels and partition mode",
+    )

@@ -1,0 +1,396 @@
+"""One pass over one AIMDeployment: observe, plan, apply, publish. Level-triggered: it never asks what event led here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from aim_engine.api.conditions import ConditionReason
+from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.deployment import AIMDeployment, Recommendation
+from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
+from aim_engine.inventory import Tracker
+from aim_engine.kube import ApiError, KubeClient
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import (
+    Cache,
+    Key,
+    LiveChild,
+    NamespaceInfo,
+    StoredDeployment,
+    read_config_recipe,
+)
+from aim_engine.reconcile.children import Effect, Ensured, ensure
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
+from aim_engine.reconcile.queue import WorkQueue
+from aim_engine.reconcile.recorder import Recorder, transitions
+from aim_engine.reconcile.revision import HISTORY, Record, read_record, revision_name, to_object
+from aim_engine.reconcile.status import (
+    PREREQUISITES_MET,
+    UNJUDGED,
+    Judgement,
+    Report,
+    Workload,
+    build,
+    is_transition,
+    merge_patch,
+    wanted,
+    workload_of,
+)
+from aim_engine.reconcile.waiters import Waiters
+from aim_engine.selection import Candidate, Facts, pod_need
+from aim_engine.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+COUNTS_DELAY_SECONDS = 1.0
+"""Changes of mere counts and messages are collected this long before they are written."""
+RECHECK_SECONDS = 60.0
+"""Pause before looking again at something that no watch can tell us about."""
+
+
+class ForeignStateError(Exception):
+    """Something outside our watches must change first; looked at again after `RECHECK_SECONDS`."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The pass and what it needs."""
+
+    client: KubeClient
+    config: OperatorConfig
+    cache: Cache
+    tracker: Tracker
+    waiters: Waiters
+    queue: WorkQueue[Key]
+    recorder: Recorder
+    metrics: Metrics
+    facts: Facts
+    dirty_recipes: Callable[[Iterable[str] | None], None]
+    """Told when the users of recipes may have changed."""
+    _examined: dict[Key, int] = field(default_factory=dict)
+    _deferred: dict[Key, float] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> None:
+        """Bring one deployment a step nearer to its spec. Raises what should be retried."""
+        stored = self.cache.deployments.get(key)
+        if stored is None or stored.deleting:
+            self._forget(key)
+            return
+        namespace = self.cache.namespaces.get(key[0], NamespaceInfo({}, terminating=False))
+        if stored.typed is None:
+            await self._publish_unreadable(stored)
+            return
+        record = self.cache.newest_revision(stored.uid)
+        named = await self._named_config_map(stored.typed)
+        plan = self._plan(key, stored.typed, record, namespace, named)
+        prerequisites, later = PREREQUISITES_MET, None
+        if namespace.terminating:
+            prerequisites = Judgement(
+                "False", ConditionReason.NAMESPACE_TERMINATING,
+                f"namespace {key[0]} is being deleted; create the deployment in another one",
+            )  # fmt: skip
+        elif plan.revision is not None:
+            prerequisites, later = await self._apply(stored, plan, record)
+        await self._publish(stored, plan, prerequisites)
+        if later is not None:
+            raise later
+
+    def restore(self, key: Key) -> None:
+        """Enter into the ledger what a deployment was granted before this process started."""
+        stored = self.cache.deployments[key]
+        record = self.cache.newest_revision(stored.uid)
+        live = self._child(key, "Deployment", key[1])
+        if record is None or live is None or live.owner_uid != stored.uid or stored.typed is None:
+            return
+        revision = record.revision()
+        need = pod_need(as_candidate(revision), stored.typed.spec)
+        replicas = live.content()["spec"].get("replicas", 1)
+        self.tracker.promise(key, need, replicas, revision.resource, revision.strategy)
+
+    def _forget(self, key: Key) -> None:
+        self.waiters.set(key, ())
+        self._examined.pop(key, None)
+        self._deferred.pop(key, None)
+        self.dirty_recipes(None)
+        for freed_key in self.waiters.woken(self.tracker.release(key)):
+            self.queue.add(freed_key)
+
+    def _plan(
+        self, key: Key, deployment: AIMDeployment, record: Record | None, namespace: NamespaceInfo,
+        named: tuple[Candidate, ...],
+    ) -> Plan:  # fmt: skip
+        """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
+        current = record.revision() if record else None
+        model_id = current.model_id if current else deployment.spec.model.id or ""
+        version = self.cache.catalogue_versions.get(model_id, 0)
+        live = self._child(key, "Deployment", key[1])
+        around = Surroundings(
+            candidates=self.cache.candidates(key[0], named),
+            free=self.tracker.inventory(exclude=key),
+            now=self.tracker.inventory(),
+            facts=self.facts,
+            config=self.config,
+            remote_code_allowed=namespace.labels.get(LABEL_ALLOW_REMOTE_CODE) == "true",
+            namespace_labels=namespace.labels,
+            live_replicas=live.content()["spec"].get("replicas", 1) if live else None,
+            catalogue_changed=self._examined.get(key, version) != version,
+            recommendation=_recommendation(self.cache.deployments[key].status),
+        )
+        started = time.perf_counter()
+        plan = make_plan(deployment, current, around)
+        self._examined[key] = version
+        if plan.decision is not None:
+            self.metrics.selected(
+                plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None
+            )
+        self.waiters.set(key, plan.wants)
+        if plan.revision is None or plan.need is None:
+            freed = self.tracker.release(key)
+        else:
+            freed = self.tracker.promise(
+                key, plan.need, plan.granted, plan.revision.resource, plan.revision.strategy
+            )
+        for woken in self.waiters.woken(freed):
+            if woken != key:
+                self.queue.add(woken)
+        return plan
+
+    async def _apply(
+        self, stored: StoredDeployment, plan: Plan, record: Record | None
+    ) -> tuple[Judgement, Exception | None]:
+        """Create and repair the children concurrently. Returns PrerequisitesMet, and what to retry for."""
+        missing = await self._missing_claim(stored)
+        if missing:
+            return missing, ForeignStateError(missing.message)
+        manifests = _manifests(stored, plan)
+        tasks: list[Any] = [self._ensure(stored, manifest) for manifest in manifests]
+        tasks.append(self._store_revision(stored, plan, record))
+        tasks.append(self._drop_budget(stored, manifests))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        conflicts = [
+            f"{manifest['kind']} {manifest['metadata']['name']}"
+            for manifest, result in zip(manifests, results, strict=False)
+            if isinstance(result, Ensured) and result.effect is Effect.CONFLICT
+        ]
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in errors:
+            if not isinstance(error, ApiError):
+                raise error
+        if conflicts:
+            told = f"{', '.join(conflicts)} exists and is not ours; it is left alone. Rename the AIMDeployment or remove it"
+            return Judgement("False", ConditionReason.NAME_CONFLICT, told), ForeignStateError(told)
+        if errors:
+            return _refusal(errors[0])
+        return PREREQUISITES_MET, None
+
+    async def _ensure(self, stored: StoredDeployment, manifest: Mapping[str, Any]) -> Ensured:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        key = (stored.namespace, name)
+        live = self.cache.children.get(key, {}).get(kind)
+        result = await ensure(self.client, resources.CHILDREN[kind], manifest, live, stored.uid)
+        if result.child is not None and result.effect is not Effect.UNCHANGED:
+            self.cache.store_child(resources.CHILDREN[kind], key, result.child)
+        if result.effect is Effect.UPDATED and live is not None:
+            log.info("%s %s/%s brought back to what was rendered", kind, *key)
+        return result
+
+    async def _store_revision(self, stored: StoredDeployment, plan: Plan, record: Record | None) -> None:
+        revision = plan.revision
+        if revision is None or not (plan.is_new or (record and not record.uid)):
+            return
+        obj = to_object(stored.name, stored.namespace, stored.uid, revision)
+        try:
+            created = await self.client.create(resources.REVISIONS, stored.namespace, obj)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            created = await self.client.get(resources.REVISIONS, stored.namespace, obj["metadata"]["name"])
+        records = self.cache.revisions[stored.uid]
+        records[obj["metadata"]["name"]] = read_record(created, stored.uid)
+        for old in sorted(records.values(), key=lambda r: r.number)[:-HISTORY]:
+            await self.client.delete(resources.REVISIONS, stored.namespace, old.name, old.uid)
+            records.pop(old.name, None)
+
+    async def _drop_budget(self, stored: StoredDeployment, manifests: list[dict[str, Any]]) -> None:
+        """A disruption budget is for several replicas; with one it would only block drains."""
+        key = (stored.namespace, stored.name)
+        live = self.cache.children.get(key, {}).get("PodDisruptionBudget")
+        if (
+            live
+            and live.owner_uid == stored.uid
+            and all(m["kind"] != "PodDisruptionBudget" for m in manifests)
+        ):
+            await self.client.delete(resources.BUDGETS, stored.namespace, stored.name, live.uid)
+
+    async def _missing_claim(self, stored: StoredDeployment) -> Judgement | None:
+        cache = stored.typed.spec.cache if stored.typed else None
+        if cache is None or cache.existing_claim is None:
+            return None
+        try:
+            await self.client.get(resources.CLAIMS, stored.namespace, cache.existing_claim)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return Judgement(
+                "False", ConditionReason.VOLUME_CLAIM_NOT_FOUND,
+                f"spec.cache.existingClaim '{cache.existing_claim}' does not exist in {stored.namespace}; create it or correct the name",
+            )  # fmt: skip
+        return None
+
+    async def _named_config_map(self, deployment: AIMDeployment) -> tuple[Candidate, ...]:
+        """A ConfigMap recipe without our label takes part only where it is named, and no watch brings it."""
+        namespace, name = deployment.metadata.namespace, deployment.spec.recipe.config_map
+        if name is None or (namespace, name) in self.cache.config_recipes:
+            return ()
+        try:
+            read = read_config_recipe(
+                await self.client.get(resources.CONFIG_MAPS, namespace, name), listed=False
+            )
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
+            return ()
+        if isinstance(read, ReadError):
+            self.cache.config_errors[(namespace, name)] = read
+            self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
+            return ()
+        self.cache.config_errors.pop((namespace, name), None)
+        return read
+
+    async def _publish(self, stored: StoredDeployment, plan: Plan, prerequisites: Judgement) -> None:
+        assert stored.typed is not None  # noqa: S101
+        key = (stored.namespace, stored.name)
+        live = self._child(key, "Deployment", stored.name)
+        owned = live is not None and live.owner_uid == stored.uid
+        report = Report(
+            generation=stored.generation,
+            namespace=stored.namespace,
+            name=stored.name,
+            spec=stored.typed.spec,
+            selected=self._with_config_error(stored, plan.selected),
+            prerequisites=prerequisites,
+            revision=plan.revision,
+            revision_name=revision_name(stored.name, plan.revision) if plan.revision else None,
+            selection=plan.selection,
+            recommendation=plan.recommendation,
+            workload=workload_of(live.content() if live and owned else None),
+            pods=tuple(self.cache.pods.get(key, {}).values()),
+            granted=plan.granted,
+            short_of=plan.short_of,
+        )
+        await self._write_status(stored, report)
+
+    def _with_config_error(self, stored: StoredDeployment, judgement: Judgement) -> Judgement:
+        """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""
+        name = stored.typed.spec.recipe.config_map if stored.typed else None
+        error = self.cache.config_errors.get((stored.namespace, name)) if name else None
+        if error is None or judgement.reason is not ConditionReason.RECIPE_NOT_FOUND:
+            return judgement
+        return Judgement("False", ConditionReason.RECIPE_NOT_FOUND, f"ConfigMap '{name}': {error}")
+
+    async def _publish_unreadable(self, stored: StoredDeployment) -> None:
+        """The stored object passed an older or looser schema than ours."""
+        problem = Judgement(
+            "False", ConditionReason.INVALID_SPEC, f"the object cannot be read: {stored.error}"
+        )
+        empty = AIMDeployment.from_object(
+            {"apiVersion": "", "kind": "", "metadata": {"name": stored.name, "namespace": stored.namespace}}
+        )
+        report = Report(
+            stored.generation, stored.namespace, stored.name, empty.spec, problem, UNJUDGED,
+            None, None, None, None, Workload(), (), 0,
+        )  # fmt: skip
+        await self._write_status(stored, report)
+
+    async def _write_status(self, stored: StoredDeployment, report: Report) -> None:
+        """Write what changed; changes of mere counts are collected for a moment first."""
+        key = (stored.namespace, stored.name)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        new = build(report, stored.status, now).wire()
+        patch = merge_patch(stored.status, new)
+        if not patch:
+            self._deferred.pop(key, None)
+            return
+        if not is_transition(stored.status, new):
+            due = self._deferred.setdefault(key, time.monotonic() + COUNTS_DELAY_SECONDS)
+            if time.monotonic() < due:
+                self.queue.add_after(key, due - time.monotonic() + 0.01)
+                return
+        self._deferred.pop(key, None)
+        try:
+            written = await self.client.merge_status(
+                resources.DEPLOYMENTS_AIM, stored.namespace, stored.name, patch
+            )
+        except ApiError as error:
+            if error.code == 404:
+                return
+            raise
+        current = self.cache.deployments.get(key)
+        if current is not None and current.uid == written["metadata"]["uid"]:
+            self._remember_status(key, current, written)
+        for kind, reason, message in transitions(stored.status, new):
+            self.recorder.record(stored, kind, reason, message)
+
+    def _remember_status(self, key: Key, current: StoredDeployment, written: Mapping[str, Any]) -> None:
+        """Our own write is known at once, so that the next pass does not write it again."""
+        status = written.get("status") or {}
+        for name, index in (
+            (("recipe", "name"), self.cache.by_recipe),
+            (("recipe", "modelID"), self.cache.by_model),
+        ):
+            value = (status.get(name[0]) or {}).get(name[1])
+            if value:
+                index[value].add(key)
+        self.cache.is_news(resources.DEPLOYMENTS_AIM, written)
+        self.cache.deployments[key] = replace(current, status=status)
+
+    def _child(self, key: Key, kind: str, name: str) -> LiveChild | None:
+        return self.cache.children.get((key[0], name), {}).get(kind)
+
+
+def _manifests(stored: StoredDeployment, plan: Plan) -> list[dict[str, Any]]:
+    """The revision's manifests with what is not part of it: how many replicas run."""
+    assert plan.revision is not None  # noqa: S101
+    assert stored.typed is not None  # noqa: S101
+    several = wanted(stored.typed.spec) >= 2
+    result = []
+    for manifest in plan.revision.manifests:
+        if manifest["kind"] == "PodDisruptionBudget" and not several:
+            continue
+        if manifest["kind"] == "Deployment":
+            result.append({**manifest, "spec": {**manifest["spec"], "replicas": plan.granted}})
+        else:
+            result.append(dict(manifest))
+    return result
+
+
+def _refusal(error: BaseException) -> tuple[Judgement, Exception]:
+    assert isinstance(error, ApiError)  # noqa: S101
+    if error.code == 403 and "being terminated" in error.message:
+        reason, told = (
+            ConditionReason.NAMESPACE_TERMINATING,
+            "the namespace is being deleted; use another one",
+        )
+        return Judgement("False", reason, told), ForeignStateError(told)
+    if error.code in (400, 403, 422):
+        told = f"the API server refused an object: {error.message[:600]}"
+        return Judgement("False", ConditionReason.REJECTED_BY_CLUSTER, told), ForeignStateError(told)
+    return PREREQUISITES_MET, error
+
+
+def _recommendation(status: Mapping[str, Any]) -> Recommendation | None:
+    try:
+        found = status.get("recommendation")
+        return Recommendation.model_validate(found) if found else None
+    except ValidationError:
+        return None

@@ -1,0 +1,153 @@
+"""The record of a decision, kept in a ControllerRevision: what was chosen and exactly what was rendered.
+
+The record, not the catalogue and not the renderer of the day, says what a deployment's children look like. So neither
+an edited recipe, nor a restart, nor an upgrade of the operator changes a running model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.enums import Tier
+from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
+from aim_engine.selection import content_hash
+
+HISTORY = 3
+"""Revisions kept per deployment, the one in force included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Hashes of what the user wrote, by what a change of it may cause."""
+
+    wishes: str
+    """Model, recipe wishes, targets: a new selection."""
+    shape: str
+    """Overrides, workload, scheduling: the same recipe if it still can, else a new selection."""
+    rendering: str
+    """Service and cache: a new rendering of the same decision."""
+
+
+def inputs_of(spec: AIMDeploymentSpec) -> Inputs:
+    """Hashes of a spec. Replicas, suspend, rollout and policies are not in it: they need no new record."""
+    wire = spec.wire()
+    recipe = {k: v for k, v in wire.get("recipe", {}).items() if k not in ("updatePolicy", "whenNoCapacity")}
+    return Inputs(
+        wishes=content_hash({"model": wire.get("model"), "recipe": recipe, "targets": wire.get("targets")}),
+        shape=content_hash({part: wire.get(part) for part in ("overrides", "workload", "scheduling")}),
+        rendering=content_hash({part: wire.get(part) for part in ("service", "cache")}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A decision in full."""
+
+    number: int
+    renderer: int
+    inputs: Inputs
+    recipe: str
+    source: str
+    recipe_hash: str
+    recipe_spec: Mapping[str, Any]
+    model_id: str
+    tier: Tier
+    message: str
+    selection: Mapping[str, Any]
+    resource: str
+    strategy: RolloutStrategy
+    strategy_reason: str
+    manifests: tuple[Mapping[str, Any], ...]
+
+    def data(self) -> dict[str, Any]:
+        """The record's content."""
+        return {
+            "renderer": self.renderer,
+            "inputs": {
+                "wishes": self.inputs.wishes, "shape": self.inputs.shape, "rendering": self.inputs.rendering,
+            },
+            "recipe": {
+                "name": self.recipe, "source": self.source, "hash": self.recipe_hash, "spec": dict(self.recipe_spec),
+            },
+            "modelID": self.model_id,
+            "tier": self.tier.value,
+            "message": self.message,
+            "selection": dict(self.selection),
+            "resource": self.resource,
+            "rollout": {"strategy": self.strategy.value, "reason": self.strategy_reason},
+            "manifests": [dict(manifest) for manifest in self.manifests],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A revision as stored; the content stays JSON until it is asked for."""
+
+    name: str
+    owner_uid: str
+    number: int
+    uid: str
+    body: bytes
+
+    def lost(self) -> Record:
+        """The record, to be stored again: nobody has it any more."""
+        return replace(self, uid="")
+
+    def revision(self) -> Revision:
+        """Decode the content."""
+        data = json.loads(self.body)
+        recipe, rollout = data["recipe"], data["rollout"]
+        return Revision(
+            number=self.number,
+            renderer=data["renderer"],
+            inputs=Inputs(**data["inputs"]),
+            recipe=recipe["name"],
+            source=recipe["source"],
+            recipe_hash=recipe["hash"],
+            recipe_spec=recipe["spec"],
+            model_id=data["modelID"],
+            tier=Tier(data["tier"]),
+            message=data["message"],
+            selection=data["selection"],
+            resource=data["resource"],
+            strategy=RolloutStrategy(rollout["strategy"]),
+            strategy_reason=rollout["reason"],
+            manifests=tuple(data["manifests"]),
+        )
+
+
+def revision_name(deployment: str, revision: Revision) -> str:
+    """`<deployment>-<hash>`: the same decision always has the same name."""
+    return f"{deployment}-{content_hash({'number': revision.number, **revision.data()})}"
+
+
+def to_object(deployment: str, namespace: str, uid: str, revision: Revision) -> dict[str, Any]:
+    """The ControllerRevision to create."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": revision_name(deployment, revision),
+            "namespace": namespace,
+            "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_DEPLOYMENT: deployment},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION, "kind": "AIMDeployment", "name": deployment, "uid": uid,
+                    "controller": True, "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "revision": revision.number,
+        "data": revision.data(),
+    }  # fmt: skip
+
+
+def read_record(obj: Mapping[str, Any], owner_uid: str) -> Record:
+    """The record of a stored ControllerRevision."""
+    metadata = obj["metadata"]
+    body = json.dumps(obj.get("data") or {}, separators=(",", ":")).encode()
+    return Record(metadata["name"], owner_uid, obj.get("revision", 0), metadata.get("uid", ""), body)

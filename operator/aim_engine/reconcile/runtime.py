@@ -1,0 +1,269 @@
+"""The running operator: caches, watches, workers, election and the HTTP server, put together and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.inventory import Tracker
+from aim_engine.kube import ApiError, Connection, KubeClient, Reflector, Resource
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.intake import Intake, decode_pod
+from aim_engine.reconcile.lease import Election
+from aim_engine.reconcile.queue import WorkQueue
+from aim_engine.reconcile.recipes import RecipeStatuses
+from aim_engine.reconcile.reconciler import RECHECK_SECONDS, ForeignStateError, Reconciler
+from aim_engine.reconcile.recorder import Recorder
+from aim_engine.reconcile.waiters import Waiters
+from aim_engine.selection import CatalogueFacts
+from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
+from aim_engine.telemetry.server import serve
+
+log = logging.getLogger(__name__)
+
+_RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+_RELIST_DELAY = 2.0
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything one operator process holds."""
+
+    config: OperatorConfig
+    connection: Connection
+    metrics: Metrics = field(default_factory=Metrics)
+    cache: Cache = field(default_factory=Cache)
+    waiters: Waiters = field(default_factory=Waiters)
+    queue: WorkQueue[Key] = field(default_factory=WorkQueue)
+    tracker: Tracker = field(init=False)
+    client: KubeClient = field(init=False)
+    intake: Intake = field(init=False)
+    recipes: RecipeStatuses = field(init=False)
+    reconciler: Reconciler = field(init=False)
+    recorder: Recorder = field(init=False)
+    election: Election = field(init=False)
+    synced: bool = False
+    _relist: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    _reflectors: list[Reflector] = field(default_factory=list)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process should end: the Lease was lost, or a part that never ends did."""
+
+    def __post_init__(self) -> None:
+        facts = CatalogueFacts()
+        self.tracker = Tracker(self.config.engine.gpu_labels)
+        self.client = KubeClient(self.connection, self.metrics.requested)
+        self.recipes = RecipeStatuses(
+            self.client, self.cache, self.tracker, facts, self.config.recipe_status_seconds
+        )
+        self.intake = Intake(self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark)
+        self.recorder = Recorder(self.client)
+        self.reconciler = Reconciler(
+            self.client, self.config, self.cache, self.tracker, self.waiters, self.queue, self.recorder,
+            self.metrics, facts, self.recipes.mark,
+        )  # fmt: skip
+        self.election = Election(self.client, self.config.namespace, self.config.lease)
+        self.metrics.collect_objects(self._samples)
+        self.metrics.queue_depth.set_function(lambda: len(self.queue))
+        self.metrics.waiting.set_function(lambda: len(self.waiters))
+        self.metrics.active.set_function(lambda: float(self.election.leading))
+
+    def on_event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
+        """A watch event from kopf; `kind` is None for an object of a list, which after the start means kopf re-listed."""
+        if kind == "DELETED":
+            self.intake.remove(resource, obj)
+            return
+        if kind is None and self.synced:
+            self._relist.set()
+        self.intake.upsert(resource, obj)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, the Lease is lost, or an essential task ends."""
+        runner = await serve(self.config.listen, self.metrics.registry, self._unhealthy, self._unready)
+        try:
+            self._start_reflectors()
+            await self._sync()
+            self._spawn(self._resync_forever(), "resync")
+            self._spawn(self._lead(), "leader election")
+            await asyncio.wait(
+                [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self.lost.wait())],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.election.release()
+            await runner.cleanup()
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            if task.exception():
+                log.error("%s ended", task.get_name(), exc_info=task.exception())
+            self.lost.set()
+
+    def _start_reflectors(self) -> None:
+        intake = self.intake
+        pods = Reflector(
+            self.client, resources.PODS, decode=decode_pod, replace=intake.replace_pods, upsert=intake.upsert_pod,
+            remove=intake.remove_pod, field_selector=_RUNNING_PODS,
+        )  # fmt: skip
+        nodes = Reflector(
+            self.client, resources.NODES, decode=lambda obj: obj, replace=intake.replace_nodes,
+            upsert=intake.upsert_node, remove=intake.remove_node,
+        )  # fmt: skip
+        self._reflectors = [pods, nodes]
+        self._spawn(pods.run(), "pod watch")
+        self._spawn(nodes.run(), "node watch")
+
+    async def _sync(self) -> None:
+        """Fill every cache before anything is decided: half a picture would give wrong answers."""
+        while not self.synced:
+            try:
+                for resource in resources.WATCHED:
+                    await self._list(resource, whole=True)
+                for reflector in self._reflectors:
+                    await reflector.synced.wait()
+                self.synced = True
+            except ApiError as error:
+                log.warning("first sync: %s; again in a second", error)
+                await asyncio.sleep(1)
+        log.info(
+            "synced: %d deployments, %d recipes, %d nodes with GPUs",
+            len(self.cache.deployments), len(self.cache.recipes), len(self.tracker.inventory().nodes),
+        )  # fmt: skip
+
+    async def _list(self, resource: Resource, *, whole: bool) -> None:
+        selector = resources.WATCHED[resource]
+        objects: list[dict[str, Any]] = []
+        async for page, _ in self.client.pages(resource, label_selector=selector, metadata_only=not whole):
+            objects += page
+        ghosts = self.intake.replace(resource, objects)
+        if ghosts:
+            self.metrics.ghosts.inc(ghosts)
+            log.info("%d %s were gone without notice", ghosts, resource.plural)
+
+    async def _resync_forever(self) -> None:
+        """Compare with fresh lists now and then, and soon after kopf lost its watch: it does not tell what vanished."""
+        while True:
+            pause = self.config.resync_seconds * random.uniform(0.9, 1.1)  # noqa: S311
+            try:
+                await asyncio.wait_for(self._relist.wait(), pause)
+                await asyncio.sleep(_RELIST_DELAY)
+            except TimeoutError:
+                pass
+            self._relist.clear()
+            for resource in resources.WATCHED:
+                try:
+                    await self._list(resource, whole=False)
+                except ApiError as error:
+                    log.warning("comparing %s with a fresh list: %s", resource.plural, error)
+
+    async def _lead(self) -> None:
+        if self.config.leader_election:
+            await self.election.run(self._work)
+        else:
+            self.election.leading = True
+            await self._work()
+
+    async def _work(self) -> None:
+        self._restore_promises()
+        workers = [self._worker() for _ in range(self.config.workers)]
+        await asyncio.gather(self.recorder.run(), self.recipes.run(), *workers)
+
+    def _restore_promises(self) -> None:
+        """Deployments that run already go first: what they were promised must not be given away after a restart."""
+        decided = [
+            key for key, stored in self.cache.deployments.items() if self.cache.newest_revision(stored.uid)
+        ]
+        for key in decided:
+            self.reconciler.restore(key)
+        for key in sorted(self.cache.deployments, key=lambda key: self.cache.deployments[key].created):
+            self.queue.add(key)
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self.queue.get()
+            started = time.monotonic()
+            result = "success"
+            try:
+                await self.reconciler.reconcile(key)
+                self.queue.forget(key)
+            except ForeignStateError:
+                result = "retry"
+                self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
+            except ApiError as error:
+                result = "retry"
+                pause = self.queue.back_off(key, error.retry_after or 0)
+                log.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
+            except Exception:
+                result = "error"
+                pause = self.queue.back_off(key, 5)
+                log.exception("%s/%s: a fault of ours; again in %.1f s", *key, pause)
+            finally:
+                self.queue.done(key)
+                self.metrics.reconciled("AIMDeployment", result, time.monotonic() - started)
+
+    def _unhealthy(self) -> str | None:
+        ended = [task.get_name() for task in self._tasks if task.done()]
+        return f"ended: {', '.join(ended)}" if ended else None
+
+    def _unready(self) -> str | None:
+        return None if self.synced else "the caches are not filled yet"
+
+    def _samples(self) -> tuple[Iterable[DeploymentSample], Iterable[RecipeSample]]:
+        return (
+            [_deployment_sample(stored) for stored in self.cache.deployments.values()],
+            [sample for stored in self.cache.recipes.values() if (sample := _recipe_sample(stored))],
+        )
+
+
+def _deployment_sample(stored: StoredDeployment) -> DeploymentSample:
+    recipe = stored.status.get("recipe") or {}
+    spec = stored.typed.spec if stored.typed else AIMDeploymentSpec()
+    return DeploymentSample(
+        namespace=stored.namespace,
+        name=stored.name,
+        model=recipe.get("modelID") or spec.model.id or "",
+        recipe=recipe.get("name", ""),
+        gpu_model=recipe.get("gpuModel", ""),
+        gpu_count=recipe.get("gpuCount", 0),
+        precision=recipe.get("precision", ""),
+        backend=recipe.get("backend", ""),
+        replicas=0 if spec.suspend else spec.replicas,
+        ready=stored.status.get("readyReplicas", 0),
+        conditions=tuple(
+            (c["type"], c["status"], c["reason"]) for c in stored.status.get("conditions") or []
+        ),
+    )
+
+
+def _recipe_sample(stored: StoredRecipe) -> RecipeSample | None:
+    if stored.candidate is None:
+        return None
+    spec = stored.candidate.spec
+    return RecipeSample(
+        name=stored.name,
+        model=spec.model_id,
+        gpu_model=spec.hardware.gpu_model,
+        gpu_count=spec.hardware.gpu_count,
+        precision=spec.precision.value,
+        backend=spec.backend.value,
+        expected_tokens_per_second=next(
+            (p.tokens_per_second for p in spec.performance if p.tokens_per_second), None
+        ),
+        conditions=tuple((c["type"], c["status"]) for c in stored.status.get("conditions") or []),
+    )

@@ -1,0 +1,45 @@
+"""Who waits for which GPUs, and whom to wake when some become free: in order of arrival, no more than can be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aim_engine.inventory import Freed
+from aim_engine.reconcile.cache import Key
+from aim_engine.selection import Want
+
+
+class Waiters:
+    """Deployments with unmet wants, first come first served."""
+
+    def __init__(self) -> None:
+        self._wants: dict[Key, tuple[Want, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._wants)
+
+    def set(self, key: Key, wants: tuple[Want, ...]) -> None:
+        """Note what `key` waits for; keeps its place in line. Nothing wanted: it waits no more."""
+        if wants:
+            self._wants[key] = wants
+        else:
+            self._wants.pop(key, None)
+
+    def woken(self, freed: Iterable[Freed]) -> list[Key]:
+        """Keys worth another look: as many, in order, as the free GPUs of the pools could serve."""
+        room = {(f.pool, f.node): f.free_gpus for f in freed}
+        woken: list[Key] = []
+        for key, wants in self._wants.items():
+            for want in wants:
+                place = next(
+                    (at for at, free in room.items() if at[0] == want.pool and free >= want.gpus), None
+                )
+                if place is not None:
+                    room[place] -= want.gpus
+                    woken.append(key)
+                    break
+        return woken
+
+    def all(self) -> list[Key]:
+        """Everybody who waits, in order."""
+        return list(self._wants)

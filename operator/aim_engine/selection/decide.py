@@ -1,0 +1,272 @@
+"""From a request, recipes, the inventory and facts to one explained decision. Pure: the operator, the admission
+webhook and the command line all decide with this function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.inventory import Inventory
+from aim_engine.selection.generate import generated
+from aim_engine.selection.order import ranked
+from aim_engine.selection.stages import STAGES, Context, assess, capacity_verdict
+from aim_engine.selection.types import (
+    Assessment,
+    Candidate,
+    Choice,
+    Decision,
+    Facts,
+    Request,
+    Source,
+    Verdict,
+    Want,
+)
+
+_PROGRESS = {
+    reason: place
+    for place, reason in enumerate(
+        (
+            Reason.CAPACITY_INSUFFICIENT, Reason.NODE_RESOURCES_INSUFFICIENT, Reason.NODE_NOT_USABLE,
+            Reason.TARGET_NOT_REACHABLE, Reason.CONTEXT_TOO_LONG, Reason.MEMORY_INSUFFICIENT, Reason.PARTITION_MISMATCH,
+            Reason.GPU_MODEL_NOT_IN_CLUSTER, Reason.PARALLELISM_INVALID, Reason.PRECISION_UNSUPPORTED,
+            Reason.MATURITY_TOO_LOW, Reason.BACKEND_MISMATCH, Reason.PRECISION_MISMATCH, Reason.GPU_COUNT_MISMATCH,
+            Reason.GPU_MODEL_MISMATCH, Reason.NAMESPACE_NOT_ALLOWED, Reason.RECIPE_INVALID,
+        )
+    )
+}  # fmt: skip
+_HARDWARE_MAY_COME = (Reason.GPU_MODEL_NOT_IN_CLUSTER, Reason.PARTITION_MISMATCH)
+
+
+def relevant(request: Request, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates that are about this request at all: its model, or the one it names."""
+    pinned = request.pinned_name
+    if pinned is not None:
+        asked = request.model_id
+        return [
+            c for c in candidates if _is_named(c, pinned) and asked in (None, c.spec.model_id, c.spec.source)
+        ]
+    return [c for c in candidates if c.listed and c.spec.model_id == request.model_id]
+
+
+def _is_named(each: Candidate, pinned: str) -> bool:
+    """A ConfigMap may hold one recipe per GPU count: `configmap/NAME-4gpu`."""
+    return each.name == pinned or (
+        pinned.startswith("configmap/")
+        and re.fullmatch(re.escape(pinned) + r"-\d+gpu", each.name) is not None
+    )
+
+
+def decide(request: Request, candidates: Iterable[Candidate], inventory: Inventory, facts: Facts) -> Decision:
+    """Choose the best recipe that the cluster can run now, and say why not the others."""
+    pool = relevant(request, candidates)
+    if not pool or all(c.source is Source.GENERATED for c in pool):
+        pool = [*pool, *generated(request, inventory, facts)]
+        if not pool:
+            return _nothing_known(request)
+    decision = _decide(Context(request, inventory, facts), pool)
+    if decision.choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
+        extra = generated(request, inventory, facts)
+        if extra:
+            return _decide(Context(request, inventory, facts), [*pool, *extra])
+    return decision
+
+
+def _decide(context: Context, pool: list[Candidate]) -> Decision:
+    request = context.request
+    eligible: list[Assessment] = []
+    failed: list[tuple[Assessment, Verdict]] = []
+    for each in pool:
+        assessment, verdict = assess(context, each)
+        if verdict is None:
+            verdict = _never_here(assessment)
+        if verdict is None:
+            eligible.append(assessment)
+        else:
+            failed.append((assessment, verdict))
+    order = ranked(request, context.facts, eligible)
+    if not order and request.create_pending:
+        hopeful = [
+            a for a, v in failed if v.reason in _HARDWARE_MAY_COME or v.reason is Reason.CAPACITY_INSUFFICIENT
+        ]
+        if hopeful:
+            best = ranked(request, context.facts, hopeful)[0]
+            return _selected(
+                context, [best], [v for a, v in failed if a is not best], Choice(best, Tier.PRIMARY, 0)
+            )
+    rejected = [verdict for _, verdict in failed]
+    if not order:
+        return _none_eligible(rejected)
+    choice = _choose(request, order)
+    if choice is None:
+        return _waiting(request, order, rejected)
+    return _selected(context, order, rejected, choice)
+
+
+def _never_here(assessment: Assessment) -> Verdict | None:
+    """No node of the cluster is big enough, however empty."""
+    placement, need = assessment.placement, assessment.need
+    if placement is None or need is None or placement.matching_nodes:
+        return None
+    return Verdict(
+        assessment.candidate.name, Reason.CAPACITY_INSUFFICIENT,
+        f"needs {need.gpus} {need.gpu_model} GPUs on one node; the largest node has {placement.largest_allocatable}",
+        remedy="use a recipe with fewer GPUs, lower spec.overrides.resources, or add a larger node",
+        needed=f"{need.gpus} GPUs on one node", has=f"{placement.largest_allocatable}",
+    )  # fmt: skip
+
+
+def _choose(request: Request, order: list[Assessment]) -> Choice | None:
+    """The best candidate with room for all replicas; failing that, with room for one."""
+    allowed = order if request.fallback else order[:1]
+    for replicas in dict.fromkeys((request.replicas, 1)):
+        for current in allowed:
+            fits = current.placement.fits if current.placement else 0
+            if fits >= replicas:
+                return Choice(current, _tier(order, current), min(fits, request.replicas))
+    return Choice(order[0], _tier(order, order[0]), 0) if request.create_pending else None
+
+
+def _tier(order: list[Assessment], chosen: Assessment) -> Tier:
+    if chosen.candidate.source is Source.GENERATED:
+        return Tier.DEFAULT
+    if chosen is order[0]:
+        return Tier.PRIMARY
+    counts = [
+        a.candidate.spec.hardware.gpu_count for a in order if a.candidate.source is not Source.GENERATED
+    ]
+    count = chosen.candidate.spec.hardware.gpu_count
+    fewest = count == min(counts) and count < order[0].candidate.spec.hardware.gpu_count
+    return Tier.TERTIARY if fewest else Tier.SECONDARY
+
+
+def _selected(context: Context, order: list[Assessment], rejected: list[Verdict], choice: Choice) -> Decision:
+    request, chosen = context.request, choice.assessment
+    verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, _why(choice, order))]
+    verdicts += [_loser(request, order, current, choice) for current in order if current is not chosen]
+    short = choice.fits < request.replicas
+    wants: tuple[Want, ...] = ()
+    if short:
+        wants = _wants([chosen])
+    elif chosen is not order[0] and chosen.candidate.source is not Source.GENERATED:
+        wants = _wants(order[: order.index(chosen)])
+    name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
+    message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {_why(choice, order)}"
+    remedy = None
+    if choice.tier is not Tier.PRIMARY and chosen is not order[0]:
+        blocked = capacity_verdict(order[0], request.replicas)
+        message += (
+            f"; the best one, {order[0].candidate.name}, {blocked.message if blocked else 'is not free'}"
+        )
+        remedy = blocked.remedy if blocked else None
+    return Decision(
+        Outcome.SELECTED,
+        (*verdicts, *_by_progress(rejected)),
+        message,
+        remedy,
+        choice,
+        order[0].candidate.name,
+        wants,
+    )
+
+
+def _why(choice: Choice, order: list[Assessment]) -> str:
+    chosen = choice.assessment
+    parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
+    if chosen.tokens_per_second:
+        kind = "published" if chosen.evidence else "estimated"
+        per_gpu = chosen.tokens_per_second / chosen.candidate.spec.hardware.gpu_count
+        parts.append(f"{kind} {per_gpu:.0f} tok/s per GPU")
+    if chosen.fit and chosen.fit.memory:
+        parts.append(f"room for {chosen.fit.memory.kv_tokens // 1000}k tokens of KV cache")
+    return ", ".join(parts)
+
+
+def _loser(request: Request, order: list[Assessment], current: Assessment, choice: Choice) -> Verdict:
+    blocked = capacity_verdict(current, request.replicas)
+    if blocked is not None and not (
+        choice.fits < request.replicas and current.placement and current.placement.fits
+    ):
+        return blocked
+    winner = choice.assessment
+    if order.index(current) < order.index(winner):
+        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, "fallback is off")
+    return Verdict(
+        current.candidate.name, Reason.OUTRANKED,
+        f"fits, but {winner.candidate.name} ranks higher: {_difference(current, winner)}",
+        remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
+    )  # fmt: skip
+
+
+def _difference(loser: Assessment, winner: Assessment) -> str:
+    """The first place of the order in which the two differ, in words."""
+    a, b = loser.candidate, winner.candidate
+    if a.source is not b.source:
+        return f"{b.source} recipes go before {a.source} ones"
+    if a.spec.maturity is not b.spec.maturity:
+        return f"maturity {b.spec.maturity} over {a.spec.maturity}"
+    if a.spec.objective is not b.spec.objective:
+        return f"tuned for {b.spec.objective}"
+    ours, theirs = _per_gpu(loser), _per_gpu(winner)
+    if ours and theirs and theirs > ours:
+        return f"{theirs:.0f} against {ours:.0f} tok/s per GPU"
+    if a.spec.hardware.gpu_count != b.spec.hardware.gpu_count:
+        return f"{b.spec.hardware.gpu_count} against {a.spec.hardware.gpu_count} GPUs"
+    if a.spec.precision is not b.spec.precision:
+        return f"{b.spec.precision} preferred to {a.spec.precision} on {b.spec.hardware.gpu_model}"
+    return "its GPU is newer or its name sorts first"
+
+
+def _per_gpu(current: Assessment) -> float | None:
+    rate = current.tokens_per_second
+    return rate / current.candidate.spec.hardware.gpu_count if rate else None
+
+
+def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
+    blocked = [v for current in order if (v := capacity_verdict(current, request.replicas))]
+    if not request.fallback and len(order) > 1:
+        blocked[1:] = [
+            Verdict(v.recipe, v.reason, f"{v.message}; fallback is off", v.remedy, v.needed, v.has)
+            for v in blocked[1:]
+        ]
+    first = blocked[0]
+    waited = order if request.fallback else order[:1]
+    return Decision(
+        Outcome.WAITING, (*blocked, *_by_progress(rejected)), f"waiting for {first.recipe}: {first.message}",
+        first.remedy, None, order[0].candidate.name, _wants(waited),
+    )  # fmt: skip
+
+
+def _wants(waited: list[Assessment]) -> tuple[Want, ...]:
+    needs = [current.need for current in waited if current.need is not None]
+    return tuple(dict.fromkeys(Want(need.pool, need.gpus) for need in needs))
+
+
+def _none_eligible(rejected: list[Verdict]) -> Decision:
+    verdicts = _by_progress(rejected)
+    nearest = verdicts[0]
+    return Decision(
+        Outcome.NO_RECIPE, verdicts,
+        f"none of {len(verdicts)} recipes can serve; nearest is {nearest.recipe}: {nearest.message}", nearest.remedy,
+    )  # fmt: skip
+
+
+def _nothing_known(request: Request) -> Decision:
+    pinned = request.pinned_name
+    if pinned is not None:
+        kind = "ConfigMap" if pinned.startswith("configmap/") else "AIMRecipe"
+        name = pinned.removeprefix("configmap/")
+        about = f" for model {request.model_id}" if request.model_id else ""
+        return Decision(
+            Outcome.NO_RECIPE, (), f"{kind} '{name}' does not exist or holds no recipe{about}",
+            f"create {kind} {name} or correct spec.recipe",
+        )  # fmt: skip
+    return Decision(
+        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', and its size is unknown",
+        "add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
+    )  # fmt: skip
+
+
+def _by_progress(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Rejected candidates, the ones that came furthest first."""
+    return tuple(sorted(verdicts, key=lambda v: (_PROGRESS.get(v.reason, len(STAGES)), v.recipe)))

@@ -1,0 +1,88 @@
+"""The total order of eligible candidates: one key, compared from left to right, smaller is better.
+
+docs/concepts/selection.md gives the reason of each place. Names are unique, so no two candidates are ever equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from aim_engine.api.deployment import Targets
+from aim_engine.api.enums import Objective, Precision
+from aim_engine.selection.types import Assessment, Facts, Request, Source
+
+BUCKET = 1.15
+"""Predicted performance within about 15 % counts as equal: estimates are not better than that."""
+
+_SOURCE = {Source.CUSTOM: 0, Source.CATALOGUE: 1, Source.GENERATED: 2}
+_PREFERENCE = (Precision.FP8, Precision.BF16, Precision.FP16, Precision.INT8, Precision.MXFP4, Precision.INT4)
+_FOUR_BIT = (Precision.MXFP4, Precision.INT4)
+
+Key = tuple[int, int, int, int, int, int, float, int, str]
+
+
+def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> list[Assessment]:
+    """The assessments, best first, whatever order they came in."""
+    return sorted(assessments, key=lambda current: rank_key(request, facts, current))
+
+
+def rank_key(request: Request, facts: Facts, current: Assessment) -> Key:
+    """The place of one candidate in the order."""
+    spec, wishes = current.candidate.spec, request.spec.recipe
+    return (
+        _SOURCE[current.candidate.source] // 2,  # a generated configuration is the last resort
+        _target_rank(request.spec.targets, current),
+        _SOURCE[current.candidate.source],
+        spec.maturity.rank,
+        int(spec.objective is not wishes.objective),
+        -_bucket(wishes.objective, current) + _four_bit_penalty(request, facts, current),
+        _preference(facts, current),
+        spec.hardware.gpu_count,
+        current.candidate.name,
+    )
+
+
+def _target_rank(targets: Targets, current: Assessment) -> int:
+    """0 when the targets are known to be met, 1 when nobody knows, 2 when evidence says they are missed."""
+    checks: list[int] = []
+    if targets.min_tokens_per_second is not None:
+        met = (current.tokens_per_second or 0) >= targets.min_tokens_per_second
+        checks.append((0 if met else 2) if current.evidence else 1)
+    if targets.max_time_to_first_token_milliseconds is not None:
+        first = current.time_to_first_token_ms
+        checks.append(
+            1 if first is None else 0 if first <= targets.max_time_to_first_token_milliseconds else 2
+        )
+    return max(checks, default=0)
+
+
+def _bucket(objective: Objective, current: Assessment) -> int:
+    """Logarithmic bucket of the predicted performance, greater is better; unknown is the worst."""
+    if objective is Objective.LATENCY:
+        latency = current.inter_token_latency_ms
+        return -math.floor(math.log(latency, BUCKET)) if latency else -10_000
+    rate = current.tokens_per_second
+    if not rate:
+        return -10_000
+    return math.floor(math.log(rate / current.candidate.spec.hardware.gpu_count, BUCKET))
+
+
+def _four_bit_penalty(request: Request, facts: Facts, current: Assessment) -> int:
+    """4-bit weights cost quality: taken only when the model is natively so or the user asks."""
+    precision = current.candidate.spec.precision
+    if precision not in _FOUR_BIT or request.spec.recipe.precision is precision:
+        return 0
+    model = facts.model(current.candidate.spec.model_id)
+    return 0 if model is not None and model.native_precision is precision else 100_000
+
+
+def _preference(facts: Facts, current: Assessment) -> float:
+    """Native format of the model first, then the formats the GPU computes in hardware, then newer GPUs."""
+    spec = current.candidate.spec
+    model = facts.model(spec.model_id)
+    native = model is not None and model.native_precision is spec.precision
+    hardware = current.gpu is not None and spec.precision in current.gpu.hardware_precisions
+    generation = current.gpu.generation if current.gpu else 0
+    index = 0 if native else _PREFERENCE.index(spec.precision) + 1
+    return index + (0 if hardware else 10) - generation / 1000

@@ -1,0 +1,187 @@
+"""Values that selection takes and gives: the user's wishes, candidate recipes, verdicts and the decision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, WhenNoCapacity
+from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.catalog.gpus import GPU
+from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
+from aim_engine.catalog.plan import EnginePlan
+from aim_engine.engines import Trust
+from aim_engine.inventory import Placement, PodNeed, PoolKey
+from aim_engine.sizing import Fit
+
+
+class Source(StrEnum):
+    """Where a candidate comes from; on equal footing custom ones go before the catalogue."""
+
+    CUSTOM = "custom"
+    CATALOGUE = "catalogue"
+    GENERATED = "generated"
+
+
+class Facts(Protocol):
+    """Model facts by id; None means unknown, which never excludes a recipe."""
+
+    def model(self, model_id: str) -> ModelFacts | None: ...
+
+    def checkpoint(self, source_id: str) -> Checkpoint | None: ...
+
+
+class CatalogueFacts:
+    """Facts from the shipped catalogue."""
+
+    def model(self, model_id: str) -> ModelFacts | None:
+        known = checkpoint(model_id)
+        return model_facts(model_id) or (model_facts(known.model) if known else None)
+
+    def checkpoint(self, source_id: str) -> Checkpoint | None:
+        return checkpoint(source_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A recipe that selection may choose."""
+
+    name: str
+    """Name of the AIMRecipe, `configmap/NAME` or `generated/NAME`."""
+    source: Source
+    spec: AIMRecipeSpec
+    hash: str
+    listed: bool = True
+    """False: only for deployments that name it (an unlabelled ConfigMap)."""
+
+    @property
+    def trust(self) -> Trust:
+        """Cluster recipes are written by administrators, ConfigMaps by tenants."""
+        return Trust.TENANT if self.source is Source.CUSTOM else Trust.ADMIN
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """Twelve hex digits that change with any value of `content`."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def candidate(name: str, source: Source, spec: AIMRecipeSpec, *, listed: bool = True) -> Candidate:
+    """A candidate with the hash of its content."""
+    return Candidate(name, source, spec, content_hash(spec.wire()), listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one AIMDeployment asks of selection."""
+
+    namespace: str
+    spec: AIMDeploymentSpec
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> str | None:
+        return self.spec.model.id
+
+    @property
+    def replicas(self) -> int:
+        """Replicas to find room for; a suspended deployment is still decided, for one."""
+        return max(1, 0 if self.spec.suspend else self.spec.replicas)
+
+    @property
+    def pinned_name(self) -> str | None:
+        """Candidate name the user insists on."""
+        wishes = self.spec.recipe
+        if wishes.name:
+            return wishes.name
+        return f"configmap/{wishes.config_map}" if wishes.config_map else None
+
+    @property
+    def fallback(self) -> bool:
+        wishes = self.spec.recipe
+        return wishes.auto_select and wishes.fallback.enabled and self.pinned_name is None
+
+    @property
+    def create_pending(self) -> bool:
+        return self.spec.recipe.when_no_capacity is WhenNoCapacity.CREATE_PENDING
+
+    @property
+    def required_context(self) -> int | None:
+        """Tokens one request may need, prompt and answer together; None when the user said nothing."""
+        load = self.spec.workload
+        if load.max_input_tokens is None and load.max_output_tokens is None:
+            return None
+        return (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
+
+
+def request_of(deployment: AIMDeployment, namespace_labels: Mapping[str, str]) -> Request:
+    """The request that an AIMDeployment makes."""
+    return Request(deployment.metadata.namespace, deployment.spec, namespace_labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A candidate with everything that was computed about it, so that nothing is computed twice."""
+
+    candidate: Candidate
+    args: Mapping[str, object]
+    """Engine arguments after workload and overrides."""
+    gpu: GPU | None = None
+    plan: EnginePlan | None = None
+    fit: Fit | None = None
+    need: PodNeed | None = None
+    placement: Placement | None = None
+    tokens_per_second: float | None = None
+    inter_token_latency_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+    evidence: bool = False
+    """True when the performance was measured by somebody, False for an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a candidate was chosen or not, with numbers and the smallest change that would help."""
+
+    recipe: str
+    reason: Reason
+    message: str
+    remedy: str | None = None
+    needed: str | None = None
+    has: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen candidate and what rendering needs to know about it."""
+
+    assessment: Assessment
+    tier: Tier
+    fits: int
+    """Replicas that fit now, at most the asked ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Capacity that would let a waiting deployment go on: so many GPUs free on one node of a pool."""
+
+    pool: PoolKey
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Outcome of one selection with the verdict on every candidate, most relevant first."""
+
+    outcome: Outcome
+    verdicts: tuple[Verdict, ...]
+    message: str
+    remedy: str | None = None
+    choice: Choice | None = None
+    best: str | None = None
+    """Candidate that would be chosen if capacity were free."""
+    wants: tuple[Want, ...] = ()
