@@ -36,8 +36,8 @@ class FlagUse:
 
 def resolve(written: str, value: object, table: FlagTable) -> FlagUse:
     """Find the flag of one entry; dashes, underscores, aliases, `no-` and dotted forms are understood."""
-    head, _, tail = written.strip().lstrip("-").partition(".")
-    name = head.replace("_", "-")
+    head, _, tail = written.partition(".")
+    name = head.replace("_", "-").lstrip("-")
     name = table.aliases.get(name, name)
     positive = name.removeprefix("no-")
     negated = name not in table.flags and positive != name and _is_bool(table.flags.get(positive))
