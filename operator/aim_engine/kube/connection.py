@@ -38,9 +38,9 @@ async def connect() -> Connection:
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         # Asked for every request: the official client re-reads rotated tokens and re-runs exec plugins when due.
-        token = configuration.get_api_key_with_prefix("authorization")
-        if token:
-            request.headers["Authorization"] = token
+        for setting in configuration.auth_settings().values():
+            if setting["in"] == "header" and setting["value"]:
+                request.headers["Authorization"] = setting["value"]
         return await handler(request)
 
     tls = _tls(configuration) if configuration.host.startswith("https") else False
