@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from testbed import tools
+from testbed.addresses import Slot
 from testbed.api import ApiStatusError
 from testbed.cluster import Cluster
 from testbed.engines import EngineFleet
@@ -126,7 +128,7 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
     addresses = {item["status"]["podIP"] for item in items if is_ready(item)}
     assert len(addresses) == 2
     assert all(
-        ipaddress.ip_address(address) in ipaddress.ip_network("127.64.0.0/16") for address in addresses
+        ipaddress.ip_address(address) in ipaddress.ip_network("127.64.0.0/11") for address in addresses
     )
     plane.request("DELETE", f"/api/v1/nodes/{name}")
 
@@ -420,7 +422,7 @@ def test_an_engine_answers_on_the_address_of_its_pod(plane: ControlPlane, namesp
         plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)
         url = plane.wait_for(lambda: fleet.url(namespace, "engine"), 20, "the engine to listen")
         assert url is not None
-        assert ipaddress.ip_address(url[7:].split(":")[0]) in ipaddress.ip_network("127.64.0.0/16")
+        assert ipaddress.ip_address(url[7:].split(":")[0]) in ipaddress.ip_network("127.64.0.0/11")
 
         def fetch(path: str, data: dict[str, Any] | None = None) -> str:
             sent = json.dumps(data).encode() if data else None
@@ -479,6 +481,24 @@ def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) 
         assert missing.value.code == 404
     assert gone_within(pids, 1)
     assert not workdir.exists()
+
+
+def test_a_port_lost_to_somebody_else_is_replaced(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_ports, offers = Slot.free_ports, []
+
+    with socket.create_server(("127.0.0.1", 0)) as somebody_else:
+
+        def first_offer_is_taken(slot: Slot, count: int) -> list[int]:
+            ports = free_ports(slot, count)
+            offers.append(ports)
+            return ports if len(offers) > 1 else [*ports[:2], somebody_else.getsockname()[1], *ports[3:]]
+
+        monkeypatch.setattr(Slot, "free_ports", first_offer_is_taken)
+        with ControlPlane.start(scheduler=False, controller_manager=False, kwok=False) as other:
+            assert other.request("GET", "/version")["gitVersion"].startswith("v")
+    assert len(offers) == 2
 
 
 def test_nothing_survives_the_death_of_the_owner(plane: ControlPlane, tmp_path: Path) -> None:

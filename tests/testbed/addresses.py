@@ -1,6 +1,6 @@
 """Loopback addresses and ports of one control plane, so that several run side by side on one machine.
 
-Every plane holds one of eight *slots*. A slot owns a slice of the pod addresses, a slice of the Service addresses and
+Every plane holds one of 32 *slots*. A slot owns a slice of the pod addresses, a slice of the Service addresses and
 a range of ports below the range from which the kernel picks ports by itself, so nothing of one plane can meet another.
 """
 
@@ -11,9 +11,9 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SLOTS = 8
-POD_NETWORK = ipaddress.ip_network("127.64.0.0/16")
-SERVICE_NETWORK = ipaddress.ip_network("127.96.0.0/16")
+POD_NETWORKS = list(ipaddress.ip_network("127.64.0.0/11").subnets(new_prefix=16))
+SERVICE_NETWORKS = list(ipaddress.ip_network("127.96.0.0/11").subnets(new_prefix=16))
+SLOTS = len(POD_NETWORKS)
 FIRST_PORT = 20000
 PORTS_PER_SLOT = 200
 
@@ -31,13 +31,13 @@ class Slot:
 
     @property
     def pod_cidr(self) -> str:
-        """Addresses of pods: 8192 of 127.64.0.0/16."""
-        return str(list(POD_NETWORK.subnets(prefixlen_diff=3))[self.index])
+        """Addresses of pods: 127.64.0.0/16 to 127.95.0.0/16."""
+        return str(POD_NETWORKS[self.index])
 
     @property
     def service_cidr(self) -> str:
-        """Addresses of Services: 8192 of 127.96.0.0/16."""
-        return str(list(SERVICE_NETWORK.subnets(prefixlen_diff=3))[self.index])
+        """Addresses of Services: 127.96.0.0/16 to 127.127.0.0/16."""
+        return str(SERVICE_NETWORKS[self.index])
 
     def free_ports(self, count: int, avoid: Sequence[int] = ()) -> list[int]:
         """``count`` ports of this slot on which nobody listens now, none of them in ``avoid``."""

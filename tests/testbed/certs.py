@@ -133,9 +133,8 @@ def client_certificate(authority: KeyPair, user: str, groups: Sequence[str] = ()
 
 @dataclass(frozen=True)
 class Pki:
-    """Files of one control plane's certificates, and the authority that signs further ones."""
+    """Files of one control plane's certificates and keys."""
 
-    authority: KeyPair
     ca: Path
     server_certificate: Path
     server_key: Path
@@ -170,7 +169,6 @@ def write_pki(directory: Path) -> Pki:
     for name, content in files.items():
         (directory / name).write_bytes(content)
     return Pki(
-        authority,
         directory / "ca.crt",
         directory / "server.crt",
         directory / "server.key",

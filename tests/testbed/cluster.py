@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from testbed import certs, pods, tools
 from testbed.api import ApiClient, ApiStatusError
@@ -255,12 +255,6 @@ class Cluster:
         """The last lines of every component."""
         logs = sorted((self.workdir / "logs").glob("*.log"))
         return "\n".join(f"--- {log.stem}\n{tail(log, lines)}" for log in logs)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def free_name(kind: str, taken: set[str]) -> str:

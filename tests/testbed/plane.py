@@ -139,16 +139,16 @@ class ControlPlane(Cluster):
 
     def _await_component(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while not ready():
+        while True:
+            # In this order: somebody else may answer on a port that ours could not get.
+            answers = ready()
             code = self._processes.exit_codes().get(name)
+            if answers and code is None:
+                return
             if code is not None or time.monotonic() >= deadline:
                 log = tail(self._processes.log_file(name), 25)
                 kind = PortTakenError if "address already in use" in log else StartError
-                problem = (
-                    f"ended with code {code}"
-                    if code is not None
-                    else f"was not ready after {START_TIMEOUT:g} s"
-                )
+                problem = "is not ready" if code is None else f"ended with code {code}"
                 raise kind(f"{name} {problem}; its last output:\n{log}")
             time.sleep(0.02)
 
@@ -175,6 +175,8 @@ class ControlPlane(Cluster):
 
     def start_kubelets(self) -> None:
         """Let the simulated kubelets work again; pods without a status from a test start now."""
+        # New kubelets have a new identity, and would wait for the old ones' leases to expire.
+        self.request("DELETE", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
         self._start_component("kwok", components.kwok_arguments(self.layout))
         self._await_follower("kwok")
         self._write_state()
@@ -229,6 +231,9 @@ class ControlPlane(Cluster):
         finally:
             self._processes.close()
             self._slot.release()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
