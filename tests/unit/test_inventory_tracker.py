@@ -129,7 +129,9 @@ def test_a_node_selector_restricts_the_nodes() -> None:
     inventory = tracker(node("gpu-1", labels={"rack": "a"}), node("gpu-2")).inventory()
     placement = place(inventory, need(node_selector={"rack": "a"}))
     assert (placement.fits, placement.usable_nodes, placement.blocked_nodes) == (2, 1, 1)
-    assert placement.blocked[0][0] == "gpu-2"
+    assert place(inventory, need(9, node_selector={"rack": "a"})).blocked == (
+        ("gpu-2", "the node selector does not match its labels"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import nsmallest
 
 from aim_engine.inventory.nodes import GPU_RESOURCE, NodeFacts, tolerates
-from aim_engine.inventory.state import Inventory, NodeState, PodNeed, Shape, Shapes, shapes_of
+from aim_engine.inventory.state import Bucket, Free, Inventory, Kind, NodeState, PodNeed, Pool, places_of
 
 MAX_BLOCKED_LISTED = 20
 
@@ -36,27 +36,28 @@ class Placement:
     largest_free: int
     """Most GPUs free on one node that takes the pod."""
     largest_free_node: str | None
+    """That node, the first by name; only told when nothing fits."""
     total_free: int
     largest_allocatable: int
     """Most GPUs that one node of the pool has at all."""
     best_free_cpu_milli: int
-    """Most CPU free on one node that has enough free GPUs."""
+    """Most CPU free on one node that has enough free GPUs; only told when nothing fits."""
     best_free_memory_bytes: int
-    """Most host memory free on one node that has enough free GPUs."""
+    """Most host memory free on one node that has enough free GPUs; only told when nothing fits."""
     blocked_nodes: int
     blocked: tuple[tuple[str, str], ...]
-    """(node, why) of the first blocked nodes by name."""
+    """(node, why) of the first blocked nodes by name; only told when nothing fits."""
     short_of: Shortage | None
     """None when something fits, or when there is no node that takes the pod."""
 
 
 def place(inventory: Inventory, need: PodNeed) -> Placement:
     """Where pods of this need fit. Where the pool's nodes differ in resource name, the name that serves best is taken."""
-    shapes = inventory.pools.get(need.pool, {})
-    resources = {shape.resource for shape in shapes}
-    placements = [_place(inventory, shapes, need, resource) for resource in sorted(resources)]
+    pool = inventory.pools.get(need.pool, {})
+    resources = sorted({kind.resource for kind in pool})
+    placements = [_place(inventory, pool, need, resource) for resource in resources]
     if not placements:
-        return _Tally().placement(None, need)
+        return _placement(_Survey(), need, None)
     return max(
         placements,
         key=lambda p: (p.fits, p.usable_nodes, p.matching_nodes, p.total_free, p.resource == GPU_RESOURCE),
@@ -64,165 +65,167 @@ def place(inventory: Inventory, need: PodNeed) -> Placement:
 
 
 def best_fit(inventory: Inventory, need: PodNeed, resource: str) -> str | None:
-    """Node that has room for one pod and the fewest GPUs to spare; the first by name among equals."""
-    best: tuple[int, str] | None = None
-    for shape, names in inventory.pools.get(need.pool, {}).items():
-        if shape.resource != resource or _room(shape, need) == 0 or _hurdle(shape, need):
-            continue
-        if best is not None and shape.free_gpus > best[0]:
-            continue
-        name = next((name for name in names if _selected(inventory, name, need)), None)
-        if name is not None and (best is None or (shape.free_gpus, name) < best):
-            best = (shape.free_gpus, name)
-    return best[1] if best else None
+    """A node that has room for one pod and, of all such nodes, the fewest free GPUs."""
+    candidates = [
+        (gpus, bucket)
+        for kind, buckets in inventory.pools.get(need.pool, {}).items()
+        if kind.resource == resource and _hurdle(kind, need) is None
+        for gpus, bucket in buckets.items()
+        if gpus >= need.gpus
+    ]
+    for gpus, bucket in sorted(candidates, key=lambda candidate: candidate[0]):
+        for name, free in bucket.nodes.items():
+            if _room(gpus, free, need) and _selects(need, inventory.nodes[name].facts):
+                return name
+    return None
 
 
 def has_room(state: NodeState, need: PodNeed, resource: str) -> bool:
     """Whether one pod of this need fits on this node now."""
-    return any(_room(shape, need) > 0 for shape in _open_shapes(state, need, resource))
+    return any(_room(gpus, free, need) > 0 for gpus, free in _open_groups(state, need, resource))
 
 
 def admits(state: NodeState, need: PodNeed, resource: str) -> bool:
     """Whether the node would take a pod of this need, were enough free on it."""
-    return bool(_open_shapes(state, need, resource))
+    return bool(_open_groups(state, need, resource))
 
 
-def _open_shapes(state: NodeState, need: PodNeed, resource: str) -> list[Shape]:
+def _open_groups(state: NodeState, need: PodNeed, resource: str) -> list[tuple[int, Free]]:
     if not _selects(need, state.facts):
         return []
     return [
-        shape
-        for key, shape in shapes_of(state)
-        if key == need.pool and shape.resource == resource and _hurdle(shape, need) is None
+        (gpus, free)
+        for (pool, kind, gpus), free in places_of(state)
+        if pool == need.pool and kind.resource == resource and _hurdle(kind, need) is None
     ]
 
 
-def _place(inventory: Inventory, shapes: Shapes, need: PodNeed, resource: str) -> Placement:
-    tally = _Tally()
-    for shape, names in shapes.items():
-        if shape.resource != resource:
+@dataclass(slots=True)
+class _Survey:
+    """What was found in the buckets of a pool."""
+
+    fits: int = 0
+    matching_nodes: int = 0
+    usable_nodes: int = 0
+    total_free: int = 0
+    largest_allocatable: int = 0
+    open: list[tuple[int, Bucket]] = field(default_factory=list)
+    """Buckets of nodes that take the pod, by free GPUs."""
+    blocked: list[tuple[Bucket, str]] = field(default_factory=list)
+
+
+def _place(inventory: Inventory, pool: Pool, need: PodNeed, resource: str) -> Placement:
+    survey = _Survey()
+    for kind, buckets in pool.items():
+        if kind.resource != resource:
             continue
-        tally.largest_allocatable = max(tally.largest_allocatable, shape.allocatable)
-        matching = _matches(shape, need)
-        if matching:
-            tally.matching_nodes += len(names)
-        hurdle = _hurdle(shape, need)
-        if hurdle is not None:
-            tally.block(names, hurdle)
-            continue
-        selected = names
-        if need.node_selector:
-            selected = tuple(name for name in names if _selected(inventory, name, need))
-            chosen = set(selected)
-            tally.block(
-                [name for name in names if name not in chosen], "the node selector does not match its labels"
-            )
-        if selected:
-            tally.open(shape, selected, need, matching=matching)
-    return tally.placement(resource, need)
+        survey.largest_allocatable = max(survey.largest_allocatable, kind.allocatable)
+        matching, hurdle = _matches(kind, need), _hurdle(kind, need)
+        for gpus, bucket in buckets.items():
+            survey.matching_nodes += len(bucket.nodes) if matching else 0
+            if hurdle is not None:
+                survey.blocked.append((bucket, hurdle))
+                continue
+            chosen = _selected(inventory, bucket, need, survey)
+            if chosen.nodes:
+                survey.open.append((gpus, chosen))
+                survey.usable_nodes += len(chosen.nodes) if matching else 0
+                survey.total_free += gpus * len(chosen.nodes)
+                survey.fits += _fits(gpus, chosen, need)
+    return _placement(survey, need, resource)
 
 
-class _Tally:
-    """Sums over the shapes of a pool."""
+def _selected(inventory: Inventory, bucket: Bucket, need: PodNeed, survey: _Survey) -> Bucket:
+    """The nodes of a bucket that the node selector matches; the others are blocked."""
+    if not need.node_selector:
+        return bucket
+    matched = {
+        name: free for name, free in bucket.nodes.items() if _selects(need, inventory.nodes[name].facts)
+    }
+    if len(matched) < len(bucket.nodes):
+        rest = {name: free for name, free in bucket.nodes.items() if name not in matched}
+        survey.blocked.append((Bucket(rest, bucket.floor), "the node selector does not match its labels"))
+    return Bucket(matched, bucket.floor)
 
-    __slots__ = (
-        "best_cpu", "best_memory", "blocked", "fits", "largest", "largest_allocatable",
-        "matching_nodes", "open_nodes", "shortages", "total_free", "usable_nodes",
-    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.fits = self.matching_nodes = self.usable_nodes = self.open_nodes = 0
-        self.total_free = self.largest_allocatable = self.best_cpu = self.best_memory = 0
-        self.largest: tuple[int, str] = (0, "")
-        self.blocked: list[tuple[str, str]] = []
-        self.shortages: set[Shortage] = set()
+def _fits(gpus: int, bucket: Bucket, need: PodNeed) -> int:
+    """Pods that fit on the nodes of a bucket. Mostly GPUs alone decide, which the bucket's floor tells at once."""
+    by_gpus = gpus // need.gpus
+    if by_gpus == 0 or _room(gpus, bucket.floor, need) == by_gpus:
+        return by_gpus * len(bucket.nodes)
+    return sum(_room(gpus, free, need) for free in bucket.nodes.values())
 
-    def block(self, names: Iterable[str], why: str) -> None:
-        self.blocked.extend((name, why) for name in names)
 
-    def open(self, shape: Shape, names: tuple[str, ...], need: PodNeed, *, matching: bool) -> None:
-        count = len(names)
-        self.open_nodes += count
-        self.usable_nodes += count if matching else 0
-        self.total_free += shape.free_gpus * count
-        self.fits += _room(shape, need) * count
-        largest, name = self.largest
-        if shape.free_gpus > largest or (shape.free_gpus == largest > 0 and names[0] < name):
-            self.largest = (shape.free_gpus, names[0])
-        if shape.free_gpus >= need.gpus:
-            self.best_cpu = max(self.best_cpu, shape.free_cpu_milli)
-            self.best_memory = max(self.best_memory, shape.free_memory_bytes)
-            if shortage := _shortage(shape, need):
-                self.shortages.add(shortage)
-
-    def placement(self, resource: str | None, need: PodNeed) -> Placement:
-        largest, node = self.largest
-        return Placement(
-            fits=self.fits,
-            resource=resource,
-            matching_nodes=self.matching_nodes,
-            usable_nodes=self.usable_nodes,
-            largest_free=largest,
-            largest_free_node=node or None,
-            total_free=self.total_free,
-            largest_allocatable=self.largest_allocatable,
-            best_free_cpu_milli=self.best_cpu,
-            best_free_memory_bytes=self.best_memory,
-            blocked_nodes=len(self.blocked),
-            blocked=tuple(sorted(self.blocked)[:MAX_BLOCKED_LISTED]),
-            short_of=self._short_of(need),
+def _placement(survey: _Survey, need: PodNeed, resource: str | None) -> Placement:
+    largest = max((gpus for gpus, _ in survey.open), default=0)
+    node, best, short, blocked = None, Free(0, 0, 0), None, []
+    if not survey.fits:
+        if largest:
+            node = min(name for gpus, bucket in survey.open if gpus == largest for name in bucket.nodes)
+        enough = [free for gpus, bucket in survey.open if gpus >= need.gpus for free in bucket.nodes.values()]
+        if enough:
+            best = Free(*(max(column) for column in zip(*enough, strict=True)))
+        if survey.open:
+            short = _shortage(enough, need)
+        blocked = nsmallest(
+            MAX_BLOCKED_LISTED, ((name, why) for bucket, why in survey.blocked for name in bucket.nodes)
         )
-
-    def _short_of(self, need: PodNeed) -> Shortage | None:
-        if self.fits or not self.open_nodes:
-            return None
-        if self.largest[0] < need.gpus:
-            return Shortage.GPUS
-        return next((shortage for shortage in Shortage if shortage in self.shortages), None)
-
-
-def _shortage(shape: Shape, need: PodNeed) -> Shortage | None:
-    if shape.free_cpu_milli < need.cpu_milli:
-        return Shortage.CPU
-    if shape.free_memory_bytes < need.memory_bytes:
-        return Shortage.MEMORY
-    return None if shape.free_pods else Shortage.PODS
-
-
-def _room(shape: Shape, need: PodNeed) -> int:
-    """Pods of this need that fit on one node of the shape."""
-    room = min(shape.free_gpus // need.gpus, shape.free_pods)
-    if room and need.cpu_milli:
-        room = min(room, shape.free_cpu_milli // need.cpu_milli)
-    if room and need.memory_bytes:
-        room = min(room, shape.free_memory_bytes // need.memory_bytes)
-    return room
-
-
-def _matches(shape: Shape, need: PodNeed) -> bool:
-    return (
-        shape.allocatable >= need.gpus
-        and shape.cpu_milli >= need.cpu_milli
-        and shape.memory_bytes >= need.memory_bytes
+    return Placement(
+        fits=survey.fits,
+        resource=resource,
+        matching_nodes=survey.matching_nodes,
+        usable_nodes=survey.usable_nodes,
+        largest_free=largest,
+        largest_free_node=node,
+        total_free=survey.total_free,
+        largest_allocatable=survey.largest_allocatable,
+        best_free_cpu_milli=best.cpu_milli,
+        best_free_memory_bytes=best.memory_bytes,
+        blocked_nodes=sum(len(bucket.nodes) for bucket, _ in survey.blocked),
+        blocked=tuple(blocked),
+        short_of=short,
     )
 
 
-def _hurdle(shape: Shape, need: PodNeed) -> str | None:
-    """Why nodes of the shape take no pod of this need, whatever is free; None when they do."""
-    if shape.standing is not None:
-        return shape.standing
+def _shortage(enough: list[Free], need: PodNeed) -> Shortage:
+    """What is short on the nodes that have enough free GPUs; GPUs themselves where no node has."""
+    if not enough:
+        return Shortage.GPUS
+    if any(free.cpu_milli < need.cpu_milli for free in enough):
+        return Shortage.CPU
+    return Shortage.MEMORY if any(free.memory_bytes < need.memory_bytes for free in enough) else Shortage.PODS
+
+
+def _room(gpus: int, free: Free, need: PodNeed) -> int:
+    """Pods of this need that fit on one node with so much free."""
+    room = min(gpus // need.gpus, free.pods)
+    if room and need.cpu_milli:
+        room = min(room, free.cpu_milli // need.cpu_milli)
+    if room and need.memory_bytes:
+        room = min(room, free.memory_bytes // need.memory_bytes)
+    return room
+
+
+def _matches(kind: Kind, need: PodNeed) -> bool:
+    return (
+        kind.allocatable >= need.gpus
+        and kind.cpu_milli >= need.cpu_milli
+        and kind.memory_bytes >= need.memory_bytes
+    )
+
+
+def _hurdle(kind: Kind, need: PodNeed) -> str | None:
+    """Why nodes of the kind take no pod of this need, whatever is free; None when they do."""
+    if kind.standing is not None:
+        return kind.standing
     return next(
         (
             f"has taint {taint} that is not tolerated"
-            for taint in shape.taints
+            for taint in kind.taints
             if not tolerates(need.tolerations, taint)
         ),
         None,
     )
-
-
-def _selected(inventory: Inventory, name: str, need: PodNeed) -> bool:
-    return not need.node_selector or _selects(need, inventory.nodes[name].facts)
 
 
 def _selects(need: PodNeed, facts: NodeFacts) -> bool:

@@ -1,13 +1,11 @@
 """Inventory: GPU pools and what is free on each node.
 
-Nodes of a pool that are alike in everything placement asks about are kept together as one `Shape`, so that placing
-costs as many steps as there are kinds of node, not nodes. Inventories are values: a change makes a new one that
-shares everything untouched with the old.
+A pool groups its nodes by kind (what they are) and then by free GPUs, so that placing a pod looks at groups and only
+rarely at nodes. Inventories are values: a change makes a new one that shares everything untouched with the old.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,7 +13,7 @@ from typing import NamedTuple
 
 from aim_engine.api.deployment import Toleration
 from aim_engine.inventory.labels import whole_partition
-from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint
+from aim_engine.inventory.nodes import NodeFacts, Taint
 
 
 class PoolKey(NamedTuple):
@@ -87,24 +85,39 @@ class PodNeed:
         return PoolKey(self.gpu_model, whole_partition(self.partition))
 
 
-class Shape(NamedTuple):
-    """Everything placement asks about a node's GPUs; labels are looked up only for a node selector."""
+class Kind(NamedTuple):
+    """What nodes of one group have in common."""
 
     resource: str
-    free_gpus: int
-    free_cpu_milli: int
-    free_memory_bytes: int
-    free_pods: int
     allocatable: int
     cpu_milli: int
     memory_bytes: int
     standing: str | None
-    """Why the node takes no pods at all; None when it does."""
+    """Why the nodes take no pods at all; None when they do."""
     taints: tuple[Taint, ...]
 
 
-Shapes = Mapping[Shape, tuple[str, ...]]
-"""Names of the nodes of each shape, sorted."""
+class Free(NamedTuple):
+    """What one node has free beside GPUs."""
+
+    cpu_milli: int
+    memory_bytes: int
+    pods: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Nodes of one kind with the same number of free GPUs."""
+
+    nodes: Mapping[str, Free]
+    floor: Free
+    """The least of each that any of the nodes has free: where that is enough, no node needs to be looked at."""
+
+
+Pool = Mapping[Kind, Mapping[int, Bucket]]
+"""Buckets by kind and number of free GPUs."""
+Place = tuple[PoolKey, Kind, int]
+"""Which bucket of which pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ class Inventory:
     """All GPU nodes, and the pools of recognised GPUs."""
 
     nodes: Mapping[str, NodeState]
-    pools: Mapping[PoolKey, Shapes]
+    pools: Mapping[PoolKey, Pool]
 
     def partitions(self, gpu_model: str) -> tuple[str | None, ...]:
         """Partition modes in which the cluster has GPUs of the model; empty when it has none."""
@@ -131,23 +144,84 @@ def build_inventory(states: Iterable[NodeState]) -> Inventory:
 
 def revise_inventory(inventory: Inventory, changes: Mapping[str, NodeState | None]) -> Inventory:
     """The inventory with some nodes replaced, or removed where the new state is None."""
+    if not changes:
+        return inventory
     nodes = dict(inventory.nodes)
-    pools: dict[PoolKey, dict[Shape, tuple[str, ...]]] = {}
+    edits: dict[Place, _Edit] = {}
 
-    def pool(key: PoolKey) -> dict[Shape, tuple[str, ...]]:
-        if key not in pools:
-            pools[key] = dict(inventory.pools.get(key, {}))
-        return pools[key]
+    def edit(place: Place) -> _Edit:
+        if place not in edits:
+            edits[place] = _Edit(inventory, place)
+        return edits[place]
 
     for name, new in changes.items():
-        for key, shape in shapes_of(nodes.pop(name, None)):
-            _remove(pool(key), shape, name)
+        for place, free in places_of(nodes.pop(name, None)):
+            edit(place).remove(name, free)
         if new is not None and new.facts.groups:
             nodes[name] = new
-            for key, shape in shapes_of(new):
-                _insert(pool(key), shape, name)
-    merged: dict[PoolKey, Shapes] = {**inventory.pools, **pools}
-    return Inventory(nodes, {key: shapes for key, shapes in merged.items() if shapes})
+            for place, free in places_of(new):
+                edit(place).add(name, free)
+    return Inventory(
+        nodes, _with_buckets(inventory.pools, {place: done.bucket() for place, done in edits.items()})
+    )
+
+
+class _Edit:
+    """A bucket being changed."""
+
+    __slots__ = ("came", "nodes", "old", "went")
+
+    def __init__(self, inventory: Inventory, place: Place) -> None:
+        pool, kind, gpus = place
+        self.old = inventory.pools.get(pool, {}).get(kind, {}).get(gpus)
+        self.nodes: dict[str, Free] = dict(self.old.nodes) if self.old else {}
+        self.came: list[Free] = []
+        self.went: list[Free] = []
+
+    def add(self, name: str, free: Free) -> None:
+        self.nodes[name] = free
+        self.came.append(free)
+
+    def remove(self, name: str, free: Free) -> None:
+        del self.nodes[name]
+        self.went.append(free)
+
+    def bucket(self) -> Bucket | None:
+        if not self.nodes:
+            return None
+        return Bucket(self.nodes, Free(self._least(0), self._least(1), self._least(2)))
+
+    def _least(self, column: int) -> int:
+        """The minimum of a column; a search over all nodes only when the node that had it went."""
+        if self.old is None:
+            return min(free[column] for free in self.nodes.values())
+        least = min([self.old.floor[column], *(free[column] for free in self.came)])
+        if all(free[column] > least for free in self.went) or any(
+            free[column] == least for free in self.nodes.values()
+        ):
+            return least
+        return min(free[column] for free in self.nodes.values())
+
+
+def _with_buckets(
+    pools: Mapping[PoolKey, Pool], changes: Mapping[Place, Bucket | None]
+) -> dict[PoolKey, Pool]:
+    result: dict[PoolKey, Pool] = dict(pools)
+    copied: dict[PoolKey, dict[Kind, dict[int, Bucket]]] = {}
+    for (pool, kind, gpus), bucket in changes.items():
+        if pool not in copied:
+            copied[pool] = {known: dict(buckets) for known, buckets in pools.get(pool, {}).items()}
+        buckets = copied[pool].setdefault(kind, {})
+        if bucket is not None:
+            buckets[gpus] = bucket
+        else:
+            buckets.pop(gpus, None)
+    for pool, kinds in copied.items():
+        if full := {kind: buckets for kind, buckets in kinds.items() if buckets}:
+            result[pool] = full
+        else:
+            result.pop(pool, None)
+    return result
 
 
 def standing(facts: NodeFacts) -> str | None:
@@ -159,46 +233,31 @@ def standing(facts: NodeFacts) -> str | None:
     return "is cordoned" if facts.unschedulable else None
 
 
-def shapes_of(state: NodeState | None) -> list[tuple[PoolKey, Shape]]:
+def places_of(state: NodeState | None) -> list[tuple[Place, Free]]:
+    """Where the groups of recognised GPUs of a node stand in an inventory."""
     if state is None:
         return []
+    facts = state.facts
+    free = Free(state.free_cpu_milli, state.free_memory_bytes, state.free_pods)
     return [
-        (PoolKey(group.gpu_model, group.partition), _shape(state, group))
-        for group in state.facts.groups
+        (
+            (
+                PoolKey(group.gpu_model, group.partition),
+                Kind(
+                    group.resource,
+                    group.allocatable,
+                    facts.cpu_milli,
+                    facts.memory_bytes,
+                    standing(facts),
+                    facts.taints,
+                ),
+                state.free_gpus(group.resource),
+            ),
+            free,
+        )
+        for group in facts.groups
         if group.gpu_model
     ]
-
-
-def _shape(state: NodeState, group: GPUGroup) -> Shape:
-    facts = state.facts
-    return Shape(
-        group.resource,
-        state.free_gpus(group.resource),
-        state.free_cpu_milli,
-        state.free_memory_bytes,
-        state.free_pods,
-        group.allocatable,
-        facts.cpu_milli,
-        facts.memory_bytes,
-        standing(facts),
-        facts.taints,
-    )
-
-
-def _insert(shapes: dict[Shape, tuple[str, ...]], shape: Shape, name: str) -> None:
-    names = shapes.get(shape, ())
-    at = bisect_left(names, name)
-    shapes[shape] = (*names[:at], name, *names[at:])
-
-
-def _remove(shapes: dict[Shape, tuple[str, ...]], shape: Shape, name: str) -> None:
-    names = shapes[shape]
-    at = bisect_left(names, name)
-    rest = names[:at] + names[at + 1 :]
-    if rest:
-        shapes[shape] = rest
-    else:
-        del shapes[shape]
 
 
 def overcommitted(state: NodeState) -> bool:

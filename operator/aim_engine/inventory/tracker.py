@@ -65,7 +65,7 @@ class Tracker:
         self._waiting: dict[Owner, None] = {}
         self._promised_on: dict[str, dict[Owner, int]] = {}
         self._states: dict[str, NodeState] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}
         self._inventory = EMPTY
 
     def upsert_node(self, obj: Mapping[str, Any]) -> tuple[Freed, ...]:
@@ -158,39 +158,39 @@ class Tracker:
         self._facts[facts.name] = facts
         return [facts.name]
 
-    def _put_pod(self, usage: PodUsage) -> tuple[set[str], set[Owner]]:
+    def _put_pod(self, usage: PodUsage) -> tuple[list[str], list[Owner]]:
         if self._pods.get(usage.uid) == usage:
-            return set(), set()
+            return [], []
         nodes, owners = self._drop_pod(usage.uid)
         if usage.terminal:
             return nodes, owners
         self._pods[usage.uid] = usage
         if usage.node is not None:
             self._bound[usage.node] = plus(self._bound.get(usage.node, NOTHING), _held(usage))
-            nodes.add(usage.node)
+            nodes.append(usage.node)
             if usage.owner is not None:
                 self._owned.setdefault(usage.owner, {}).setdefault(usage.node, {})[usage.uid] = usage
-                owners.add(usage.owner)
+                owners.append(usage.owner)
         return nodes, owners
 
-    def _drop_pod(self, uid: str) -> tuple[set[str], set[Owner]]:
+    def _drop_pod(self, uid: str) -> tuple[list[str], list[Owner]]:
         pod = self._pods.pop(uid, None)
         if pod is None or pod.node is None:
-            return set(), set()
+            return [], []
         rest = minus(self._bound[pod.node], _held(pod))
         if rest.pods:
             self._bound[pod.node] = rest
         else:
             del self._bound[pod.node]
         if pod.owner is None:
-            return {pod.node}, set()
+            return [pod.node], []
         nodes = self._owned[pod.owner]
         del nodes[pod.node][uid]
         if not nodes[pod.node]:
             del nodes[pod.node]
         if not nodes:
             del self._owned[pod.owner]
-        return {pod.node}, {pod.owner}
+        return [pod.node], [pod.owner]
 
     def _withdraw(self, owner: Owner) -> list[str]:
         promise = self._promises.pop(owner, None)
@@ -317,7 +317,7 @@ class Tracker:
             del self._states[name]
         else:
             self._states[name] = new
-        self._dirty.add(name)
+        self._dirty[name] = None
 
     def _state(
         self, name: str, *, without: Owner | None = None, yielding: Owner | None = None
