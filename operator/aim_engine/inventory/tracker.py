@@ -99,8 +99,8 @@ class Tracker:
         changes = [self._drop_pod(uid) for uid in [uid for uid in self._pods if uid not in listed]]
         changes += [self._put_pod(usage) for usage in listed.values()]
         return self._settle(
-            {node for nodes, _ in changes for node in nodes},
-            {owner for _, owners in changes for owner in owners},
+            [node for nodes, _ in changes for node in nodes],
+            [owner for _, owners in changes for owner in owners],
         )
 
     def promise(
