@@ -147,7 +147,7 @@ def test_the_order_in_which_things_were_written_does_not_matter(
     args: dict[str, Any], env: dict[str, str], selector: dict[str, str]
 ) -> None:
     def turned(mapping: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(reversed(mapping.items()))
+        return dict(reversed(list(mapping.items())))
 
     def manifests(*parts: Mapping[str, Any]) -> str:
         spec = {"scheduling": {"nodeSelector": dict(parts[2])}}
