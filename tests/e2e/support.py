@@ -1,0 +1,292 @@
+"""What the end-to-end tests share: one tenant's corner of a cluster, and short words for what they look at."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.api import ApiStatusError
+from testbed.audit import AuditRecord
+from testbed.plane import ControlPlane
+from testbed.product import GROUP, USER, condition, deployment, path
+
+Json = dict[str, Any]
+
+POOL_LABEL = "tests.aim/pool"
+DEPLOYMENT_LABEL = "aim.engine.amd.com/deployment"
+PATIENCE = 20.0
+"""Seconds; what is waited for takes well under one when the machine is idle."""
+KINDS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
+    "ControllerRevision": "/apis/apps/v1/namespaces/{}/controllerrevisions",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+    "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
+    "Event": "/apis/events.k8s.io/v1/namespaces/{}/events",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+
+
+def recipe_object(
+    name: str, model: str, *, gpus: int = 1, gpu_model: str = "MI300X", precision: str = "bf16", **spec: Any
+) -> Json:
+    """An AIMRecipe. A model that no catalogue knows keeps its memory fit unknown, and so out of the test."""
+    return {
+        "apiVersion": "aim.engine.amd.com/v1alpha1",
+        "kind": "AIMRecipe",
+        "metadata": {"name": name},
+        "spec": {
+            "modelID": model,
+            "hardware": {"gpuModel": gpu_model, "gpuCount": gpus},
+            "precision": precision,
+            **spec,
+        },
+    }
+
+
+def reason(obj: Mapping[str, Any], kind: str) -> str:
+    """Reason of a condition, "" when it is not there."""
+    return str(condition(dict(obj), kind).get("reason", ""))
+
+
+def message(obj: Mapping[str, Any], kind: str) -> str:
+    """Message of a condition, "" when it is not there."""
+    return str(condition(dict(obj), kind).get("message", ""))
+
+
+def is_true(obj: Mapping[str, Any], kind: str) -> bool:
+    """Whether a condition is True and speaks of the present spec."""
+    found = condition(dict(obj), kind)
+    return bool(
+        found.get("status") == "True" and found.get("observedGeneration") == obj["metadata"].get("generation")
+    )
+
+
+def is_current(obj: Mapping[str, Any]) -> bool:
+    """Whether the status speaks of the present spec."""
+    return bool(obj.get("status", {}).get("observedGeneration") == obj["metadata"]["generation"])
+
+
+def candidates(obj: Mapping[str, Any]) -> dict[str, Json]:
+    """Verdicts of the last selection by recipe."""
+    found = obj.get("status", {}).get("selection", {}).get("candidates", [])
+    return {entry["recipe"]: entry for entry in found}
+
+
+def container(workload: Mapping[str, Any]) -> Json:
+    """The only container of a Deployment or ReplicaSet."""
+    (found,) = workload["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def http_get(url: str) -> tuple[int, Any]:
+    """Status and JSON body of a plain GET."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def operator_writes(
+    plane: ControlPlane, since: int, *, namespace: str | None = None, events: bool = False
+) -> list[AuditRecord]:
+    """The operator's writes after a mark, failed ones included. The Lease is left out: it is renewed by the clock."""
+    found = plane.audit.writes(since, user=USER, namespace=namespace, include_events=events)
+    return [record for record in found if not record.resource.startswith("leases")]
+
+
+@dataclass
+class Tenant:
+    """A namespace with nodes of its own: pods with the tenant's node selector run nowhere else."""
+
+    plane: ControlPlane
+    namespace: str
+    nodes: list[str] = field(default_factory=list)
+    recipes: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """A model that only this tenant's recipes know."""
+        return f"example/{self.namespace}"
+
+    # Making things
+
+    def add_node(self, kind: str = "mi300x-8", **overrides: Any) -> str:
+        """A node that only this tenant's pods select."""
+        labels = {POOL_LABEL: self.namespace, **overrides.pop("labels", {})}
+        name = f"{self.namespace}-{len(self.nodes)}"
+        self.plane.add_nodes(kind, names=[name], labels=labels, **overrides)
+        self.nodes.append(name)
+        return name
+
+    def add_recipe(self, suffix: str = "r", **spec: Any) -> str:
+        """A cluster recipe of the tenant's model; returns its name."""
+        name = f"{self.namespace}-{suffix}"
+        model = spec.pop("model", self.model)
+        self.plane.request("POST", f"{GROUP}/aimrecipes", recipe_object(name, model, **spec))
+        self.recipes.append(name)
+        return name
+
+    def body(self, name: str = "app", *, model: str | None = None, **spec: Any) -> Json:
+        """An AIMDeployment of the tenant's model on the tenant's nodes."""
+        scheduling = {"nodeSelector": {POOL_LABEL: self.namespace}, **spec.pop("scheduling", {})}
+        return deployment(name, self.namespace, model or self.model, scheduling=scheduling, **spec)
+
+    def deploy(self, name: str = "app", **spec: Any) -> Json:
+        """Create an AIMDeployment."""
+        created: Json = self.plane.request("POST", path(self.namespace), self.body(name, **spec))
+        return created
+
+    def corner(self, *, gpus: int = 1, **spec: Any) -> str:
+        """The usual start: a node with eight GPUs and one recipe; returns the recipe's name."""
+        self.add_node()
+        return self.add_recipe(gpus=gpus, **spec)
+
+    def create(self, kind: str, body: Json) -> Json:
+        """Create another object in the namespace."""
+        created: Json = self.plane.request("POST", KINDS[kind].format(self.namespace), body)
+        return created
+
+    def occupy(self, gpus: int, name: str = "stranger", *, node: int = 0) -> None:
+        """Take GPUs of one of the tenant's nodes by a pod that is not ours, and wait until it runs."""
+        limits = {"amd.com/gpu": str(gpus)}
+        spec = {
+            "nodeName": self.nodes[node],
+            "containers": [{"name": "main", "image": "example/job:1", "resources": {"limits": limits}}],
+        }
+        self.create("Pod", {"metadata": {"name": name}, "spec": spec})
+        self.plane.wait_for(
+            lambda: self.find("Pod", name)["status"].get("phase") == "Running", PATIENCE, f"pod {name} to run"
+        )
+
+    # Looking
+
+    def get(self, name: str = "app") -> Json:
+        """An AIMDeployment."""
+        found: Json = self.plane.request("GET", path(self.namespace, name))
+        return found
+
+    def find(self, kind: str, name: str) -> Json:
+        """Another object of the namespace; ApiStatusError 404 when it is not there."""
+        found: Json = self.plane.request("GET", f"{KINDS[kind].format(self.namespace)}/{name}")
+        return found
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether an object is there."""
+        try:
+            return bool(self.find(kind, name))
+        except ApiStatusError as error:
+            if error.code != http.client.NOT_FOUND:
+                raise
+            return False
+
+    def all(self, kind: str, *, owner: str | None = None) -> list[Json]:
+        """Objects of a kind, all or those labelled as an AIMDeployment's."""
+        query = f"?labelSelector={DEPLOYMENT_LABEL}%3D{owner}" if owner else ""
+        found: list[Json] = self.plane.request("GET", KINDS[kind].format(self.namespace) + query)["items"]
+        return found
+
+    def pods(self, name: str = "app") -> list[Json]:
+        """Pods of an AIMDeployment that are not being deleted."""
+        return [pod for pod in self.all("Pod", owner=name) if "deletionTimestamp" not in pod["metadata"]]
+
+    def recipe(self, name: str) -> Json:
+        """A cluster recipe."""
+        found: Json = self.plane.request("GET", f"{GROUP}/aimrecipes/{name}")
+        return found
+
+    def events(self, name: str = "app") -> list[Json]:
+        """Events about an AIMDeployment by whoever, oldest first."""
+        about = [
+            event
+            for event in self.all("Event")
+            if event["regarding"].get("kind") == "AIMDeployment" and event["regarding"].get("name") == name
+        ]
+        return sorted(about, key=lambda event: str(event["eventTime"]))
+
+    # Waiting
+
+    def wait(
+        self, what: str, holds: Callable[[Json], Any], name: str = "app", *, timeout: float = PATIENCE
+    ) -> Json:
+        """The AIMDeployment as soon as something holds of it."""
+
+        def look() -> Json | None:
+            found = self.get(name)
+            return found if holds(found) else None
+
+        try:
+            found = self.plane.wait_for(look, timeout, f"{name}: {what}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n--- {name}\n{json.dumps(self.get(name), indent=1)}") from None
+        assert found is not None
+        return found
+
+    def wait_ready(self, name: str = "app", *, timeout: float = PATIENCE) -> Json:
+        """The AIMDeployment as soon as it is Ready for its present spec."""
+        return self.wait("to be Ready", lambda obj: is_true(obj, "Ready"), name, timeout=timeout)
+
+    def wait_reason(self, kind: str, expected: str, name: str = "app", *, timeout: float = PATIENCE) -> Json:
+        """The AIMDeployment as soon as a condition has a reason, for its present spec."""
+        return self.wait(
+            f"{kind} to have reason {expected}",
+            lambda obj: reason(obj, kind) == expected and is_current(obj),
+            name,
+            timeout=timeout,
+        )
+
+    def wait_for(self, what: str, holds: Callable[[], Any], *, timeout: float = PATIENCE) -> Any:
+        """Anything else."""
+        return self.plane.wait_for(holds, timeout, what)
+
+    # Changing
+
+    def update(self, name: str = "app", **spec: Any) -> Json:
+        """Merge into the spec of an AIMDeployment."""
+        changed: Json = self.plane.request("PATCH", path(self.namespace, name), {"spec": spec})
+        return changed
+
+    def change(self, kind: str, name: str, patch: Any, *, content_type: str | None = None) -> Json:
+        """Patch another object of the namespace."""
+        where = f"{KINDS[kind].format(self.namespace)}/{name}"
+        changed: Json = self.plane.request("PATCH", where, patch, content_type=content_type)
+        return changed
+
+    def change_recipe(self, name: str, **spec: Any) -> None:
+        """Merge into the spec of a cluster recipe."""
+        self.plane.request("PATCH", f"{GROUP}/aimrecipes/{name}", {"spec": spec})
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object of the namespace at once."""
+        where = f"{KINDS[kind].format(self.namespace)}/{name}?gracePeriodSeconds=0&propagationPolicy=Background"
+        self.plane.request("DELETE", where)
+
+    def remove(self, name: str = "app") -> None:
+        """Delete an AIMDeployment and wait until it is gone."""
+        self.plane.request("DELETE", path(self.namespace, name))
+
+    def leave(self) -> None:
+        """Remove everything this tenant brought, deployments first so that nothing is rendered anew."""
+        self.plane.request("DELETE", path(self.namespace))
+        for name in self.recipes:
+            self._drop(f"{GROUP}/aimrecipes/{name}")
+        for name in self.nodes:
+            self._drop(f"/api/v1/nodes/{name}")
+
+    def _drop(self, where: str) -> None:
+        try:
+            self.plane.request("DELETE", where)
+        except ApiStatusError as error:
+            if error.code != http.client.NOT_FOUND:
+                raise
