@@ -457,7 +457,7 @@ def test_an_engine_answers_on_the_address_of_its_pod(plane: ControlPlane, namesp
             fetch("/health")
         plane.crash_pod(namespace, "engine")
         plane.wait_for(lambda: fleet.url(namespace, "engine") is None, 10, "the engine to go with its pod")
-        with pytest.raises(urllib.error.URLError):
+        with pytest.raises(urllib.error.URLError, match="refused"):
             fetch("/health")
 
 

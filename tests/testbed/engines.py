@@ -172,9 +172,11 @@ class Fleet:
 
     async def _forget(self, key: Key) -> None:
         self._waiting.pop(key, None)
-        served = self.served.pop(key, None)
+        served = self.served.get(key)
         if served:
             await served.site.stop()
+            # Only now, so that a pod without an engine in our books has nobody at its address.
+            del self.served[key]
             del self.engines[served.address]
 
     async def _retry_for_ever(self) -> None:
