@@ -268,6 +268,27 @@ def test_recreating_with_more_gpus_reserves_those_beside_the_old_pod() -> None:
     assert (track.unplaced(OWNER), free(track.inventory())) == (1, 4)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "left"), [(RolloutStrategy.RECREATE, (0, 8)), (RolloutStrategy.SURGE, (0, 0))]
+)
+def test_recreating_reuses_the_old_gpus_while_surging_takes_further_ones(
+    strategy: RolloutStrategy, left: tuple[int, int]
+) -> None:
+    track = tracker(node("gpu-1"), node("gpu-2"))
+    track.upsert_pod(pod("old", 8, owner=OWNER, terminating=True))
+    track.promise(OWNER, need(8), 1, GPU, strategy)
+    assert (free(track.inventory(), "gpu-1"), free(track.inventory(), "gpu-2")) == left
+
+
+def test_the_place_that_dissolves_is_the_one_on_the_node_of_the_bound_pod() -> None:
+    track = tracker(node("gpu-1"), node("gpu-2"))
+    track.upsert_pod(pod("other", 4, "gpu-2"))
+    track.promise(OWNER, need(4), 2, GPU)
+    track.delete_pod("other")
+    track.upsert_pod(pod("new", 4, "gpu-2", OWNER))
+    assert (free(track.inventory(), "gpu-1"), free(track.inventory(), "gpu-2")) == (4, 4)
+
+
 def test_unchanged_objects_change_nothing() -> None:
     track = tracker()
     track.upsert_pod(pod("a"))
