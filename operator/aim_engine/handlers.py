@@ -44,9 +44,43 @@ def _register_event(registry: kopf.OperatorRegistry, runtime: Runtime, resource:
         runtime.on_event(resource, type, event["object"])
 
 
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing: only handlers of changes would need it, and building it copies every object of every event."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Remembers nothing: event handlers have no progress."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Settings that differ from kopf's defaults, each for a reason given in docs/architecture.md."""
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.networking.request_timeout = 30

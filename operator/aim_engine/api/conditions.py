@@ -88,6 +88,8 @@ class ConditionReason(StrEnum):
     UNKNOWN_ENGINE_FLAG = "UnknownEngineFlag"
     INVALID_ENGINE_ARGUMENT = "InvalidEngineArgument"
     REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
+    STORAGE_FULL = "StorageFull"
+    MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
     ENGINE_CRASHED = "EngineCrashed"
     LOAD_TIMEOUT = "LoadTimeout"
     VALID = "Valid"
@@ -142,6 +144,8 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.UNKNOWN_ENGINE_FLAG: ReasonDoc(_A, "False", "The engine does not know a flag.", "Remove the flag from the recipe or from `spec.overrides.engineArgs`."),
     ConditionReason.INVALID_ENGINE_ARGUMENT: ReasonDoc(_A, "False", "The engine refuses the value of a flag.", "Correct the value named in the message."),
     ConditionReason.REMOTE_CODE_REQUIRED: ReasonDoc(_A, "False", "The model ships code of its own that nobody allowed to run.", "Use a cluster recipe that allows it, or ask an administrator."),
+    ConditionReason.STORAGE_FULL: ReasonDoc(_A, "False", "The volume for the weights is full.", "Enlarge `spec.cache.sizeGiB`, or clear the volume."),
+    ConditionReason.MODEL_DOWNLOAD_FAILED: ReasonDoc(_A, "False", "The weights could not be downloaded.", "Check the network, the proxy and the Hub endpoint; the pod tries again by itself."),
     ConditionReason.ENGINE_CRASHED: ReasonDoc(_A, "False", "The engine ended for a cause we do not recognise.", "Read the pod's log."),
     ConditionReason.LOAD_TIMEOUT: ReasonDoc(_A, "False", "The model did not become ready within its startup budget.", "Use a faster cache (`spec.cache`), or check the download."),
     ConditionReason.VALID: ReasonDoc(ConditionType.VALID, "True", "The recipe can be chosen.", "Nothing."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from aim_engine.api.quantity import parse_quantity
@@ -51,8 +51,14 @@ def _quantity(text: str) -> str:
     return text
 
 
+def _as_text(value: Any) -> Any:
+    """YAML gives `cpu: 8` as a number, and the CRD admits it."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Quantity = Annotated[
     str,
+    BeforeValidator(_as_text),
     AfterValidator(_quantity),
     Field(
         max_length=32,

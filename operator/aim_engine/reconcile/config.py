@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aim_engine.api.meta import Model
+from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.render.config import EngineConfig
 
 
@@ -42,19 +43,18 @@ class OperatorConfig(Model):
     """Least time between two status writes of one recipe."""
     engine: EngineConfig = EngineConfig()
 
+    @model_validator(mode="after")
+    def _models_are_known(self) -> OperatorConfig:
+        unknown = sorted(set(self.engine.gpu_labels.values()) - set(gpu_catalog()))
+        if unknown:
+            raise ValueError(
+                f"engine.gpuLabels: {', '.join(unknown)} is not in the GPU catalogue; use one of {', '.join(gpu_catalog())}"
+            )
+        return self
+
 
 def load(path: Path | None) -> OperatorConfig:
     """Read the file; unknown keys and wrong values are refused by pydantic with the field's name."""
     if path is None:
         return OperatorConfig()
     return OperatorConfig.strict_load(yaml.safe_load(path.read_text()) or {})
-
-
-def image_allowed(image: str, allowed: list[str]) -> bool:
-    """Whether an image's repository is in the list."""
-    repository = image.split("@", 1)[0]
-    head, _, last = repository.rpartition("/")
-    repository = f"{head}/{last.split(':', 1)[0]}" if head else last.split(":", 1)[0]
-    return any(
-        repository == entry or (entry.endswith("/") and repository.startswith(entry)) for entry in allowed
-    )

@@ -28,6 +28,8 @@ from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.waiters import Waiters
 
 Object = Mapping[str, Any]
+ECHO_SECONDS = 0.05
+"""Pods and children change several times in a row; this long their changes are collected into one pass."""
 SeenPod = tuple[PodUsage, PodHealth | None]
 
 
@@ -110,7 +112,7 @@ class Intake:
             known = self.cache.pods[usage.owner].get(usage.uid)
             self.cache.pods[usage.owner][usage.uid] = health
             if known != health:
-                self.queue.add(usage.owner)
+                self.queue.add_after(usage.owner, ECHO_SECONDS)
         self._pods_freed(freed)
 
     def remove_pod(self, obj: Object) -> None:
@@ -118,7 +120,7 @@ class Intake:
         namespace = obj["metadata"].get("namespace", "")
         owner = (namespace, (obj["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT, ""))
         if self.cache.pods.get(owner, {}).pop(uid, None):
-            self.queue.add(owner)
+            self.queue.add_after(owner, ECHO_SECONDS)
             if not self.cache.pods[owner]:
                 del self.cache.pods[owner]
         self._pods_freed(self.tracker.delete_pod(uid))
@@ -265,4 +267,4 @@ class Intake:
         )
         key = (metadata.get("namespace", ""), name)
         if key in self.cache.deployments:
-            self.queue.add(key)
+            self.queue.add_after(key, ECHO_SECONDS)

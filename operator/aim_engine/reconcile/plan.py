@@ -20,10 +20,10 @@ from aim_engine.api.enums import Backend, Tier
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import Trust, engine
+from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
-from aim_engine.reconcile.config import OperatorConfig, image_allowed
-from aim_engine.reconcile.revision import Inputs, Revision, inputs_of
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
 from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, render
 from aim_engine.selection import (
@@ -39,6 +39,7 @@ from aim_engine.selection import (
     describe,
     effective_args,
     pod_need,
+    tenant_trust,
 )
 
 
@@ -53,7 +54,6 @@ class Surroundings:
     """As it is, the deployment's own pods included."""
     facts: Facts
     config: OperatorConfig
-    remote_code_allowed: bool
     namespace_labels: Mapping[str, str]
     live_replicas: int | None
     """Replicas asked of the live Deployment; None when there is none."""
@@ -61,6 +61,8 @@ class Surroundings:
     """Recipes of the model changed since the last pass, so that a better one may exist."""
     recommendation: Recommendation | None
     """The one published last."""
+    inputs: Inputs
+    """Hashes of the deployment's spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,17 @@ class Plan:
 
 def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surroundings) -> Plan:
     """Decide what to do; a decision once made is kept until the user's wishes change (or its policy is Automatic)."""
-    request = Request(deployment.metadata.namespace, deployment.spec, around.namespace_labels)
-    problem = spec_problem(deployment.spec, around)
+    request = Request(
+        deployment.metadata.namespace,
+        deployment.spec,
+        around.namespace_labels,
+        tuple(around.config.allowed_images),
+    )
+    problem = spec_problem(request)
     if problem is not None:
         invalid = Judgement("False", ConditionReason.INVALID_SPEC, problem)
         return _keep(deployment, current, around, invalid) if current else Plan(None, False, invalid, None)
-    inputs = inputs_of(deployment.spec)
+    inputs = around.inputs
     if current is None or current.inputs.wishes != inputs.wishes:
         return _choose(deployment, request, current, inputs, around)
     if current.inputs.shape != inputs.shape:
@@ -104,13 +111,14 @@ def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surro
     return _follow(deployment, request, current, inputs, around)
 
 
-def spec_problem(spec: AIMDeploymentSpec, around: Surroundings) -> str | None:
+def spec_problem(request: Request) -> str | None:
     """What is wrong with the spec itself, whatever recipe; None when nothing is."""
+    spec = request.spec
     overrides, load = spec.overrides, spec.workload
-    if overrides.image and not image_allowed(overrides.image, around.config.allowed_images):
-        allowed = ", ".join(around.config.allowed_images)
+    if overrides.image and not request.may_use_image(overrides.image):
+        allowed = ", ".join(request.allowed_images or ())
         return f"spec.overrides.image '{overrides.image}' is not from an allowed repository; use one of {allowed}"
-    trust = Trust.ADMIN if around.remote_code_allowed else Trust.TENANT
+    trust = tenant_trust(request.namespace_labels)
     backend = engine(spec.recipe.backend or Backend.VLLM)
     problems = [
         *backend.check_args(overrides.engine_args, PINNED_VLLM, trust=trust),

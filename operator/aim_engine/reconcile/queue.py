@@ -60,7 +60,8 @@ class WorkQueue(Generic[Key]):
         """Ask for a pass after this key's growing, jittered pause; returns the pause in seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        pause: float = max(at_least, min(longest, _FIRST_BACKOFF * 2**count)) * random.uniform(0.8, 1.2)  # noqa: S311
+        backoff = min(longest, _FIRST_BACKOFF * 2 ** min(count, 16))
+        pause: float = max(at_least, backoff * random.uniform(0.8, 1.2))  # noqa: S311
         self.add_after(key, pause)
         return pause
 

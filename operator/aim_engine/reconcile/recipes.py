@@ -40,6 +40,8 @@ class RecipeStatuses:
     _dirty: set[str] = field(default_factory=set)
     _all_dirty: bool = True
     _written: dict[str, float] = field(default_factory=dict)
+    _validity: dict[str, Judgement] = field(default_factory=dict)
+    """Recipe hash -> judgement: validity depends on nothing else."""
 
     def mark(self, names: Iterable[str] | None) -> None:
         """The status of these recipes may have changed; None means of all."""
@@ -59,6 +61,11 @@ class RecipeStatuses:
             for name in due:
                 self._dirty.discard(name)
                 await self._write(name)
+
+    def _valid(self, candidate: Candidate) -> Judgement:
+        if candidate.hash not in self._validity:
+            self._validity[candidate.hash] = validity(candidate, self.facts)
+        return self._validity[candidate.hash]
 
     def _is_due(self, name: str) -> bool:
         return time.monotonic() - self._written.get(name, -self.interval) >= self.interval
@@ -108,7 +115,7 @@ class RecipeStatuses:
             )
         placement = place(self.tracker.inventory(), pod_need(stored.candidate, _NO_WISHES))
         judged = {
-            ConditionType.VALID: validity(stored.candidate, self.facts),
+            ConditionType.VALID: self._valid(stored.candidate),
             ConditionType.HARDWARE_AVAILABLE: _hardware(
                 stored.candidate, placement.usable_nodes, placement.matching_nodes
             ),
@@ -124,7 +131,7 @@ class RecipeStatuses:
 
 def validity(candidate: Candidate, facts: Facts) -> Judgement:
     """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
-    told = [f"{describe(problem)}; {problem.remedy}" for problem in recipe_problems(candidate)]
+    told = [f"{describe(problem)}; {problem.remedy}" for problem in recipe_problems(candidate, {})]
     spec = candidate.spec
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
     backend = engine(spec.backend)

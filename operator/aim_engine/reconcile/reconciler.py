@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,11 +13,11 @@ from pydantic import ValidationError
 
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.configmap_yaml import ReadError
-from aim_engine.api.deployment import AIMDeployment, Recommendation
-from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
+from aim_engine.api.deployment import AIMDeployment, Recommendation, RolloutStrategy
 from aim_engine.inventory import Tracker
 from aim_engine.kube import ApiError, KubeClient
 from aim_engine.reconcile import resources
+from aim_engine.reconcile.apply import Applier
 from aim_engine.reconcile.cache import (
     Cache,
     Key,
@@ -27,12 +26,17 @@ from aim_engine.reconcile.cache import (
     StoredDeployment,
     read_config_recipe,
 )
-from aim_engine.reconcile.children import Effect, Ensured, ensure
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recorder import Recorder, transitions
-from aim_engine.reconcile.revision import HISTORY, Record, read_record, revision_name, to_object
+from aim_engine.reconcile.revision import (
+    Inputs,
+    Record,
+    Revision,
+    inputs_of,
+    revision_name,
+)
 from aim_engine.reconcile.status import (
     PREREQUISITES_MET,
     UNJUDGED,
@@ -42,7 +46,6 @@ from aim_engine.reconcile.status import (
     build,
     is_transition,
     merge_patch,
-    wanted,
     workload_of,
 )
 from aim_engine.reconcile.waiters import Waiters
@@ -57,10 +60,6 @@ RECHECK_SECONDS = 60.0
 """Pause before looking again at something that no watch can tell us about."""
 
 
-class ForeignStateError(Exception):
-    """Something outside our watches must change first; looked at again after `RECHECK_SECONDS`."""
-
-
 @dataclass(slots=True)
 class Reconciler:
     """The pass and what it needs."""
@@ -71,6 +70,7 @@ class Reconciler:
     tracker: Tracker
     waiters: Waiters
     queue: WorkQueue[Key]
+    applier: Applier
     recorder: Recorder
     metrics: Metrics
     facts: Facts
@@ -78,6 +78,10 @@ class Reconciler:
     """Told when the users of recipes may have changed."""
     _examined: dict[Key, int] = field(default_factory=dict)
     _deferred: dict[Key, float] = field(default_factory=dict)
+    _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
+    """Hashes of a spec by (uid, generation), which nothing else changes."""
+    _decoded: dict[Key, tuple[str, Revision]] = field(default_factory=dict)
+    """The revision in force by its name, for a record never changes."""
 
     async def reconcile(self, key: Key) -> None:
         """Bring one deployment a step nearer to its spec. Raises what should be retried."""
@@ -99,7 +103,7 @@ class Reconciler:
                 f"namespace {key[0]} is being deleted; create the deployment in another one",
             )  # fmt: skip
         elif plan.revision is not None:
-            prerequisites, later = await self._apply(stored, plan, record)
+            prerequisites, later = await self.applier.apply(stored, plan, record)
         await self._publish(stored, plan, prerequisites)
         if later is not None:
             raise later
@@ -119,7 +123,9 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self.waiters.set(key, ())
         self._examined.pop(key, None)
-        self._deferred.pop(key, None)
+        for memory in (self._deferred, self._inputs, self._decoded):
+            memory.pop(key, None)
+        self.applier.forget(key)
         self.dirty_recipes(None)
         for freed_key in self.waiters.woken(self.tracker.release(key)):
             self.queue.add(freed_key)
@@ -129,7 +135,7 @@ class Reconciler:
         named: tuple[Candidate, ...],
     ) -> Plan:  # fmt: skip
         """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
-        current = record.revision() if record else None
+        current = self._decode(key, record) if record else None
         model_id = current.model_id if current else deployment.spec.model.id or ""
         version = self.cache.catalogue_versions.get(model_id, 0)
         live = self._child(key, "Deployment", key[1])
@@ -139,11 +145,11 @@ class Reconciler:
             now=self.tracker.inventory(),
             facts=self.facts,
             config=self.config,
-            remote_code_allowed=namespace.labels.get(LABEL_ALLOW_REMOTE_CODE) == "true",
             namespace_labels=namespace.labels,
             live_replicas=live.content()["spec"].get("replicas", 1) if live else None,
             catalogue_changed=self._examined.get(key, version) != version,
             recommendation=_recommendation(self.cache.deployments[key].status),
+            inputs=self._inputs_of(key, deployment),
         )
         started = time.perf_counter()
         plan = make_plan(deployment, current, around)
@@ -156,95 +162,29 @@ class Reconciler:
         if plan.revision is None or plan.need is None:
             freed = self.tracker.release(key)
         else:
+            surge = int(
+                plan.revision.strategy is RolloutStrategy.SURGE and (plan.is_new or not _settled(live))
+            )
             freed = self.tracker.promise(
-                key, plan.need, plan.granted, plan.revision.resource, plan.revision.strategy
+                key, plan.need, plan.granted + surge, plan.revision.resource, plan.revision.strategy
             )
         for woken in self.waiters.woken(freed):
             if woken != key:
                 self.queue.add(woken)
         return plan
 
-    async def _apply(
-        self, stored: StoredDeployment, plan: Plan, record: Record | None
-    ) -> tuple[Judgement, Exception | None]:
-        """Create and repair the children concurrently. Returns PrerequisitesMet, and what to retry for."""
-        missing = await self._missing_claim(stored)
-        if missing:
-            return missing, ForeignStateError(missing.message)
-        manifests = _manifests(stored, plan)
-        tasks: list[Any] = [self._ensure(stored, manifest) for manifest in manifests]
-        tasks.append(self._store_revision(stored, plan, record))
-        tasks.append(self._drop_budget(stored, manifests))
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        conflicts = [
-            f"{manifest['kind']} {manifest['metadata']['name']}"
-            for manifest, result in zip(manifests, results, strict=False)
-            if isinstance(result, Ensured) and result.effect is Effect.CONFLICT
-        ]
-        errors = [result for result in results if isinstance(result, BaseException)]
-        for error in errors:
-            if not isinstance(error, ApiError):
-                raise error
-        if conflicts:
-            told = f"{', '.join(conflicts)} exists and is not ours; it is left alone. Rename the AIMDeployment or remove it"
-            return Judgement("False", ConditionReason.NAME_CONFLICT, told), ForeignStateError(told)
-        if errors:
-            return _refusal(errors[0])
-        return PREREQUISITES_MET, None
+    def _decode(self, key: Key, record: Record) -> Revision:
+        known = self._decoded.get(key)
+        if known is None or known[0] != record.name:
+            known = self._decoded[key] = (record.name, record.revision())
+        return known[1]
 
-    async def _ensure(self, stored: StoredDeployment, manifest: Mapping[str, Any]) -> Ensured:
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
-        key = (stored.namespace, name)
-        live = self.cache.children.get(key, {}).get(kind)
-        result = await ensure(self.client, resources.CHILDREN[kind], manifest, live, stored.uid)
-        if result.child is not None and result.effect is not Effect.UNCHANGED:
-            self.cache.store_child(resources.CHILDREN[kind], key, result.child)
-        if result.effect is Effect.UPDATED and live is not None:
-            log.info("%s %s/%s brought back to what was rendered", kind, *key)
-        return result
-
-    async def _store_revision(self, stored: StoredDeployment, plan: Plan, record: Record | None) -> None:
-        revision = plan.revision
-        if revision is None or not (plan.is_new or (record and not record.uid)):
-            return
-        obj = to_object(stored.name, stored.namespace, stored.uid, revision)
-        try:
-            created = await self.client.create(resources.REVISIONS, stored.namespace, obj)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-            created = await self.client.get(resources.REVISIONS, stored.namespace, obj["metadata"]["name"])
-        records = self.cache.revisions[stored.uid]
-        records[obj["metadata"]["name"]] = read_record(created, stored.uid)
-        for old in sorted(records.values(), key=lambda r: r.number)[:-HISTORY]:
-            await self.client.delete(resources.REVISIONS, stored.namespace, old.name, old.uid)
-            records.pop(old.name, None)
-
-    async def _drop_budget(self, stored: StoredDeployment, manifests: list[dict[str, Any]]) -> None:
-        """A disruption budget is for several replicas; with one it would only block drains."""
-        key = (stored.namespace, stored.name)
-        live = self.cache.children.get(key, {}).get("PodDisruptionBudget")
-        if (
-            live
-            and live.owner_uid == stored.uid
-            and all(m["kind"] != "PodDisruptionBudget" for m in manifests)
-        ):
-            await self.client.delete(resources.BUDGETS, stored.namespace, stored.name, live.uid)
-
-    async def _missing_claim(self, stored: StoredDeployment) -> Judgement | None:
-        cache = stored.typed.spec.cache if stored.typed else None
-        if cache is None or cache.existing_claim is None:
-            return None
-        try:
-            await self.client.get(resources.CLAIMS, stored.namespace, cache.existing_claim)
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            return Judgement(
-                "False", ConditionReason.VOLUME_CLAIM_NOT_FOUND,
-                f"spec.cache.existingClaim '{cache.existing_claim}' does not exist in {stored.namespace}; create it or correct the name",
-            )  # fmt: skip
-        return None
+    def _inputs_of(self, key: Key, deployment: AIMDeployment) -> Inputs:
+        version = (deployment.metadata.uid, deployment.metadata.generation)
+        known = self._inputs.get(key)
+        if known is None or known[:2] != version:
+            known = self._inputs[key] = (*version, inputs_of(deployment.spec))
+        return known[2]
 
     async def _named_config_map(self, deployment: AIMDeployment) -> tuple[Candidate, ...]:
         """A ConfigMap recipe without our label takes part only where it is named, and no watch brings it."""
@@ -280,7 +220,7 @@ class Reconciler:
             selected=self._with_config_error(stored, plan.selected),
             prerequisites=prerequisites,
             revision=plan.revision,
-            revision_name=revision_name(stored.name, plan.revision) if plan.revision else None,
+            revision_name=self._revision_name(stored, plan),
             selection=plan.selection,
             recommendation=plan.recommendation,
             workload=workload_of(live.content() if live and owned else None),
@@ -289,6 +229,14 @@ class Reconciler:
             short_of=plan.short_of,
         )
         await self._write_status(stored, report)
+
+    def _revision_name(self, stored: StoredDeployment, plan: Plan) -> str | None:
+        if plan.revision is None:
+            return None
+        record = self.cache.newest_revision(stored.uid)
+        if record is not None and record.number == plan.revision.number:
+            return record.name
+        return revision_name(stored.name, plan.revision)
 
     def _with_config_error(self, stored: StoredDeployment, judgement: Judgement) -> Judgement:
         """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""
@@ -358,34 +306,9 @@ class Reconciler:
         return self.cache.children.get((key[0], name), {}).get(kind)
 
 
-def _manifests(stored: StoredDeployment, plan: Plan) -> list[dict[str, Any]]:
-    """The revision's manifests with what is not part of it: how many replicas run."""
-    assert plan.revision is not None  # noqa: S101
-    assert stored.typed is not None  # noqa: S101
-    several = wanted(stored.typed.spec) >= 2
-    result = []
-    for manifest in plan.revision.manifests:
-        if manifest["kind"] == "PodDisruptionBudget" and not several:
-            continue
-        if manifest["kind"] == "Deployment":
-            result.append({**manifest, "spec": {**manifest["spec"], "replicas": plan.granted}})
-        else:
-            result.append(dict(manifest))
-    return result
-
-
-def _refusal(error: BaseException) -> tuple[Judgement, Exception]:
-    assert isinstance(error, ApiError)  # noqa: S101
-    if error.code == 403 and "being terminated" in error.message:
-        reason, told = (
-            ConditionReason.NAMESPACE_TERMINATING,
-            "the namespace is being deleted; use another one",
-        )
-        return Judgement("False", reason, told), ForeignStateError(told)
-    if error.code in (400, 403, 422):
-        told = f"the API server refused an object: {error.message[:600]}"
-        return Judgement("False", ConditionReason.REJECTED_BY_CLUSTER, told), ForeignStateError(told)
-    return PREREQUISITES_MET, error
+def _settled(live: LiveChild | None) -> bool:
+    """No rollout is under way, so no replica beside the granted ones needs room."""
+    return live is None or workload_of(live.content()).updated
 
 
 def _recommendation(status: Mapping[str, Any]) -> Recommendation | None:

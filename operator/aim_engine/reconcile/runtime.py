@@ -14,13 +14,14 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.inventory import Tracker
 from aim_engine.kube import ApiError, Connection, KubeClient, Reflector, Resource
 from aim_engine.reconcile import resources
+from aim_engine.reconcile.apply import Applier, ForeignStateError
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
-from aim_engine.reconcile.reconciler import RECHECK_SECONDS, ForeignStateError, Reconciler
+from aim_engine.reconcile.reconciler import RECHECK_SECONDS, Reconciler
 from aim_engine.reconcile.recorder import Recorder
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import CatalogueFacts
@@ -67,7 +68,8 @@ class Runtime:
         self.intake = Intake(self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark)
         self.recorder = Recorder(self.client)
         self.reconciler = Reconciler(
-            self.client, self.config, self.cache, self.tracker, self.waiters, self.queue, self.recorder,
+            self.client, self.config, self.cache, self.tracker, self.waiters, self.queue,
+            Applier(self.client, self.cache, self.recorder), self.recorder,
             self.metrics, facts, self.recipes.mark,
         )  # fmt: skip
         self.election = Election(self.client, self.config.namespace, self.config.lease)

@@ -10,7 +10,7 @@ from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.inventory import Inventory
 from aim_engine.selection.generate import generated
 from aim_engine.selection.order import ranked
-from aim_engine.selection.stages import STAGES, Context, assess, capacity_verdict
+from aim_engine.selection.stages import STAGES, Context, assess, capacity_verdict, never_here
 from aim_engine.selection.types import (
     Assessment,
     Candidate,
@@ -35,7 +35,10 @@ _PROGRESS = {
         )
     )
 }  # fmt: skip
-_HARDWARE_MAY_COME = (Reason.GPU_MODEL_NOT_IN_CLUSTER, Reason.PARTITION_MISMATCH)
+_HARDWARE_MAY_COME = (
+    Reason.GPU_MODEL_NOT_IN_CLUSTER, Reason.PARTITION_MISMATCH, Reason.CAPACITY_INSUFFICIENT,
+    Reason.NODE_RESOURCES_INSUFFICIENT,
+)  # fmt: skip
 
 
 def relevant(request: Request, candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -63,7 +66,7 @@ def decide(request: Request, candidates: Iterable[Candidate], inventory: Invento
     if not pool or all(c.source is Source.GENERATED for c in pool):
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
-            return _nothing_known(request)
+            return _nothing_known(request, facts)
     decision = _decide(Context(request, inventory, facts), pool)
     if decision.choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
         extra = generated(request, inventory, facts)
@@ -79,16 +82,14 @@ def _decide(context: Context, pool: list[Candidate]) -> Decision:
     for each in pool:
         assessment, verdict = assess(context, each)
         if verdict is None:
-            verdict = _never_here(assessment)
+            verdict = never_here(assessment)
         if verdict is None:
             eligible.append(assessment)
         else:
             failed.append((assessment, verdict))
     order = ranked(request, context.facts, eligible)
     if not order and request.create_pending:
-        hopeful = [
-            a for a, v in failed if v.reason in _HARDWARE_MAY_COME or v.reason is Reason.CAPACITY_INSUFFICIENT
-        ]
+        hopeful = _hopeful(context, failed)
         if hopeful:
             best = ranked(request, context.facts, hopeful)[0]
             return _selected(
@@ -103,17 +104,15 @@ def _decide(context: Context, pool: list[Candidate]) -> Decision:
     return _selected(context, order, rejected, choice)
 
 
-def _never_here(assessment: Assessment) -> Verdict | None:
-    """No node of the cluster is big enough, however empty."""
-    placement, need = assessment.placement, assessment.need
-    if placement is None or need is None or placement.matching_nodes:
-        return None
-    return Verdict(
-        assessment.candidate.name, Reason.CAPACITY_INSUFFICIENT,
-        f"needs {need.gpus} {need.gpu_model} GPUs on one node; the largest node has {placement.largest_allocatable}",
-        remedy="use a recipe with fewer GPUs, lower spec.overrides.resources, or add a larger node",
-        needed=f"{need.gpus} GPUs on one node", has=f"{placement.largest_allocatable}",
-    )  # fmt: skip
+def _hopeful(context: Context, failed: list[tuple[Assessment, Verdict]]) -> list[Assessment]:
+    """Candidates that lack nothing but hardware, which a cluster autoscaler may bring."""
+    found = []
+    for assessment, verdict in failed:
+        if verdict.reason in _HARDWARE_MAY_COME:
+            again, other = assess(context, assessment.candidate, any_hardware=True)
+            if other is None:
+                found.append(again)
+    return found
 
 
 def _choose(request: Request, order: list[Assessment]) -> Choice | None:
@@ -174,7 +173,7 @@ def _why(choice: Choice, order: list[Assessment]) -> str:
     chosen = choice.assessment
     parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
     if chosen.tokens_per_second:
-        kind = "published" if chosen.evidence else "estimated"
+        kind = "published" if chosen.published_tokens_per_second else "estimated"
         per_gpu = chosen.tokens_per_second / chosen.candidate.spec.hardware.gpu_count
         parts.append(f"{kind} {per_gpu:.0f} tok/s per GPU")
     if chosen.fit and chosen.fit.memory:
@@ -251,7 +250,7 @@ def _none_eligible(rejected: list[Verdict]) -> Decision:
     )  # fmt: skip
 
 
-def _nothing_known(request: Request) -> Decision:
+def _nothing_known(request: Request, facts: Facts) -> Decision:
     pinned = request.pinned_name
     if pinned is not None:
         kind = "ConfigMap" if pinned.startswith("configmap/") else "AIMRecipe"
@@ -261,8 +260,15 @@ def _nothing_known(request: Request) -> Decision:
             Outcome.NO_RECIPE, (), f"{kind} '{name}' does not exist or holds no recipe{about}",
             f"create {kind} {name} or correct spec.recipe",
         )  # fmt: skip
+    known = request.model_id is not None and facts.model(request.model_id) is not None
+    if known and not request.fallback:
+        return Decision(
+            Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', and fallback is off",
+            "allow spec.recipe.fallback and autoSelect for a generated configuration, or add a recipe",
+        )  # fmt: skip
+    why = "and it fits no GPU of this cluster" if known else "and its size is unknown"
     return Decision(
-        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', and its size is unknown",
+        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', {why}",
         "add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
     )  # fmt: skip
 

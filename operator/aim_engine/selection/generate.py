@@ -25,7 +25,13 @@ def generated(request: Request, inventory: Inventory, facts: Facts) -> list[Cand
     model = facts.model(model_id) if model_id else None
     if model is None or model_id is None or not request.fallback:
         return []
-    gpus = sorted({pool.gpu_model for pool in inventory.pools if pool.partition is None})
+    gpus = sorted(
+        {
+            pool.gpu_model
+            for pool in inventory.pools
+            if pool.partition is None and pool.gpu_model in gpu_catalog()
+        }
+    )
     made = (_configuration(model_id, model, facts, request, gpu_catalog()[name]) for name in gpus)
     return [each for each in made if each is not None]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Objective, Precision
+from aim_engine.selection.performance import Yardstick, yardstick
 from aim_engine.selection.types import Assessment, Facts, Request, Source
 
 BUCKET = 1.15
@@ -18,25 +19,30 @@ BUCKET = 1.15
 _SOURCE = {Source.CUSTOM: 0, Source.CATALOGUE: 1, Source.GENERATED: 2}
 _PREFERENCE = (Precision.FP8, Precision.BF16, Precision.FP16, Precision.INT8, Precision.MXFP4, Precision.INT4)
 _FOUR_BIT = (Precision.MXFP4, Precision.INT4)
+_UNKNOWN = -10_000
 
-Key = tuple[int, int, int, int, int, int, float, int, str]
+Key = tuple[int, int, int, int, int, int, int, int, float, int, str]
 
 
 def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> list[Assessment]:
     """The assessments, best first, whatever order they came in."""
-    return sorted(assessments, key=lambda current: rank_key(request, facts, current))
+    candidates = list(assessments)
+    scale = yardstick(candidates)
+    return sorted(candidates, key=lambda current: rank_key(request, facts, scale, current))
 
 
-def rank_key(request: Request, facts: Facts, current: Assessment) -> Key:
+def rank_key(request: Request, facts: Facts, scale: Yardstick, current: Assessment) -> Key:
     """The place of one candidate in the order."""
     spec, wishes = current.candidate.spec, request.spec.recipe
     return (
-        _SOURCE[current.candidate.source] // 2,  # a generated configuration is the last resort
+        int(current.candidate.source is Source.GENERATED),
         _target_rank(request.spec.targets, current),
+        _four_bit(request, facts, current),
         _SOURCE[current.candidate.source],
         spec.maturity.rank,
         int(spec.objective is not wishes.objective),
-        -_bucket(wishes.objective, current) + _four_bit_penalty(request, facts, current),
+        -_bucket(wishes.objective, scale, current),
+        _first_token(wishes.objective, current),
         _preference(facts, current),
         spec.hardware.gpu_count,
         current.candidate.name,
@@ -47,8 +53,8 @@ def _target_rank(targets: Targets, current: Assessment) -> int:
     """0 when the targets are known to be met, 1 when nobody knows, 2 when evidence says they are missed."""
     checks: list[int] = []
     if targets.min_tokens_per_second is not None:
-        met = (current.tokens_per_second or 0) >= targets.min_tokens_per_second
-        checks.append((0 if met else 2) if current.evidence else 1)
+        rate = current.published_tokens_per_second
+        checks.append(1 if rate is None else 0 if rate >= targets.min_tokens_per_second else 2)
     if targets.max_time_to_first_token_milliseconds is not None:
         first = current.time_to_first_token_ms
         checks.append(
@@ -57,24 +63,32 @@ def _target_rank(targets: Targets, current: Assessment) -> int:
     return max(checks, default=0)
 
 
-def _bucket(objective: Objective, current: Assessment) -> int:
-    """Logarithmic bucket of the predicted performance, greater is better; unknown is the worst."""
-    if objective is Objective.LATENCY:
-        latency = current.inter_token_latency_ms
-        return -math.floor(math.log(latency, BUCKET)) if latency else -10_000
-    rate = current.tokens_per_second
-    if not rate:
-        return -10_000
-    return math.floor(math.log(rate / current.candidate.spec.hardware.gpu_count, BUCKET))
-
-
-def _four_bit_penalty(request: Request, facts: Facts, current: Assessment) -> int:
-    """4-bit weights cost quality: taken only when the model is natively so or the user asks."""
+def _four_bit(request: Request, facts: Facts, current: Assessment) -> int:
+    """4-bit weights cost quality: 1 unless the model is natively so or the user asks."""
     precision = current.candidate.spec.precision
     if precision not in _FOUR_BIT or request.spec.recipe.precision is precision:
         return 0
     model = facts.model(current.candidate.spec.model_id)
-    return 0 if model is not None and model.native_precision is precision else 100_000
+    return int(model is None or model.native_precision is not precision)
+
+
+def _bucket(objective: Objective, scale: Yardstick, current: Assessment) -> int:
+    """Logarithmic bucket of the predicted performance, greater is better; unknown is the worst."""
+    if objective is Objective.LATENCY:
+        latency = scale.inter_token_latency_ms(current)
+        return -math.floor(math.log(latency, BUCKET)) if latency else _UNKNOWN
+    rate = scale.tokens_per_second(current)
+    return (
+        math.floor(math.log(rate / current.candidate.spec.hardware.gpu_count, BUCKET)) if rate else _UNKNOWN
+    )
+
+
+def _first_token(objective: Objective, current: Assessment) -> int:
+    """For the latency objective, the bucket of the published time to first token; unknown is the worst."""
+    if objective is not Objective.LATENCY:
+        return 0
+    first = current.time_to_first_token_ms
+    return math.floor(math.log(first, BUCKET)) if first else -_UNKNOWN
 
 
 def _preference(facts: Facts, current: Assessment) -> float:

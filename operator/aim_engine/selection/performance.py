@@ -1,9 +1,9 @@
-"""Predicted performance of a candidate: published evidence for its GPU and engine, else a roofline estimate."""
+"""Predicted performance of a candidate: what was published for its GPU and engine, and a roofline estimate beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.recipe import Performance
@@ -11,32 +11,68 @@ from aim_engine.selection.types import Assessment, Facts
 from aim_engine.sizing import estimate
 
 
-def with_performance(facts: Facts, current: Assessment) -> Assessment:
-    """The assessment with its predicted performance.
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What estimates are multiplied with, so that they can be compared with published numbers.
 
-    A recipe's published number never ranks it below its own estimate, so that a measured recipe is not demoted by an
-    optimistic estimate of another one. Declared numbers are an author's bare claim and are not used.
+    A model's estimates err in one direction. Scaled by the worst ratio of published to estimated among the candidates,
+    an estimate beats a published number only if it is higher by the same estimator too: nothing measured is demoted by
+    an optimistic estimate.
     """
+
+    rate: float = 1.0
+    latency: float = 1.0
+
+    def tokens_per_second(self, current: Assessment) -> float | None:
+        """Comparable throughput of one replica."""
+        if current.published_tokens_per_second is not None:
+            return current.published_tokens_per_second
+        guess = current.estimated_tokens_per_second
+        return None if guess is None else guess * self.rate
+
+    def inter_token_latency_ms(self, current: Assessment) -> float | None:
+        """Comparable time between two tokens."""
+        if current.published_inter_token_latency_ms is not None:
+            return current.published_inter_token_latency_ms
+        guess = current.estimated_inter_token_latency_ms
+        return None if guess is None else guess * self.latency
+
+
+def yardstick(assessments: Sequence[Assessment]) -> Yardstick:
+    """The scale for a set of candidates of one model."""
+    rates = [
+        a.published_tokens_per_second / a.estimated_tokens_per_second
+        for a in assessments
+        if a.published_tokens_per_second is not None and a.estimated_tokens_per_second
+    ]
+    latencies = [
+        a.published_inter_token_latency_ms / a.estimated_inter_token_latency_ms
+        for a in assessments
+        if a.published_inter_token_latency_ms is not None and a.estimated_inter_token_latency_ms
+    ]
+    return Yardstick(min([1.0, *rates]), max([1.0, *latencies]))
+
+
+def with_performance(facts: Facts, current: Assessment) -> Assessment:
+    """The assessment with its numbers. Declared ones are an author's bare claim and are not used."""
     spec = current.candidate.spec
     published = [entry for entry in spec.performance if entry.provenance.kind is not ProvenanceKind.DECLARED]
     model = facts.model(spec.model_id)
     guess = None
     if model is not None and current.gpu is not None and current.plan is not None:
+        known = facts.checkpoint(spec.source or spec.model_id)
         guess = estimate(
-            model, facts.checkpoint(spec.source or spec.model_id), current.gpu, current.plan, spec.precision
+            model, known, current.gpu, current.plan, spec.precision, partition=spec.hardware.partition
         )
-    rates = _numbers(published, "tokens_per_second")
-    latencies = _numbers(published, "inter_token_latency_milliseconds")
-    first_tokens = _numbers(published, "time_to_first_token_milliseconds")
-    if guess is not None:
-        rates = [*rates, guess.tokens_per_second]
-        latencies = [*latencies, guess.inter_token_latency_ms]
     return replace(
         current,
-        tokens_per_second=max(rates, default=None),
-        inter_token_latency_ms=min(latencies, default=None),
-        time_to_first_token_ms=min(first_tokens, default=None),
-        evidence=bool(published),
+        published_tokens_per_second=max(_numbers(published, "tokens_per_second"), default=None),
+        published_inter_token_latency_ms=min(
+            _numbers(published, "inter_token_latency_milliseconds"), default=None
+        ),
+        time_to_first_token_ms=min(_numbers(published, "time_to_first_token_milliseconds"), default=None),
+        estimated_tokens_per_second=guess.tokens_per_second if guess else None,
+        estimated_inter_token_latency_ms=guess.inter_token_latency_ms if guess else None,
     )
 
 

@@ -14,7 +14,7 @@ from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.engines import Problem, Trust, engine
 from aim_engine.inventory import Inventory, PodNeed, PoolKey, Shortage, place, whole_partition
 from aim_engine.selection.performance import with_performance
-from aim_engine.selection.types import Assessment, Candidate, Facts, Request, Verdict
+from aim_engine.selection.types import Assessment, Candidate, Facts, Request, Source, Verdict
 from aim_engine.sizing import FitVerdict, fit
 
 
@@ -30,10 +30,14 @@ class Context:
 Stage = Callable[[Context, Assessment], "Verdict | Assessment"]
 
 
-def assess(context: Context, candidate: Candidate) -> tuple[Assessment, Verdict | None]:
-    """Run the stages; the verdict is None when only ranking is left."""
+def assess(
+    context: Context, candidate: Candidate, *, any_hardware: bool = False
+) -> tuple[Assessment, Verdict | None]:
+    """Run the stages; the verdict is None when only ranking is left. `any_hardware`: as if the GPUs were there."""
     current = Assessment(candidate, effective_args(candidate, context.request.spec))
     for stage in STAGES:
+        if any_hardware and stage is _gpu_in_cluster:
+            continue
         result = stage(context, current)
         if isinstance(result, Verdict):
             return current, result
@@ -55,13 +59,24 @@ def effective_args(candidate: Candidate, spec: AIMDeploymentSpec) -> dict[str, o
     return backend.merge_args(args, spec.overrides.engine_args)
 
 
-def recipe_problems(candidate: Candidate) -> tuple[Problem, ...]:
-    """What makes the recipe unusable whatever the cluster: engine, arguments, environment, unknown GPU or partition."""
+def tenant_trust(namespace_labels: Mapping[str, str]) -> Trust:
+    """What tenants of a namespace may ask of an engine."""
+    allowed = namespace_labels.get(LABEL_ALLOW_REMOTE_CODE) == "true"
+    return Trust.TENANT_WITH_REMOTE_CODE if allowed else Trust.TENANT
+
+
+def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -> tuple[Problem, ...]:
+    """What makes the recipe unusable whatever the cluster: engine, arguments, environment, unknown GPU or partition.
+
+    Cluster recipes are written by administrators, ConfigMaps by tenants of the namespace with these labels.
+    """
     spec = candidate.spec
     backend = engine(spec.backend)
+    trust = tenant_trust(namespace_labels) if candidate.source is Source.CUSTOM else Trust.ADMIN
     problems = [
-        *backend.check_args(spec.engine_args, spec.engine_version, trust=candidate.trust),
-        *backend.check_env(spec.env, trust=candidate.trust),
+        *backend.check_args(spec.engine_args, spec.engine_version, trust=trust),
+        *backend.check_env(spec.env, trust=trust),
+        *backend.check_combination(spec.engine_args),
     ]
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
     if gpu is None:
@@ -96,31 +111,33 @@ def _verdict(current: Assessment, reason: Reason, message: str, **more: str | No
 
 
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
-    problems = recipe_problems(current.candidate)
+    request, spec = context.request, current.candidate.spec
+    problems = recipe_problems(current.candidate, request.namespace_labels)
     if problems:
         return _verdict(
             current, Reason.RECIPE_INVALID, "; ".join(map(describe, problems)), remedy=problems[0].remedy
         )
-    trust = (
-        Trust.ADMIN
-        if context.request.namespace_labels.get(LABEL_ALLOW_REMOTE_CODE) == "true"
-        else Trust.TENANT
+    if current.candidate.source is Source.CUSTOM and spec.image and not request.may_use_image(spec.image):
+        return _verdict(
+            current, Reason.RECIPE_INVALID, f"image '{spec.image}' is not from a repository the operator allows",
+            remedy=f"use one of {', '.join(request.allowed_images or ())}, or leave image out",
+        )  # fmt: skip
+    backend, overrides, trust = (
+        engine(spec.backend),
+        request.spec.overrides,
+        tenant_trust(request.namespace_labels),
     )
-    backend, version = engine(current.candidate.spec.backend), current.candidate.spec.engine_version
-    overrides = context.request.spec.overrides
     own = [
-        *backend.check_args(overrides.engine_args, version, trust=trust),
+        *backend.check_args(overrides.engine_args, spec.engine_version, trust=trust),
         *backend.check_env(overrides.env, trust=trust),
     ]
-    if own:
+    together = own or backend.check_combination(current.args)
+    if together:
+        told = "; ".join(map(describe, together))
         return _verdict(
-            current,
-            Reason.RECIPE_INVALID,
-            f"with spec.overrides: {'; '.join(map(describe, own))}",
-            remedy=own[0].remedy,
+            current, Reason.RECIPE_INVALID, f"with spec.overrides: {told}", remedy=together[0].remedy
         )
-    hardware = current.candidate.spec.hardware
-    return replace(current, gpu=gpu_catalog()[hardware.gpu_model])
+    return replace(current, gpu=gpu_catalog()[spec.hardware.gpu_model])
 
 
 def _namespace(context: Context, current: Assessment) -> Verdict | Assessment:
@@ -219,18 +236,13 @@ def _memory(_: Context, current: Assessment) -> Verdict | Assessment:
 def _targets(context: Context, current: Assessment) -> Verdict | Assessment:
     judged = with_performance(context.facts, current)
     wanted = context.request.spec.targets.min_tokens_per_second
-    if (
-        wanted is None
-        or judged.evidence
-        or judged.tokens_per_second is None
-        or judged.tokens_per_second >= wanted
-    ):
+    bound = judged.estimated_tokens_per_second
+    if wanted is None or judged.published_tokens_per_second is not None or bound is None or bound >= wanted:
         return judged
-    bound = int(judged.tokens_per_second)
     return _verdict(
         judged, Reason.TARGET_NOT_REACHABLE,
-        f"spec.targets.minTokensPerSecond asks for {wanted}; the hardware bound is about {bound}",
-        remedy=f"lower the target to {bound} or use more replicas", needed=str(wanted), has=str(bound),
+        f"spec.targets.minTokensPerSecond asks for {wanted}; the hardware bound is about {bound:.0f}",
+        remedy=f"lower the target to {bound:.0f} or use more replicas", needed=str(wanted), has=f"{bound:.0f}",
     )  # fmt: skip
 
 
@@ -264,7 +276,7 @@ def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
     placement, need = current.placement, current.need
     if placement is None or need is None or placement.fits >= replicas:
         return None
-    gpus = f"{need.gpus} free {need.gpu_model} GPU{'s' if need.gpus > 1 else ''} on one node"
+    gpus = f"{_gpus(need.gpus, f'free {need.gpu_model}')} on one node"
     if placement.usable_nodes == 0:
         blocked = "; ".join(f"{node}: {why}" for node, why in placement.blocked[:3]) or "no node qualifies"
         return _verdict(
@@ -272,15 +284,17 @@ def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
             remedy="uncordon the node, wait until it is Ready, or add a toleration or node", needed=gpus, has="0 usable nodes",
         )  # fmt: skip
     if placement.short_of in (Shortage.CPU, Shortage.MEMORY, Shortage.PODS):
-        amount = {
-            Shortage.CPU: f"{need.cpu_milli / 1000:g} CPUs",
-            Shortage.MEMORY: f"{format_bytes(need.memory_bytes)} of memory",
-        }
-        what = amount.get(placement.short_of, "a free pod slot")
+        what, best = {
+            Shortage.CPU: (_cpus(need.cpu_milli), f"at most {_cpus(placement.best_free_cpu_milli)}"),
+            Shortage.MEMORY: (
+                f"{format_bytes(need.memory_bytes)} of memory", f"at most {format_bytes(placement.best_free_memory_bytes)}"
+            ),
+            Shortage.PODS: ("a free pod slot", "none"),
+        }[placement.short_of]  # fmt: skip
         return _verdict(
             current, Reason.NODE_RESOURCES_INSUFFICIENT,
-            f"needs {what} beside {gpus}; no node has both free",
-            remedy=f"free {placement.short_of} on a node, or lower spec.overrides.resources", needed=what, has="less",
+            f"needs {what} beside {gpus}; free on a node with the GPUs: {best}",
+            remedy=f"free {placement.short_of} on a node, or lower spec.overrides.resources", needed=what, has=best,
         )  # fmt: skip
     where = f" ({placement.largest_free_node})" if placement.largest_free_node else ""
     has = f"at most {placement.largest_free} on one node{where}, {placement.total_free} in all"
@@ -293,8 +307,36 @@ def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
     on = f" on {placement.largest_free_node}" if placement.largest_free_node else ""
     return _verdict(
         current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}",
-        remedy=f"free {missing} GPU{'s' if missing > 1 else ''}{on}, or add a {need.gpu_model} node", needed=gpus, has=has,
+        remedy=f"free {_gpus(missing)}{on}, or add a {need.gpu_model} node", needed=gpus, has=has,
     )  # fmt: skip
+
+
+def never_here(current: Assessment) -> Verdict | None:
+    """Why no node of the cluster is big enough, however empty; None when one is."""
+    placement, need = current.placement, current.need
+    if placement is None or need is None or placement.matching_nodes:
+        return None
+    if placement.largest_allocatable >= need.gpus:
+        what = f"{_cpus(need.cpu_milli)} and {format_bytes(need.memory_bytes)} of memory"
+        return _verdict(
+            current, Reason.NODE_RESOURCES_INSUFFICIENT,
+            f"needs {what}; no node with {_gpus(need.gpus, need.gpu_model)} has as much even when empty",
+            remedy="lower spec.overrides.resources, or add a larger node", needed=what, has="less on every node",
+        )  # fmt: skip
+    return _verdict(
+        current, Reason.CAPACITY_INSUFFICIENT,
+        f"needs {_gpus(need.gpus, need.gpu_model)} on one node; the largest node has {placement.largest_allocatable}",
+        remedy="use a recipe with fewer GPUs, or add a larger node",
+        needed=f"{_gpus(need.gpus)} on one node", has=str(placement.largest_allocatable),
+    )  # fmt: skip
+
+
+def _cpus(milli_cores: int) -> str:
+    return f"{milli_cores / 1000:g} CPUs"
+
+
+def _gpus(count: int, model: str = "") -> str:
+    return f"{count} {model} GPU{'' if count == 1 else 's'}".replace("  ", " ")
 
 
 def selects(selector: NamespaceSelector, labels: Mapping[str, str]) -> bool:

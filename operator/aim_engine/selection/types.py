@@ -15,7 +15,6 @@ from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.engines import Trust
 from aim_engine.inventory import Placement, PodNeed, PoolKey
 from aim_engine.sizing import Fit
 
@@ -59,11 +58,6 @@ class Candidate:
     listed: bool = True
     """False: only for deployments that name it (an unlabelled ConfigMap)."""
 
-    @property
-    def trust(self) -> Trust:
-        """Cluster recipes are written by administrators, ConfigMaps by tenants."""
-        return Trust.TENANT if self.source is Source.CUSTOM else Trust.ADMIN
-
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """Twelve hex digits that change with any value of `content`."""
@@ -83,6 +77,18 @@ class Request:
     namespace: str
     spec: AIMDeploymentSpec
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    allowed_images: tuple[str, ...] | None = None
+    """Repositories that tenants may take images from, a trailing slash allowing all below; None: not asked here."""
+
+    def may_use_image(self, image: str) -> bool:
+        """Whether a tenant may have this image run."""
+        name = image.split("@", 1)[0]
+        head, _, last = name.rpartition("/")
+        repository = "/".join(part for part in (head, last.split(":", 1)[0]) if part)
+        return self.allowed_images is None or any(
+            repository == entry or (entry.endswith("/") and repository.startswith(entry))
+            for entry in self.allowed_images
+        )
 
     @property
     def model_id(self) -> str | None:
@@ -136,11 +142,17 @@ class Assessment:
     fit: Fit | None = None
     need: PodNeed | None = None
     placement: Placement | None = None
-    tokens_per_second: float | None = None
-    inter_token_latency_ms: float | None = None
+    published_tokens_per_second: float | None = None
+    published_inter_token_latency_ms: float | None = None
     time_to_first_token_ms: float | None = None
-    evidence: bool = False
-    """True when the performance was measured by somebody, False for an estimate."""
+    """Published only: nobody can estimate it without knowing the load."""
+    estimated_tokens_per_second: float | None = None
+    estimated_inter_token_latency_ms: float | None = None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Published throughput, else the estimate."""
+        return self.published_tokens_per_second or self.estimated_tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)
