@@ -144,7 +144,32 @@ ORDERS = [
     Order("a declared number meets no target", [
         recipe("b", model=UNKNOWN, tokens=3_500), recipe("a", model=UNKNOWN, tokens=90_000, provenance="declared"),
     ], asking(UNKNOWN, **TARGET_3000)),
+    Order("between two measured recipes the measurements decide, though estimates are higher and alike", [
+        recipe("z", tokens=2_000, provenance="measured"), recipe("a", tokens=1_000, provenance="measured"),
+    ]),
+    Order("an estimate beats a measurement only if the same estimator says so of both", [
+        recipe("z", gpu="MI355X"), recipe("b", tokens=1_500), recipe("a", gpu="MI210", count=2),
+    ]),
+    Order("an estimate meets no target", [
+        recipe("b", tokens=1_600, maturity="preview"), recipe("a", maturity="optimized"),
+    ], asking(targets={"minTokensPerSecond": 1500})),
+    Order("a target missed by evidence is missed, whatever the estimate says", [
+        recipe("b", maturity="preview"), recipe("a", tokens=500, maturity="optimized"),
+    ], asking(targets={"minTokensPerSecond": 1500})),
+    Order("of several published points the best one is the recipe's", [
+        recipe("z", model=UNKNOWN, performance=[
+            {"tokensPerSecond": rate, "provenance": {"kind": "vendor", "source": "x"}} for rate in (100, 9_000)
+        ]),
+        recipe("a", model=UNKNOWN, tokens=4_000),
+    ], asking(UNKNOWN)),
     # Latency
+    Order("for latency the first token decides between equal intervals", [
+        recipe("z", model=UNKNOWN, inter_token=10, first_token=100), recipe("y", model=UNKNOWN, inter_token=10, first_token=900),
+        recipe("a", model=UNKNOWN, inter_token=10),
+    ], asking(UNKNOWN, **LATENCY)),
+    Order("for throughput the first token does not count", [
+        recipe("a", model=UNKNOWN, tokens=1_000, first_token=900), recipe("z", model=UNKNOWN, tokens=1_000, first_token=100),
+    ], asking(UNKNOWN)),
     Order("for latency more GPUs win", [recipe("z", count=8), recipe("b", count=4), recipe("a", count=1)], asking(**LATENCY)),
     Order("for latency the newer GPU wins", [recipe("z", gpu="MI355X"), recipe("a", gpu="MI300X")], asking(**LATENCY)),
     Order("for latency the measured token interval counts, not throughput", [
@@ -158,6 +183,15 @@ ORDERS = [
     Order("four bits after sixteen even on slower and more GPUs", [
         recipe("z", gpu="MI210", count=4), recipe("a", gpu="MI355X", precision="mxfp4"),
     ]),
+    Order("four bits after a far less mature recipe of sixteen", [
+        recipe("z", maturity="unoptimized"), recipe("a", precision="mxfp4", maturity="optimized"),
+    ]),
+    Order("four bits after sixteen although they are the tenant's own", [
+        recipe("z"), recipe("a", origin=CUSTOM, precision="mxfp4"),
+    ]),
+    Order("a target known to be met goes before the dislike of four bits", [
+        recipe("z", model=UNKNOWN, precision="mxfp4", tokens=3500), recipe("a", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000)),
     Order("four bits freely for a model that is natively so", [
         recipe("z", model=GPT_OSS, gpu="MI355X", precision="mxfp4"), recipe("a", model=GPT_OSS, gpu="MI210", count=4, precision="mxfp4"),
     ], asking(GPT_OSS)),
@@ -195,6 +229,9 @@ ORDERS = [
     Order("partitions and whole GPUs stand in one order", [
         recipe("z", model=UNKNOWN), recipe("a", model=UNKNOWN, partition="cpx_nps4", count=8),
     ], asking(UNKNOWN), NoFacts()),
+    Order("a partition is a slice of a GPU, so as one GPU it is slower", [
+        recipe("z", count=8), recipe("a", partition="cpx_nps4", count=8),
+    ]),
     Order("eight partitions of one mode by name", [
         recipe("a", model=UNKNOWN, partition="cpx_nps4", count=8), recipe("b", model=UNKNOWN, partition="cpx_nps4", count=8),
     ], asking(UNKNOWN), NoFacts()),

@@ -211,12 +211,17 @@ CASES = [
     ),
     Case(
         "CPU taken", Reason.NODE_RESOURCES_INSUFFICIENT, r(cpu="32"), ("needs 32 CPUs beside 1 free MI300X GPU on one node",),
-        "free cpu on a node", inventory=cluster(node(used=1, used_cpu=90)), outcome=Outcome.WAITING, needed="32 CPUs",
+        "free cpu on a node", inventory=cluster(node(used=1, used_cpu=90)), outcome=Outcome.WAITING, needed="32 CPUs", has="at most 6 CPUs",
     ),
     Case(
         "host memory taken", Reason.NODE_RESOURCES_INSUFFICIENT, r(memory="512Gi"), ("needs 512.0 GiB of memory beside",),
         "free memory on a node", inventory=cluster(node(used=1, used_memory_gib=900)), asked=wishing(**NO_FALLBACK), outcome=Outcome.WAITING,
-        needed="512.0 GiB of memory",
+        needed="512.0 GiB of memory", has="at most 124.0 GiB",
+    ),
+    Case(
+        "more CPU than any node has", Reason.NODE_RESOURCES_INSUFFICIENT, r(cpu="200"),
+        ("needs 200 CPUs and 64.0 GiB of memory", "1 MI300X GPU has as much even when empty"), "lower spec.overrides.resources",
+        asked=wishing(**NO_FALLBACK), needed="200 CPUs",
     ),
     Case(
         "GPUs taken", Reason.CAPACITY_INSUFFICIENT, r(count=4),
