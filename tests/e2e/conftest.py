@@ -30,7 +30,7 @@ def fleet(plane: ControlPlane) -> Iterator[EngineFleet]:
 @pytest.fixture
 def tenant(plane: ControlPlane, operator: Operator, namespace: str) -> Iterator[Tenant]:
     """A namespace with nodes of its own. The operator must have survived the test."""
-    corner = Tenant(plane, namespace)
+    corner = Tenant(plane, operator, namespace)
     yield corner
     corner.leave()
     assert operator.leads(), f"the operator is no longer up:\n{operator.log()}"

@@ -11,8 +11,9 @@ from typing import Any
 
 from testbed.api import ApiStatusError
 from testbed.audit import AuditRecord
+from testbed.cluster import WaitTimeoutError
 from testbed.plane import ControlPlane
-from testbed.product import GROUP, USER, condition, deployment, path
+from testbed.product import GROUP, USER, Operator, condition, deployment, path
 
 Json = dict[str, Any]
 
@@ -111,6 +112,7 @@ class Tenant:
     """A namespace with nodes of its own: pods with the tenant's node selector run nowhere else."""
 
     plane: ControlPlane
+    operator: Operator
     namespace: str
     nodes: list[str] = field(default_factory=list)
     recipes: list[str] = field(default_factory=list)
@@ -226,11 +228,8 @@ class Tenant:
             found = self.get(name)
             return found if holds(found) else None
 
-        try:
-            found = self.plane.wait_for(look, timeout, f"{name}: {what}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n--- {name}\n{json.dumps(self.get(name), indent=1)}") from None
-        assert found is not None
+        __tracebackhide__ = True
+        found: Json = self.wait_for(f"{name}: {what}", look, timeout=timeout)
         return found
 
     def wait_ready(self, name: str = "app", *, timeout: float = PATIENCE) -> Json:
@@ -247,8 +246,26 @@ class Tenant:
         )
 
     def wait_for(self, what: str, holds: Callable[[], Any], *, timeout: float = PATIENCE) -> Any:
-        """Anything else."""
-        return self.plane.wait_for(holds, timeout, what)
+        """Anything else. A failure shows the tenant's deployments and what the operator wrote last."""
+        __tracebackhide__ = True
+        try:
+            return self.plane.wait_for(holds, timeout, what)
+        except WaitTimeoutError as error:
+            told = str(error).split("\n", 1)[0]
+        raise AssertionError(f"{told[:2000]}\n{self.summary()}")
+
+    def summary(self) -> str:
+        """Statuses of the tenant's deployments and the operator's last lines."""
+        told = []
+        for obj in self.plane.request("GET", path(self.namespace))["items"]:
+            status = obj.get("status", {})
+            told.append(f"--- {obj['metadata']['name']} generation {obj['metadata']['generation']}")
+            told += [
+                f"{c['type']}={c['status']} {c['reason']} ({c['observedGeneration']}): {c['message'][:300]}"
+                for c in status.get("conditions", [])
+            ]
+            told += [f"recipe {status.get('recipe')}", f"ready {status.get('ready')}"]
+        return "\n".join([*told, "--- operator", self.operator.log(15)])
 
     # Changing
 
