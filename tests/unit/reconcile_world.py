@@ -1,0 +1,69 @@
+"""Small worlds for tests of the reconciler's pure parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aim_engine.api.deployment import AIMDeployment, Recommendation
+from aim_engine.inventory import Inventory
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.plan import Plan, Surroundings, make_plan
+from aim_engine.reconcile.revision import Revision, inputs_of
+from aim_engine.selection import Candidate
+from unit.selection_world import FACTS, QWEN
+
+NOW, BEFORE = "2026-03-01T12:00:00Z", "2026-02-01T00:00:00Z"
+
+
+def deployment(name: str = "chat", generation: int = 1, **spec: Any) -> AIMDeployment:
+    return AIMDeployment.from_object(
+        {
+            "apiVersion": "aim.engine.amd.com/v1alpha1",
+            "kind": "AIMDeployment",
+            "metadata": {"name": name, "namespace": "team-a", "uid": "u-1", "generation": generation},
+            "spec": {"model": {"id": QWEN}, **spec},
+        }
+    )
+
+
+def around(
+    asked: AIMDeployment,
+    candidates: Sequence[Candidate],
+    free: Inventory,
+    *,
+    now: Inventory | None = None,
+    live: int | None = None,
+    changed: bool = False,
+    recommendation: Recommendation | None = None,
+    **config: Any,
+) -> Surroundings:
+    return Surroundings(
+        candidates=candidates,
+        free=free,
+        now=free if now is None else now,
+        facts=FACTS,
+        config=OperatorConfig(**config),
+        namespace_labels={},
+        live_replicas=live,
+        catalogue_changed=changed,
+        recommendation=recommendation,
+        inputs=inputs_of(asked.spec),
+    )
+
+
+def plan(
+    asked: AIMDeployment,
+    current: Revision | None,
+    candidates: Sequence[Candidate],
+    free: Inventory,
+    **more: Any,
+) -> Plan:
+    return make_plan(asked, current, around(asked, candidates, free, **more))
+
+
+def revision_of(asked: AIMDeployment, candidates: Sequence[Candidate], free: Inventory) -> Revision:
+    """The revision that a first pass makes."""
+    found = plan(asked, None, candidates, free).revision
+    assert found is not None
+    return found

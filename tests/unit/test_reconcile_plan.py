@@ -1,0 +1,448 @@
+"""What a pass will do: keep, render anew, choose again or follow, and how many replicas it grants."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aim_engine.api.conditions import ConditionReason
+from aim_engine.api.deployment import Recommendation, RolloutStrategy
+from aim_engine.api.enums import Outcome, Tier
+from aim_engine.inventory import PoolKey
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.plan import as_candidate, make_plan
+from aim_engine.reconcile.revision import inputs_of, read_record, revision_name, to_object
+from aim_engine.selection import Source, Want
+from unit.reconcile_world import around, deployment, plan, revision_of
+from unit.selection_world import cluster, node, recipe
+
+ALL_FREE, FOUR_FREE, FULL = cluster(node()), cluster(node(used=4)), cluster(node(used=8))
+BIG, SMALL = recipe("big", count=8, maturity="optimized"), recipe("small", count=1)
+FAMILY = (BIG, SMALL)
+FIRST = deployment()
+ON_BIG = revision_of(FIRST, FAMILY, ALL_FREE)
+ON_SMALL = revision_of(FIRST, FAMILY, FOUR_FREE)
+MI300X = PoolKey("MI300X")
+
+
+# The first pass
+
+
+def test_a_first_pass_chooses_and_renders() -> None:
+    made = plan(FIRST, None, FAMILY, ALL_FREE)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.number, made.revision.tier) == ("big", 1, Tier.PRIMARY)
+    assert made.selected.reason is ConditionReason.RECIPE_SELECTED
+    assert made.granted == 1
+    assert made.wants == ()
+    assert [manifest["kind"] for manifest in made.revision.manifests] == [
+        "Service",
+        "Deployment",
+        "PodDisruptionBudget",
+    ]
+    assert made.revision.strategy_reason == "first rollout, nothing to replace"
+
+
+def test_a_fallback_is_told_and_its_better_is_wanted() -> None:
+    made = plan(FIRST, None, FAMILY, FOUR_FREE)
+    assert made.revision
+    assert made.revision.recipe == "small"
+    assert made.selected.reason is ConditionReason.FALLBACK_USED
+    assert "the best one, big" in made.selected.message
+    assert made.wants == (Want(MI300X, 8),)
+
+
+def test_waiting_makes_no_revision_and_says_what_for() -> None:
+    made = plan(FIRST, None, FAMILY, FULL)
+    assert made.revision is None
+    assert not made.is_new
+    assert made.selected.reason is ConditionReason.INSUFFICIENT_CAPACITY
+    assert made.granted == 0
+    assert made.wants == (Want(MI300X, 8), Want(MI300X, 1))
+    assert made.selection
+    assert made.selection.outcome is Outcome.WAITING
+
+
+def test_create_pending_runs_all_replicas_although_nothing_is_free() -> None:
+    asked = deployment(replicas=3, recipe={"whenNoCapacity": "CreatePending"})
+    made = plan(asked, None, FAMILY, FULL)
+    assert made.revision
+    assert made.granted == 3
+    assert made.short_of is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"overrides": {"image": "evil.example.com/vllm:1"}}, ("spec.overrides.image 'evil.example.com/vllm:1'", "use one of vllm/")),
+        ({"overrides": {"image": "vllm/vllm-openai-rocm-evil:1"}}, ("spec.overrides.image",)),
+        ({"overrides": {"engineArgs": {"max-modle-len": 1}}}, ("spec.overrides.engineArgs.max-modle-len", "did you mean max-model-len?")),
+        ({"overrides": {"engineArgs": {"port": 1}}}, ("spec.overrides.engineArgs.port",)),
+        ({"overrides": {"engineArgs": {"trust-remote-code": True}}}, ("spec.overrides.engineArgs.trust-remote-code",)),
+        ({"overrides": {"env": {"LD_PRELOAD": "/opt/x.so"}}}, ("spec.overrides.env",)),
+        (
+            {"overrides": {"engineArgs": {"max-model-len": 100}}, "workload": {"maxInputTokens": 100, "maxOutputTokens": 1}},
+            ("max-model-len '100' is below", "(101)", "raise it to 101"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_told_by_field_and_chooses_nothing(
+    spec: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    made = plan(deployment(**spec), None, FAMILY, ALL_FREE)
+    assert made.revision is None
+    assert made.selected.reason is ConditionReason.INVALID_SPEC
+    for text in told:
+        assert text in made.selected.message
+
+
+@pytest.mark.parametrize("image", ["vllm/vllm-openai-rocm:v0.32.0", "vllm/vllm-openai-rocm@sha256:0a", "docker.io/rocm/vllm:x", "rocm/vllm"])  # fmt: skip
+def test_images_of_allowed_repositories_are_taken(image: str) -> None:
+    made = plan(deployment(overrides={"image": image}), None, FAMILY, ALL_FREE)
+    assert made.revision
+    assert image in json.dumps(made.revision.manifests)
+
+
+@pytest.mark.parametrize(
+    ("image", "allowed", "fine"),
+    [
+        ("registry.local:5000/team/vllm:1", ["registry.local:5000/team/"], True),
+        ("registry.local:5000/team/sub/vllm", ["registry.local:5000/team/"], True),
+        ("registry.local:5000/teams/vllm", ["registry.local:5000/team/"], False),
+        ("registry.local:5000/team", ["registry.local:5000/team/"], False),
+        ("registry.local:5000/team/vllm:1", ["registry.local:5000/team"], False),
+        ("registry.local:5000/vllm:1", ["registry.local:5000/vllm"], True),
+        ("vllm", [], False),
+    ],
+)
+def test_the_allow_list_is_of_repositories_and_of_folders(image: str, allowed: list[str], fine: bool) -> None:
+    made = plan(deployment(overrides={"image": image}), None, FAMILY, ALL_FREE, allowed_images=allowed)
+    assert (made.revision is not None) is fine
+
+
+# Later passes
+
+
+def test_an_unchanged_spec_keeps_the_revision() -> None:
+    made = plan(FIRST, ON_BIG, FAMILY, ALL_FREE, live=1)
+    assert made.revision is ON_BIG
+    assert not made.is_new
+    assert made.decision is None, "not even a selection is run"
+    assert made.selected.message == ON_BIG.message
+
+
+def test_a_running_model_is_kept_when_its_gpus_and_recipes_are_gone() -> None:
+    for free, candidates in ((FULL, FAMILY), (cluster(), FAMILY), (ALL_FREE, ())):
+        made = plan(FIRST, ON_BIG, candidates, free, live=1)
+        assert made.revision is ON_BIG
+        assert not made.is_new
+        assert made.granted == 1
+
+
+def test_an_edited_recipe_shows_as_drift_and_as_a_recommendation() -> None:
+    edited = recipe("big", count=8, maturity="optimized", env={"VLLM_LOGGING_LEVEL": "DEBUG"})
+    made = plan(FIRST, ON_BIG, (edited, SMALL), ALL_FREE, live=1)
+    assert made.revision is ON_BIG
+    assert made.selected.reason is ConditionReason.RECIPE_DRIFTED
+    assert ON_BIG.recipe_hash in made.selected.message
+    assert edited.hash in made.selected.message
+    assert "updatePolicy: Automatic" in made.selected.message
+    assert made.recommendation
+    assert (made.recommendation.recipe, made.recommendation.hash) == ("big", edited.hash)
+
+
+def test_a_deleted_recipe_shows_as_drift() -> None:
+    made = plan(FIRST, ON_BIG, (SMALL,), ALL_FREE, live=1)
+    assert made.selected.reason is ConditionReason.RECIPE_DRIFTED
+    assert "was deleted" in made.selected.message
+    assert made.revision is ON_BIG
+
+
+def test_a_new_better_recipe_is_recommended_only() -> None:
+    better = recipe("better", gpu="MI300X", count=8, maturity="optimized", tokens=90_000)
+    made = plan(FIRST, ON_BIG, (*FAMILY, better), ALL_FREE, live=1, changed=True)
+    assert made.revision is ON_BIG
+    assert made.recommendation
+    assert made.recommendation.recipe == "better"
+    assert "updatePolicy: Automatic" in made.recommendation.message
+
+
+def test_a_recommendation_stays_until_something_changes() -> None:
+    told = Recommendation(recipe="better", hash="h", message="m")
+    assert plan(FIRST, ON_BIG, FAMILY, ALL_FREE, live=1, recommendation=told).recommendation == told
+    assert (
+        plan(FIRST, ON_BIG, FAMILY, ALL_FREE, live=1, recommendation=told, changed=True).recommendation
+        is None
+    )
+
+
+def test_a_fallback_is_recommended_to_go_back_when_gpus_come_free() -> None:
+    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1)
+    assert made.revision is ON_SMALL
+    assert made.recommendation
+    assert made.recommendation.recipe == "big"
+
+
+def test_a_fallback_goes_on_wanting_the_better_one() -> None:
+    made = plan(FIRST, ON_SMALL, FAMILY, FOUR_FREE, live=1)
+    assert made.recommendation is None
+    assert made.wants == (Want(MI300X, 8),)
+
+
+def test_automatic_follows_the_better_recipe() -> None:
+    asked = deployment(recipe={"updatePolicy": "Automatic"})
+    current = revision_of(asked, FAMILY, FOUR_FREE)
+    made = plan(asked, current, FAMILY, ALL_FREE, live=1)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.number) == ("big", 2)
+
+
+def test_automatic_stays_when_nothing_is_better() -> None:
+    asked = deployment(recipe={"updatePolicy": "Automatic"})
+    current = revision_of(asked, FAMILY, ALL_FREE)
+    made = plan(asked, current, FAMILY, ALL_FREE, live=1)
+    assert made.revision is current
+    assert not made.is_new
+
+
+def test_switching_the_policy_alone_makes_no_new_selection() -> None:
+    asked = deployment(recipe={"updatePolicy": "Automatic", "whenNoCapacity": "CreatePending"})
+    assert inputs_of(asked.spec) == inputs_of(FIRST.spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "part"),
+    [
+        ({"recipe": {"gpuCount": 1}}, "wishes"),
+        ({"recipe": {"fallback": {"enabled": False}}}, "wishes"),
+        ({"targets": {"minTokensPerSecond": 1}}, "wishes"),
+        ({"model": {"id": "Qwen/Qwen3-8B"}}, "wishes"),
+        ({"overrides": {"env": {"A": "b"}}}, "shape"),
+        ({"workload": {"maxBatchSize": 4}}, "shape"),
+        ({"scheduling": {"nodeSelector": {"a": "b"}}}, "shape"),
+        ({"service": {"port": 9000}}, "rendering"),
+        ({"cache": {"sizeGiB": 100}}, "rendering"),
+        ({"replicas": 5}, None),
+        ({"suspend": True}, None),
+        ({"rollout": {"strategy": "Surge"}}, None),
+        ({"recipe": {"updatePolicy": "Automatic"}}, None),
+    ],
+)
+def test_what_a_change_of_the_spec_may_cause(spec: dict[str, Any], part: str | None) -> None:
+    before, after = inputs_of(FIRST.spec), inputs_of(deployment(**spec).spec)
+    changed = [
+        name for name in ("wishes", "shape", "rendering") if getattr(before, name) != getattr(after, name)
+    ]
+    assert changed == ([part] if part else [])
+
+
+def test_new_wishes_choose_again() -> None:
+    made = plan(deployment(recipe={"gpuCount": 1}), ON_BIG, FAMILY, ALL_FREE, live=1)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.number) == ("small", 2)
+
+
+def test_wishes_that_nothing_meets_leave_the_running_model_alone_and_tell() -> None:
+    asked = deployment(recipe={"gpuModel": "MI355X", "fallback": {"enabled": False}})
+    made = plan(asked, ON_BIG, FAMILY, ALL_FREE, live=1)
+    assert made.revision is ON_BIG
+    assert not made.is_new
+    assert made.granted == 1
+    assert made.selected.status == "False"
+    assert made.selected.reason is ConditionReason.NO_ELIGIBLE_RECIPE
+    assert made.selection
+    assert made.selection.outcome is Outcome.NO_RECIPE
+
+
+def test_an_invalid_edit_leaves_the_running_model_alone_and_tells() -> None:
+    made = plan(deployment(overrides={"engineArgs": {"port": 1}}), ON_BIG, FAMILY, ALL_FREE, live=1)
+    assert made.revision is ON_BIG
+    assert made.selected.reason is ConditionReason.INVALID_SPEC
+    assert made.granted == 1
+
+
+def test_new_overrides_keep_the_recipe_that_still_can() -> None:
+    asked = deployment(overrides={"engineArgs": {"max-num-seqs": 4}})
+    better = recipe("better", count=8, maturity="optimized", tokens=90_000)
+    made = plan(asked, ON_BIG, (*FAMILY, better), ALL_FREE, live=1)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.tier) == ("big", Tier.PRIMARY)
+    assert made.revision.selection == ON_BIG.selection
+    assert "--max-num-seqs" in json.dumps(made.revision.manifests)
+
+
+def test_new_overrides_render_the_recipe_as_it_was_resolved_although_it_was_edited_since() -> None:
+    edited = recipe("big", count=8, maturity="optimized", engineArgs={"max-model-len": 4096})
+    made = plan(deployment(overrides={"env": {"A": "b"}}), ON_BIG, (edited, SMALL), ALL_FREE, live=1)
+    assert made.revision
+    assert made.revision.recipe_hash == ON_BIG.recipe_hash
+    assert "8192" in json.dumps(made.revision.manifests)
+
+
+def test_new_overrides_choose_again_when_the_recipe_no_longer_can() -> None:
+    asked = deployment(overrides={"resources": {"cpu": "80"}})
+    inventory = cluster(node("gpu-1", used_cpu=50), node("gpu-2", "MI355X"))
+    made = plan(asked, ON_BIG, (*FAMILY, recipe("elsewhere", gpu="MI355X")), inventory, live=1)
+    assert made.revision
+    assert made.revision.recipe == "elsewhere"
+
+
+def test_a_new_service_renders_the_same_decision_again() -> None:
+    made = plan(deployment(service={"port": 9000}), ON_SMALL, FAMILY, ALL_FREE, live=1)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.tier, made.revision.message) == (
+        "small",
+        ON_SMALL.tier,
+        ON_SMALL.message,
+    )
+    assert made.revision.number == ON_SMALL.number + 1
+
+
+def test_going_back_to_an_earlier_spec_gives_the_earlier_manifests() -> None:
+    there = plan(deployment(service={"port": 9000}), ON_BIG, FAMILY, ALL_FREE, live=1).revision
+    back = plan(FIRST, there, FAMILY, ALL_FREE, live=1).revision
+    assert back
+    deployments = [m for m in back.manifests if m["kind"] == "Service"]
+    assert deployments == [m for m in ON_BIG.manifests if m["kind"] == "Service"]
+
+
+# Grants
+
+
+@pytest.mark.parametrize(
+    ("replicas", "live", "used", "granted", "short"),
+    [
+        (1, None, 0, 1, False),
+        (8, None, 0, 8, False),
+        (9, None, 0, 8, True),
+        (5, None, 5, 3, True),
+        (3, 3, 8, 3, False),  # already running: never taken away for want of room
+        (5, 3, 8, 3, True),  # room for none: keeps the three
+        (5, 3, 4, 4, True),  # room for four, own three included
+        (5, 3, 3, 5, False),
+        (2, 5, 8, 2, False),  # scaling down needs no room
+        (0, 5, 8, 0, False),
+        (0, None, 0, 0, False),
+        (1, 0, 8, 0, True),  # scaled to zero and back: waits
+        (1, 0, 7, 1, False),
+    ],
+)
+def test_how_many_replicas_may_run(
+    replicas: int, live: int | None, used: int, granted: int, short: bool
+) -> None:
+    """`used` counts the GPUs of others: the inventory is as if the deployment had no pods."""
+    asked = deployment(replicas=replicas)
+    current = revision_of(deployment(), (SMALL,), ALL_FREE)
+    made = plan(asked, current, (SMALL,), cluster(node(used=used)), live=live)
+    assert made.granted == granted
+    assert (made.short_of is not None) is short
+    assert (Want(MI300X, 1) in made.wants) is short
+
+
+def test_a_suspended_deployment_is_granted_nothing() -> None:
+    made = plan(deployment(replicas=4, suspend=True), ON_SMALL, FAMILY, ALL_FREE, live=4)
+    assert made.granted == 0
+    assert made.short_of is None
+
+
+def test_create_pending_grants_what_is_asked() -> None:
+    asked = deployment(replicas=20, recipe={"whenNoCapacity": "CreatePending"})
+    assert plan(asked, ON_SMALL, FAMILY, FULL, live=1).granted == 20
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 12), st.one_of(st.none(), st.integers(0, 12)), st.integers(0, 8))
+def test_grants_keep_what_runs_and_never_exceed_what_is_asked_or_free(
+    replicas: int, live: int | None, used: int
+) -> None:
+    current = revision_of(deployment(), (SMALL,), ALL_FREE)
+    made = plan(deployment(replicas=replicas), current, (SMALL,), cluster(node(used=used)), live=live)
+    assert min(live or 0, replicas) <= made.granted <= replicas
+    assert made.granted <= max(8 - used, live or 0)
+    assert (made.granted < replicas) is bool(made.short_of)
+
+
+# Rollouts
+
+
+@pytest.mark.parametrize(
+    ("asked", "free_now", "strategy", "why"),
+    [
+        ("Auto", 8, RolloutStrategy.SURGE, "8 MI300X GPUs are free for a replica beside"),
+        ("Auto", 7, RolloutStrategy.RECREATE, "no node has 8 free MI300X GPUs"),
+        ("Surge", 0, RolloutStrategy.SURGE, "asked by spec.rollout.strategy"),
+        ("Recreate", 8, RolloutStrategy.RECREATE, "asked by spec.rollout.strategy"),
+    ],
+)
+def test_pods_are_replaced_beside_the_old_ones_only_when_there_is_room(
+    asked: str, free_now: int, strategy: RolloutStrategy, why: str
+) -> None:
+    changed = deployment(rollout={"strategy": asked}, service={"port": 9000})
+    now = cluster(node(used=8 - free_now))
+    made = plan(changed, ON_BIG, FAMILY, ALL_FREE, now=now, live=1)
+    assert made.revision
+    assert made.revision.strategy is strategy
+    assert why in made.revision.strategy_reason
+
+
+# Records
+
+
+def test_a_record_gives_back_the_revision() -> None:
+    for revision in (ON_BIG, ON_SMALL):
+        obj = to_object("chat", "team-a", "u-1", revision)
+        assert read_record(json.loads(json.dumps(obj)), "u-1").revision() == revision.__class__(
+            **{**{name: getattr(revision, name) for name in revision.__dataclass_fields__},
+               "manifests": tuple(json.loads(json.dumps(list(revision.manifests))))}
+        )  # fmt: skip
+
+
+def test_a_record_belongs_to_its_deployment_and_is_named_by_its_content() -> None:
+    obj = to_object("chat", "team-a", "u-1", ON_BIG)
+    assert obj["metadata"]["name"] == revision_name("chat", ON_BIG)
+    assert revision_name("chat", ON_BIG) != revision_name("chat", ON_SMALL)
+    assert revision_name("chat", ON_BIG) == revision_name("chat", revision_of(FIRST, FAMILY, ALL_FREE))
+    (owner,) = obj["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == ("u-1", True)
+    assert len(obj["metadata"]["name"]) <= 253
+
+
+def test_a_record_that_was_lost_is_stored_again_with_the_same_name() -> None:
+    record = read_record(
+        {**to_object("chat", "team-a", "u-1", ON_BIG), "metadata": {"name": "n", "uid": "x"}}, "u-1"
+    )
+    assert record.uid == "x"
+    assert record.lost().uid == ""
+    assert record.lost().revision() == record.revision()
+
+
+def test_the_recipe_in_a_record_is_the_candidate_that_was_chosen() -> None:
+    assert as_candidate(ON_BIG) == BIG
+    assert as_candidate(ON_SMALL) == SMALL
+
+
+def test_a_generated_configuration_never_drifts() -> None:
+    generated = revision_of(FIRST, (), ALL_FREE)
+    assert generated.source == Source.GENERATED
+    made = plan(FIRST, generated, (), ALL_FREE, live=1)
+    assert made.selected.reason is ConditionReason.FALLBACK_USED
+    assert made.revision is generated
+
+
+def test_a_plan_depends_on_its_input_only() -> None:
+    first, second = (make_plan(FIRST, None, around(FIRST, FAMILY, ALL_FREE)) for _ in range(2))
+    assert first == second
+
+
+def test_configuration_with_a_gpu_model_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="MI999 is not in the GPU catalogue"):
+        OperatorConfig.strict_load({"engine": {"gpuLabels": {"a=b": "MI999"}}})
