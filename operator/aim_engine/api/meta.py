@@ -45,6 +45,10 @@ class Model(BaseModel):
         """The object as Kubernetes stores it: camelCase keys, no nulls."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def essence(self) -> dict[str, Any]:
+        """What differs from the defaults: a field that a later release adds does not change it."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
 
 def _quantity(text: str) -> str:
     parse_quantity(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from pydantic_core import from_json, to_json
 
 from aim_engine.api.meta import FIELD_MANAGER
 from aim_engine.kube.connection import Connection
@@ -138,7 +138,7 @@ class KubeClient:
                 if response.status != 200:
                     raise await _error(response)
                 async for line in _lines(response):
-                    yield json.loads(line)
+                    yield from_json(line)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(0, "Disconnected", f"watch of {resource.plural} broke: {error!r}") from error
 
@@ -147,7 +147,7 @@ class KubeClient:
         content_type: str = "application/json", headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """One request with retries on 429 and 5xx; a POST is not repeated after a lost answer."""
-        data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        data = to_json(body) if body is not None else None
         all_headers = {**(headers or {}), **({"Content-Type": content_type} if data else {})}
         for attempt in range(_ATTEMPTS):
             try:
@@ -182,7 +182,7 @@ class KubeClient:
                 code = response.status
                 if code >= 400:
                     raise await _error(response)
-                content: dict[str, Any] = json.loads(await response.read())
+                content: dict[str, Any] = from_json(await response.read())
                 return content
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error!r}") from error
@@ -220,7 +220,7 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
     retry_after = response.headers.get("Retry-After", "")
     wait = float(retry_after) if retry_after.isdigit() else None
     try:
-        status = json.loads(text)
+        status = from_json(text)
         return ApiError(response.status, status.get("reason", ""), status.get("message", text), wait)
     except (ValueError, AttributeError):
         return ApiError(response.status, response.reason or "", text, wait)

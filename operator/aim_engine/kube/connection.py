@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 from kubernetes import client as kubernetes_client
@@ -48,7 +50,7 @@ async def connect() -> Connection:
         connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls if tls else True),
         middlewares=(authorize,),
         read_bufsize=2**20,
-        trust_env=True,
+        proxy=_proxy(configuration),
     )
     return Connection(configuration.host.rstrip("/"), session)
 
@@ -58,6 +60,15 @@ def _load(configuration: kubernetes_client.Configuration) -> None:
         kubernetes_config.load_incluster_config(client_configuration=configuration)
     except kubernetes_config.ConfigException:
         kubernetes_config.load_kube_config(client_configuration=configuration)
+
+
+def _proxy(configuration: kubernetes_client.Configuration) -> str | None:
+    """Proxy to the API server. Asked once: aiohttp's `trust_env` would read environment and netrc for every request."""
+    host = urlsplit(configuration.host).hostname or ""
+    exempt = (
+        proxy_bypass_environment(host, {"no": configuration.no_proxy}) if configuration.no_proxy else False
+    )
+    return None if exempt else configuration.proxy
 
 
 def _tls(configuration: kubernetes_client.Configuration) -> ssl.SSLContext:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.kube import ApiError, KubeClient
+from aim_engine.kube import ApiError, KubeClient, Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, LiveChild, StoredDeployment
 from aim_engine.reconcile.children import Effect, Ensured, ensure, holds
@@ -19,6 +19,9 @@ from aim_engine.reconcile.revision import HISTORY, Record, read_record, to_objec
 from aim_engine.reconcile.status import PREREQUISITES_MET, Judgement, wanted
 
 log = logging.getLogger(__name__)
+
+
+_RACES = 4
 
 
 class ForeignStateError(Exception):
@@ -76,7 +79,7 @@ class Applier:
         seen = (live.resource_version if live else "", f"{stored.uid}/{_number(plan)}", plan.granted)
         if live is not None and self._held.get(about) == seen:
             return Ensured(Effect.UNCHANGED, live)
-        result = await ensure(self.client, resources.CHILDREN[kind], manifest, live, stored.uid)
+        result = await self._ensure_again(resources.CHILDREN[kind], manifest, live, stored.uid)
         if result.child is not None and result.effect is not Effect.UNCHANGED:
             self.cache.store_child(resources.CHILDREN[kind], key, result.child)
         if result.child is not None:
@@ -84,6 +87,18 @@ class Applier:
         if result.effect is Effect.UPDATED and live is not None and not plan.is_new:
             self._tell_repair(stored, live, manifest)
         return result
+
+    async def _ensure_again(
+        self, resource: Resource, manifest: Mapping[str, Any], live: LiveChild | None, uid: str
+    ) -> Ensured:
+        """Controllers write to our objects too; a lost race is run again at once, a few times."""
+        for _ in range(_RACES):
+            try:
+                return await ensure(self.client, resource, manifest, live, uid)
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+        return await ensure(self.client, resource, manifest, live, uid)
 
     def _tell_repair(self, stored: StoredDeployment, before: LiveChild, manifest: Mapping[str, Any]) -> None:
         """An Event for a child that somebody else had changed. Another number of replicas is ours to set, no repair."""

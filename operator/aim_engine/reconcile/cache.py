@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from aim_engine.api.configmap import read_recipe
 from aim_engine.api.configmap_yaml import ReadError
@@ -74,7 +74,7 @@ class LiveChild:
 
     def content(self) -> dict[str, Any]:
         """The object without managedFields."""
-        content: dict[str, Any] = json.loads(self.body)
+        content: dict[str, Any] = from_json(self.body)
         return content
 
 
@@ -212,7 +212,7 @@ def read_child(obj: Mapping[str, Any]) -> LiveChild:
     metadata = dict(obj["metadata"])
     metadata.pop("managedFields", None)
     owner = controller_uid(metadata)
-    body = json.dumps({**obj, "metadata": metadata}, separators=(",", ":")).encode()
+    body = to_json({**obj, "metadata": metadata})
     return LiveChild(
         metadata["uid"],
         owner,

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from aim_engine.api.meta import FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY
+from aim_engine.api.meta import FIELD_MANAGER, GROUP, LABEL_MANAGED_BY, MANAGED_BY
 from aim_engine.api.quantity import parse_quantity
 from aim_engine.kube import ApiError, KubeClient, Resource
 from aim_engine.reconcile.cache import LiveChild, read_child
+from aim_engine.selection import content_hash
+
+FINGERPRINT = f"{GROUP}/manifest-hash"
+_EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
+"""Maps in which one more key changes everything."""
 
 
 class Effect(StrEnum):
@@ -41,13 +46,17 @@ def is_ours(child: LiveChild, uid: str, *, retained: bool) -> bool:
 async def ensure(
     client: KubeClient, resource: Resource, desired: Mapping[str, Any], live: LiveChild | None, uid: str
 ) -> Ensured:
-    """Create the object, or bring its owned fields back to what is desired. Somebody else's object is left alone."""
+    """Create the object, or bring its owned fields back to what is desired. Somebody else's object is left alone.
+
+    An ApiError 409 means that somebody wrote at the same time: worth another try.
+    """
     metadata = desired["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     retained = not metadata.get("ownerReferences")
+    wanted = _with_fingerprint(desired)
     if live is None:
         try:
-            created = await client.create(resource, namespace, dict(desired))
+            created = await client.create(resource, namespace, wanted)
             return Ensured(Effect.CREATED, read_child(created))
         except ApiError as error:
             if error.reason != "AlreadyExists":
@@ -57,30 +66,73 @@ async def ensure(
         return Ensured(Effect.CONFLICT, None)
     if (
         live.deleting
-        or holds(live.content(), desired)
+        or holds(live.content(), wanted)
         or (retained and resource.kind == "PersistentVolumeClaim")
     ):
         return Ensured(Effect.UNCHANGED, live)
-    await _claim_fields(client, resource, namespace, name)
-    applied = await client.apply(resource, namespace, name, dict(desired))
-    return Ensured(Effect.UPDATED, read_child(applied))
+    return Ensured(Effect.UPDATED, read_child(await _bring_back(client, resource, wanted)))
 
 
-async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, name: str) -> None:
+async def _bring_back(client: KubeClient, resource: Resource, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Server-side apply, which also removes what we no longer want; then, where somebody added to one of our lists
+    (apply keeps their items, and refuses where they clash with ours), a replacement of these lists."""
+    namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
+    live = await _claim_fields(client, resource, namespace, name)
+    try:
+        live = await client.apply(resource, namespace, name, wanted)
+    except ApiError as error:
+        if error.code != 422:
+            raise
+    if holds(live, wanted):
+        return live
+    live["metadata"].pop("managedFields", None)
+    return await client.request("PUT", resource.path(namespace, name), overlay(live, wanted))
+
+
+async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
     """Turn the field ownership of our POST into that of an apply: otherwise fields we drop later would stay for ever."""
     live = await client.get(resource, namespace, name)
     entries = live["metadata"].get("managedFields") or []
     ours = [e for e in entries if e.get("manager") == FIELD_MANAGER and not e.get("subresource")]
     if any(entry.get("operation") == "Apply" for entry in ours) or not ours:
-        return
+        return live
     upgraded = [{**entry, "operation": "Apply"} if entry in ours else entry for entry in entries]
-    patch: Any = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-        {"op": "replace", "path": "/metadata/managedFields", "value": upgraded},
-    ]
-    await client.request(
-        "PATCH", resource.path(namespace, name), patch, content_type="application/json-patch+json"
+    patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"], "managedFields": upgraded}}
+    return await client.request(
+        "PATCH", resource.path(namespace, name), patch, content_type="application/merge-patch+json"
     )
+
+
+def _with_fingerprint(desired: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its own hash: a field that a newer manifest lacks would not be missed otherwise.
+
+    Replicas are left out: they are set at every pass and are not part of the decision.
+    """
+    spec = {key: value for key, value in desired["spec"].items() if key != "replicas"}
+    metadata = desired["metadata"]
+    annotations = {
+        **(metadata.get("annotations") or {}),
+        FINGERPRINT: content_hash({**desired, "spec": spec}),
+    }
+    return {**desired, "metadata": {**metadata, "annotations": annotations}}
+
+
+def overlay(live: Any, desired: Any) -> Any:
+    """`live` with every desired value; lists and label selectors become what is desired, nothing else in them."""
+    if isinstance(desired, Mapping):
+        base = live if isinstance(live, Mapping) else {}
+        merged = {**base, **{key: overlay(base.get(key), value) for key, value in desired.items()}}
+        return {
+            key: desired.get(key, value) if key in _EXACT and key in desired else value
+            for key, value in merged.items()
+        }
+    if isinstance(desired, list) and isinstance(live, list):
+        named = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
+        return [
+            overlay(named.get(item["name"]), item) if isinstance(item, Mapping) and "name" in item else item
+            for item in desired
+        ]
+    return desired
 
 
 def holds(live: Any, desired: Any) -> bool:
@@ -88,7 +140,10 @@ def holds(live: Any, desired: Any) -> bool:
     if isinstance(desired, Mapping):
         if not isinstance(live, Mapping):
             return not desired and live is None
-        return all(holds(live.get(key), value) for key, value in desired.items())
+        return all(
+            holds(live.get(key), value) and (key not in _EXACT or len(live.get(key) or ()) == len(value))
+            for key, value in desired.items()
+        )
     if isinstance(desired, list):
         if not isinstance(live, list):
             return not desired and live is None

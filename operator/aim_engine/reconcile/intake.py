@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from aim_engine.reconcile.pods import PodHealth, read_health
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.waiters import Waiters
+
+log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 ECHO_SECONDS = 0.05
@@ -214,6 +217,7 @@ class Intake:
         read = read_config_recipe(obj)
         if isinstance(read, ReadError):
             self.cache.config_errors[key] = read
+            log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
             self._wake_model(None, f"configmap/{key[1]}")
             return
         self.cache.config_recipes[key] = read

@@ -27,6 +27,7 @@ from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
 from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, render
 from aim_engine.selection import (
+    Assessment,
     Candidate,
     Choice,
     Decision,
@@ -35,9 +36,11 @@ from aim_engine.selection import (
     Source,
     Want,
     candidate,
+    capacity_verdict,
     decide,
     describe,
     effective_args,
+    hold,
     pod_need,
     tenant_trust,
 )
@@ -96,19 +99,16 @@ def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surro
         return _keep(deployment, current, around, invalid) if current else Plan(None, False, invalid, None)
     inputs = around.inputs
     if current is None or current.inputs.wishes != inputs.wishes:
-        return _choose(deployment, request, current, inputs, around)
-    if current.inputs.shape != inputs.shape:
-        held = decide(request, [as_candidate(current)], around.free, around.facts)
-        if held.choice and held.choice.assessment.candidate.hash == current.recipe_hash:
-            held = replace(held, choice=replace(held.choice, tier=current.tier), message=current.message)
-            return _adopt(deployment, current, inputs, around, held, current.selection)
-        return _choose(deployment, request, current, inputs, around)
-    if current.inputs.rendering != inputs.rendering:
-        same = decide(request, [as_candidate(current)], around.free, around.facts)
-        if same.choice:
-            same = replace(same, choice=replace(same.choice, tier=current.tier), message=current.message)
-            return _adopt(deployment, current, inputs, around, same, current.selection)
-    return _follow(deployment, request, current, inputs, around)
+        return _choose(deployment, request, current, around)
+    changed_shape = current.inputs.shape != inputs.shape
+    if changed_shape or current.inputs.rendering != inputs.rendering:
+        held = hold(request, as_candidate(current), around.free, around.facts, any_capacity=not changed_shape)
+        if held is not None:
+            held = replace(held, tier=current.tier)
+            return _adopt(deployment, current, around, held, current.message, current.selection)
+    if changed_shape:
+        return _choose(deployment, request, current, around)
+    return _follow(deployment, request, current, around)
 
 
 def spec_problem(request: Request) -> str | None:
@@ -137,11 +137,7 @@ def spec_problem(request: Request) -> str | None:
 
 
 def _choose(
-    deployment: AIMDeployment,
-    request: Request,
-    current: Revision | None,
-    inputs: Inputs,
-    around: Surroundings,
+    deployment: AIMDeployment, request: Request, current: Revision | None, around: Surroundings
 ) -> Plan:
     """A new selection; when nothing can be chosen, what runs goes on running and the condition tells."""
     decision = decide(request, around.candidates, around.free, around.facts)
@@ -153,17 +149,23 @@ def _choose(
             kept = _keep(deployment, current, around, judgement)
             return replace(kept, selection=status, wants=decision.wants, decision=decision)
         return Plan(None, False, judgement, status, wants=decision.wants, decision=decision)
-    return _adopt(deployment, current, inputs, around, decision, selection_status(decision, evaluated).wire())
+    plan = _adopt(
+        deployment,
+        current,
+        around,
+        decision.choice,
+        decision.message,
+        selection_status(decision, evaluated).wire(),
+    )
+    return replace(plan, wants=(*plan.wants, *decision.wants), decision=decision)
 
 
 def _adopt(
-    deployment: AIMDeployment, current: Revision | None, inputs: Inputs, around: Surroundings,
-    decision: Decision, selection: Mapping[str, Any],
+    deployment: AIMDeployment, current: Revision | None, around: Surroundings, choice: Choice, message: str,
+    selection: Mapping[str, Any],
 ) -> Plan:  # fmt: skip
-    """Make the decision's choice the revision in force."""
-    assert decision.choice is not None  # noqa: S101
-    choice, spec = decision.choice, deployment.spec
-    chosen = choice.assessment
+    """Make a choice the revision in force."""
+    spec, chosen = deployment.spec, choice.assessment
     need = chosen.need or pod_need(chosen.candidate, spec)
     strategy, why = _strategy(spec.rollout.strategy, current, around.now, need)
     hardware = chosen.candidate.spec.hardware
@@ -192,25 +194,24 @@ def _adopt(
     revision = Revision(
         number=(current.number if current else 0) + 1,
         renderer=RENDERER_VERSION,
-        inputs=inputs,
+        inputs=around.inputs,
         recipe=chosen.candidate.name,
         source=chosen.candidate.source.value,
         recipe_hash=chosen.candidate.hash,
         recipe_spec=chosen.candidate.spec.wire(),
         model_id=chosen.candidate.spec.model_id,
         tier=choice.tier,
-        message=decision.message,
+        message=message,
         selection=selection,
         resource=resource,
         strategy=strategy,
         strategy_reason=why,
         manifests=_manifests(inp),
     )
-    granted, short_of, wants = _grant(spec, need, around, None if current is None else around.live_replicas)
-    return Plan(
-        revision, True, selected(revision, None), SelectionStatus.model_validate(selection),
-        need, granted, (*wants, *decision.wants), short_of, decision=decision,
-    )  # fmt: skip
+    live = None if current is None else around.live_replicas
+    granted, short_of, wants = _grant(chosen.candidate, spec, need, around, live)
+    told = SelectionStatus.model_validate(selection)
+    return Plan(revision, True, selected(revision, None), told, need, granted, wants, short_of)
 
 
 def _manifests(inp: RenderInput) -> tuple[dict[str, Any], ...]:
@@ -220,9 +221,7 @@ def _manifests(inp: RenderInput) -> tuple[dict[str, Any], ...]:
     return tuple(rendered)
 
 
-def _follow(
-    deployment: AIMDeployment, request: Request, current: Revision, inputs: Inputs, around: Surroundings
-) -> Plan:
+def _follow(deployment: AIMDeployment, request: Request, current: Revision, around: Surroundings) -> Plan:
     """Nothing the user wrote has changed: keep the revision, look for drift and for something better."""
     automatic = deployment.spec.recipe.update_policy is UpdatePolicy.AUTOMATIC
     drift = _drift(current, around.candidates)
@@ -234,20 +233,16 @@ def _follow(
     if better is None or better.assessment.candidate.hash == current.recipe_hash:
         return replace(kept, wants=(*kept.wants, *decision.wants))
     if automatic:
-        return _adopt(
-            deployment,
-            current,
-            inputs,
-            around,
-            decision,
-            selection_status(decision, len(decision.verdicts)).wire(),
-        )
+        told = selection_status(decision, len(decision.verdicts)).wire()
+        plan = _adopt(deployment, current, around, better, decision.message, told)
+        return replace(plan, wants=(*plan.wants, *decision.wants), decision=decision)
     return replace(kept, wants=(*kept.wants, *decision.wants), recommendation=_recommend(better, decision))
 
 
 def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, judgement: Judgement) -> Plan:
-    need = pod_need(as_candidate(current), deployment.spec)
-    granted, short_of, wants = _grant(deployment.spec, need, around, around.live_replicas)
+    recipe = as_candidate(current)
+    need = pod_need(recipe, deployment.spec)
+    granted, short_of, wants = _grant(recipe, deployment.spec, need, around, around.live_replicas)
     return Plan(
         current,
         False,
@@ -261,7 +256,7 @@ def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, ju
 
 
 def _grant(
-    spec: AIMDeploymentSpec, need: PodNeed, around: Surroundings, live: int | None
+    recipe: Candidate, spec: AIMDeploymentSpec, need: PodNeed, around: Surroundings, live: int | None
 ) -> tuple[int, str | None, tuple[Want, ...]]:
     """Replicas that may run: never fewer than already do, never more than there is room for (unless CreatePending)."""
     target = wanted(spec)
@@ -273,10 +268,8 @@ def _grant(
     granted = max(min(live or 0, target), min(target, room.fits))
     if granted == target:
         return target, None, ()
-    short_of = (
-        f"each replica needs {need.gpus} free {need.gpu_model} GPUs on one node, "
-        f"the most on one node is {room.largest_free}"
-    )
+    verdict = capacity_verdict(Assessment(recipe, {}, need=need, placement=room), target)
+    short_of = f"{verdict.message}; {verdict.remedy}" if verdict else "no room"
     return granted, short_of, (Want(need.pool, need.gpus),)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.enums import Backend
 from aim_engine.engines import engine
+from aim_engine.render.pod import CONTAINER
 
 _PULL_FAILURES = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
@@ -51,8 +52,8 @@ def read_health(obj: Mapping[str, Any]) -> PodHealth:
     unschedulable = None
     if scheduled.get("status") == "False":
         unschedulable = scheduled.get("message") or "no node takes the pod"
-    containers = status.get("containerStatuses") or [{}]
-    container = containers[0]
+    statuses = status.get("containerStatuses") or [{}]
+    container = next((each for each in statuses if each.get("name") == CONTAINER), statuses[0])
     waiting = (container.get("state") or {}).get("waiting") or {}
     ended = (
         (container.get("state") or {}).get("terminated")

@@ -6,10 +6,11 @@ an edited recipe, nor a restart, nor an upgrade of the operator changes a runnin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
 from aim_engine.api.enums import Tier
@@ -25,21 +26,29 @@ class Inputs:
     """Hashes of what the user wrote, by what a change of it may cause."""
 
     wishes: str
-    """Model, recipe wishes, targets: a new selection."""
+    """Model id, recipe wishes, targets: a new selection."""
     shape: str
-    """Overrides, workload, scheduling: the same recipe if it still can, else a new selection."""
+    """Model revision, overrides, workload, scheduling: the same recipe if it still can, else a new selection."""
     rendering: str
-    """Service and cache: a new rendering of the same decision."""
+    """Token, service and cache: a new rendering of the same decision."""
 
 
 def inputs_of(spec: AIMDeploymentSpec) -> Inputs:
     """Hashes of a spec. Replicas, suspend, rollout and policies are not in it: they need no new record."""
-    wire = spec.wire()
-    recipe = {k: v for k, v in wire.get("recipe", {}).items() if k not in ("updatePolicy", "whenNoCapacity")}
+    told = spec.essence()
+    model = told.get("model", {})
+    recipe = {k: v for k, v in told.get("recipe", {}).items() if k not in ("updatePolicy", "whenNoCapacity")}
     return Inputs(
-        wishes=content_hash({"model": wire.get("model"), "recipe": recipe, "targets": wire.get("targets")}),
-        shape=content_hash({part: wire.get(part) for part in ("overrides", "workload", "scheduling")}),
-        rendering=content_hash({part: wire.get(part) for part in ("service", "cache")}),
+        wishes=content_hash({"model": model.get("id"), "recipe": recipe, "targets": told.get("targets")}),
+        shape=content_hash(
+            {
+                "revision": model.get("revision"),
+                **{part: told.get(part) for part in ("overrides", "workload", "scheduling")},
+            }
+        ),
+        rendering=content_hash(
+            {"token": model.get("tokenSecret"), **{part: told.get(part) for part in ("service", "cache")}}
+        ),
     )
 
 
@@ -99,7 +108,7 @@ class Record:
 
     def revision(self) -> Revision:
         """Decode the content."""
-        data = json.loads(self.body)
+        data = from_json(self.body)
         recipe, rollout = data["recipe"], data["rollout"]
         return Revision(
             number=self.number,
@@ -149,5 +158,5 @@ def to_object(deployment: str, namespace: str, uid: str, revision: Revision) -> 
 def read_record(obj: Mapping[str, Any], owner_uid: str) -> Record:
     """The record of a stored ControllerRevision."""
     metadata = obj["metadata"]
-    body = json.dumps(obj.get("data") or {}, separators=(",", ":")).encode()
+    body = to_json(obj.get("data") or {})
     return Record(metadata["name"], owner_uid, obj.get("revision", 0), metadata.get("uid", ""), body)

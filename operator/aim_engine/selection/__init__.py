@@ -1,7 +1,14 @@
 """Request x recipes x inventory -> an explained decision."""
 
-from aim_engine.selection.decide import decide, relevant
-from aim_engine.selection.stages import describe, effective_args, pod_need, recipe_problems, tenant_trust
+from aim_engine.selection.decide import decide, hold, relevant
+from aim_engine.selection.stages import (
+    capacity_verdict,
+    describe,
+    effective_args,
+    pod_need,
+    recipe_problems,
+    tenant_trust,
+)
 from aim_engine.selection.types import (
     Assessment,
     Candidate,
@@ -20,5 +27,5 @@ from aim_engine.selection.types import (
 
 __all__ = [
     "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "Request", "Source", "Verdict", "Want",
-    "candidate", "content_hash", "decide", "describe", "effective_args", "pod_need", "recipe_problems", "relevant", "request_of", "tenant_trust",
+    "candidate", "capacity_verdict", "content_hash", "decide", "describe", "effective_args", "hold", "pod_need", "recipe_problems", "relevant", "request_of", "tenant_trust",
 ]  # fmt: skip

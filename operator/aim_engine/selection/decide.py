@@ -75,6 +75,17 @@ def decide(request: Request, candidates: Iterable[Candidate], inventory: Invento
     return decision
 
 
+def hold(
+    request: Request, held: Candidate, inventory: Inventory, facts: Facts, *, any_capacity: bool
+) -> Choice | None:
+    """The recipe in use under changed wishes; None when it cannot serve them. `any_capacity`: it runs already."""
+    assessment, verdict = assess(Context(request, inventory, facts), held, any_hardware=any_capacity)
+    fits = assessment.placement.fits if assessment.placement else 0
+    if verdict is not None or not (any_capacity or fits):
+        return None
+    return Choice(assessment, Tier.PRIMARY, min(fits, request.replicas))
+
+
 def _decide(context: Context, pool: list[Candidate]) -> Decision:
     request = context.request
     eligible: list[Assessment] = []

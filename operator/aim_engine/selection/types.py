@@ -67,7 +67,7 @@ def content_hash(content: Mapping[str, Any]) -> str:
 
 def candidate(name: str, source: Source, spec: AIMRecipeSpec, *, listed: bool = True) -> Candidate:
     """A candidate with the hash of its content."""
-    return Candidate(name, source, spec, content_hash(spec.wire()), listed)
+    return Candidate(name, source, spec, content_hash(spec.essence()), listed)
 
 
 @dataclass(frozen=True, slots=True)
