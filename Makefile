@@ -1,15 +1,22 @@
-# Everything a new machine needs beyond Python >= 3.11 with pip, make and git is installed here, into .venv and the user's cache.
+# Everything a new machine needs beyond Python >= 3.11 with pip, make and git is installed here: into .venv, and (what
+# the tests' control plane is built from) into the user's cache.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export PYTHONPATH := operator:tests
+WORKERS ?= auto
+DEMO_DIR ?= .demo
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
-.PHONY: help deps lock generate lint test test-unit bench demo demo-down clean
+.DEFAULT_GOAL := help
+.PHONY: help deps lock generate tools lint format test test-unit bench demo demo-down clean
+
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
+	@echo "installing the locked dependencies into $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; name one: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
@@ -18,5 +25,44 @@ $(STAMP): requirements.lock pyproject.toml
 
 deps: $(STAMP) ## Install the locked dependencies into .venv.
 
-lock: ## Re-resolve requirements.lock from the ranges in pyproject.toml.
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements.lock
+lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the ranges in pyproject.toml.
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
+
+generate: deps ## Write what is generated from the code: CRDs and reference pages.
+	$(BIN)/python -m aim_engine.api.crd crds
+	@if test -f docs/generate.py; then $(BIN)/python docs/generate.py; fi
+
+tools: deps ## Build the programs of the tests' control plane (once a machine, minutes; then nothing).
+	@$(BIN)/python -m testbed.tools > /dev/null
+
+format: deps ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lint: deps ## Check format, style, types and layers.
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy operator tests
+	$(BIN)/lint-imports
+
+test: tools lint ## Everything. Fails where the control plane cannot be had.
+	$(BIN)/pytest -n $(WORKERS) -m "not serial"
+	$(BIN)/pytest -m serial
+
+test-unit: deps ## Only what needs no control plane; the others are skipped, and counted.
+	@echo "test-unit: tests that need a control plane are SKIPPED; 'make test' runs them"
+	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS)
+
+bench: tools ## Measure the operator's speed on the tests' control plane. Prints, never fails.
+	$(BIN)/python tests/bench/operator_speed.py
+
+demo: deps ## Show the product on a simulated cluster, or on your own with KUBECONFIG_DEMO=FILE.
+	@$(BIN)/python -m demo up --dir $(DEMO_DIR)
+
+demo-down: deps ## End the demo and remove what it brought.
+	@$(BIN)/python -m demo down --dir $(DEMO_DIR)
+
+clean: ## Remove everything made here, except the demo (demo-down) and the user's cache.
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find operator tests -name __pycache__ -prune -exec rm -rf {} +
