@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
     def login(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(
             server=runtime.connection.server,
-            aiohttp_session=runtime.connection.session,
+            aiohttp_session=runtime.connection.guest(),
             default_namespace=runtime.config.namespace,
         )
 
@@ -95,8 +96,12 @@ def configure(settings: kopf.OperatorSettings) -> None:
             selectors[resource.group, resource.version, resource.plural] = selector
 
 
-async def run(config_path: Path | None, stop: asyncio.Event) -> bool:
-    """Run the operator until `stop` is set; False when it ended for another cause."""
+async def run(config_path: Path | None, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
+    """Run the operator until `stop` is set; False when it ended for another cause.
+
+    kopf takes SIGTERM for itself and cancels whatever tasks it finds when it ends; `take_signals` is called once kopf
+    is up, to take them back, so that our part ends first and in order.
+    """
     config = load(config_path)
     connection = await connect()
     runtime = Runtime(config, connection)
@@ -104,21 +109,27 @@ async def run(config_path: Path | None, stop: asyncio.Event) -> bool:
     register(registry, runtime)
     settings = kopf.OperatorSettings()
     configure(settings)
-    ours = asyncio.create_task(runtime.run(stop), name="runtime")
-    kopf_stop = asyncio.Event()
+    kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
-            registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=kopf_stop
+            registry=registry, settings=settings, clusterwide=True, standalone=True, ready_flag=kopf_ready,
+            stop_flag=kopf_stop,
         ),
         name="kopf",
-    )
+    )  # fmt: skip
+    starting = asyncio.create_task(kopf_ready.wait())
+    await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
+    starting.cancel()
+    take_signals()
+    ours = asyncio.create_task(runtime.run(stop), name="runtime")
     try:
         await asyncio.wait({ours, watching}, return_when=asyncio.FIRST_COMPLETED)
         return stop.is_set()
     finally:
         stop.set()
+        await asyncio.gather(ours, return_exceptions=True)
         kopf_stop.set()
-        await asyncio.gather(ours, watching, return_exceptions=True)
+        await asyncio.gather(watching, return_exceptions=True)
         await connection.close()
 
 

@@ -33,7 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _until_signalled(config: Path | None) -> bool:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await handlers.run(config, stop)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def take_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+    take_signals()
+    return await handlers.run(config, stop, take_signals)

@@ -139,7 +139,7 @@ class KubeClient:
                     raise await _error(response)
                 async for line in _lines(response):
                     yield from_json(line)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise ApiError(0, "Disconnected", f"watch of {resource.plural} broke: {error!r}") from error
 
     async def request(
@@ -184,7 +184,7 @@ class KubeClient:
                     raise await _error(response)
                 content: dict[str, Any] = from_json(await response.read())
                 return content
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error!r}") from error
         finally:
             self._observe(method, code, time.monotonic() - started)

@@ -15,14 +15,27 @@ from kubernetes import config as kubernetes_config
 POOL_LIMIT = 64
 """Connections to the API server, watch streams included. Keeps a burst from opening thousands of sockets."""
 
+_READ_BUFFER = 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open session whose requests carry fresh credentials, shared by kopf and our own client."""
+    """An open session whose requests carry fresh credentials."""
 
     server: str
     session: aiohttp.ClientSession
-    namespace: str | None = None
+    authorize: aiohttp.ClientMiddlewareType
+    proxy: str | None
+
+    def guest(self) -> aiohttp.ClientSession:
+        """A further session on the same connections; closing it leaves them open."""
+        return aiohttp.ClientSession(
+            connector=self.session.connector,
+            connector_owner=False,
+            middlewares=(self.authorize,),
+            read_bufsize=_READ_BUFFER,
+            proxy=self.proxy,
+        )
 
     async def close(self) -> None:
         await self.session.close()
@@ -45,14 +58,15 @@ async def connect() -> Connection:
                 request.headers["Authorization"] = setting["value"]
         return await handler(request)
 
-    tls = _tls(configuration) if configuration.host.startswith("https") else False
+    tls = _tls(configuration) if configuration.host.startswith("https") else True
+    proxy = _proxy(configuration)
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls if tls else True),
+        connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls),
         middlewares=(authorize,),
-        read_bufsize=2**20,
-        proxy=_proxy(configuration),
+        read_bufsize=_READ_BUFFER,
+        proxy=proxy,
     )
-    return Connection(configuration.host.rstrip("/"), session)
+    return Connection(configuration.host.rstrip("/"), session, authorize, proxy)
 
 
 def _load(configuration: kubernetes_client.Configuration) -> None:

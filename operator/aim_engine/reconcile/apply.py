@@ -28,6 +28,10 @@ class ForeignStateError(Exception):
     """Something outside our watches must change first; worth another look now and then."""
 
 
+class LeftoverError(Exception):
+    """Objects of a deleted namesake are still there; their removal is a matter of seconds."""
+
+
 @dataclass(slots=True)
 class Applier:
     """Writes children and revisions."""
@@ -60,6 +64,7 @@ class Applier:
             for manifest, result in zip(manifests, results, strict=False)
             if isinstance(result, Ensured) and result.effect is Effect.CONFLICT
         ]
+        leftovers = any(isinstance(r, Ensured) and r.effect is Effect.LEFTOVER for r in results)
         errors = [result for result in results if isinstance(result, BaseException)]
         for error in errors:
             if not isinstance(error, ApiError):
@@ -69,6 +74,9 @@ class Applier:
             return Judgement("False", ConditionReason.NAME_CONFLICT, told), ForeignStateError(told)
         if errors:
             return _refusal(errors[0])
+        if leftovers:
+            told = "waits until objects of a former AIMDeployment of this name are removed"
+            return Judgement("Unknown", ConditionReason.RECONCILING, told), LeftoverError(told)
         return PREREQUISITES_MET, None
 
     async def _ensure(self, stored: StoredDeployment, plan: Plan, manifest: Mapping[str, Any]) -> Ensured:

@@ -25,6 +25,8 @@ class Effect(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     CONFLICT = "conflict"
+    LEFTOVER = "leftover"
+    """Of a former AIMDeployment of the same name; the garbage collector is about to remove it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ async def ensure(
                 raise
         live = read_child(await client.get(resource, namespace, name))
     if not is_ours(live, uid, retained=retained):
-        return Ensured(Effect.CONFLICT, None)
+        return Ensured(Effect.LEFTOVER if live.owner_uid else Effect.CONFLICT, None)
     if (
         live.deleting
         or holds(live.content(), wanted)

@@ -122,6 +122,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self.waiters.set(key, ())
+        self.waiters.set_stuck(key, False)
         self._examined.pop(key, None)
         for memory in (self._deferred, self._inputs, self._decoded):
             memory.pop(key, None)
@@ -159,6 +160,7 @@ class Reconciler:
                 plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None
             )
         self.waiters.set(key, plan.wants)
+        self.waiters.set_stuck(key, plan.revision is None)
         if plan.revision is None or plan.need is None:
             freed = self.tracker.release(key)
         else:

@@ -14,7 +14,7 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.inventory import Tracker
 from aim_engine.kube import ApiError, Connection, KubeClient, Reflector, Resource
 from aim_engine.reconcile import resources
-from aim_engine.reconcile.apply import Applier, ForeignStateError
+from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.intake import Intake, decode_pod
@@ -207,6 +207,9 @@ class Runtime:
             except ForeignStateError:
                 result = "retry"
                 self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
+            except LeftoverError:
+                result = "retry"
+                self.queue.back_off(key, longest=5)
             except ApiError as error:
                 result = "retry"
                 pause = self.queue.back_off(key, error.retry_after or 0)

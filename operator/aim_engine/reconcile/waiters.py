@@ -14,6 +14,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._wants: dict[Key, tuple[Want, ...]] = {}
+        self._stuck: dict[Key, None] = {}
 
     def __len__(self) -> int:
         return len(self._wants)
@@ -24,6 +25,13 @@ class Waiters:
             self._wants[key] = wants
         else:
             self._wants.pop(key, None)
+
+    def set_stuck(self, key: Key, stuck: bool) -> None:
+        """Note a deployment that no amount of the present GPUs can help, only another kind of node."""
+        if stuck:
+            self._stuck[key] = None
+        else:
+            self._stuck.pop(key, None)
 
     def woken(self, freed: Iterable[Freed]) -> list[Key]:
         """Keys worth another look: as many, in order, as the free GPUs of the pools could serve."""
@@ -41,5 +49,5 @@ class Waiters:
         return woken
 
     def all(self) -> list[Key]:
-        """Everybody who waits, in order."""
-        return list(self._wants)
+        """Everybody who waits, in order, and those that are stuck."""
+        return [*self._wants, *(key for key in self._stuck if key not in self._wants)]
