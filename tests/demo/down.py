@@ -11,7 +11,8 @@ from demo.place import Place, State
 from testbed.__main__ import down as plane_down
 from testbed.__main__ import holder as plane_holder
 
-REMOVED = (ROOT / "deploy" / "samples" / "namespace.yaml", ROOT / "crds", ROOT / "deploy" / "manifests" / "rbac.yaml",
+REMOVED = (ROOT / "deploy" / "samples" / "namespace.yaml", ROOT / "crds" / "aimdeployments.yaml",
+           ROOT / "crds" / "aimrecipes.yaml", ROOT / "deploy" / "manifests" / "rbac.yaml",
            ROOT / "deploy" / "manifests" / "namespace.yaml")  # fmt: skip
 """From the user's cluster. With the CRDs go all recipes; the demo refuses a cluster that had them before."""
 
