@@ -65,8 +65,9 @@ def test_the_files_are_what_the_models_generate(file: str) -> None:
     assert (CRDS / file).read_text() == crd.to_yaml(DEFINITIONS[file]), "run `make generate`"
 
 
-def test_there_is_no_other_file() -> None:
-    assert {path.name for path in CRDS.iterdir()} == set(DEFINITIONS)
+def test_there_is_no_other_definition_and_all_are_applied_together() -> None:
+    assert {path.name for path in CRDS.iterdir()} == {*DEFINITIONS, "kustomization.yaml"}
+    assert set(yaml.safe_load((CRDS / "kustomization.yaml").read_text())["resources"]) == set(DEFINITIONS)
 
 
 @pytest.mark.parametrize("file", DEFINITIONS)

@@ -37,7 +37,7 @@ def test_a_quantity_has_this_value(text: str | int | float, value: int | str) ->
 
 @pytest.mark.parametrize(
     "text", ["", " ", "Gi", "1gi", "1K", "1 Gi", "1GiB", "1GB", "0x10", "1,5", "1_000", "1e", "e3", "--1", "1.2.3", "ten", "NaN",
-             "inf", "1mm", "1e3Gi", "1\n2"]
+             "inf", "1mm", "1e3Gi", "1\n2", "٣"]
 )  # fmt: skip
 def test_what_is_no_quantity_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match="not a Kubernetes quantity") as error:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aim_engine.kube import KubeClient
+from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import read_child
-from aim_engine.reconcile.children import holds, is_ours
+from aim_engine.reconcile.children import (
+    FINGERPRINT,
+    Effect,
+    _with_fingerprint,
+    ensure,
+    holds,
+    is_ours,
+    overlay,
+)
 from unit.reconcile_world import deployment, revision_of
 from unit.selection_world import cluster, node, recipe
 
@@ -215,3 +225,96 @@ MANAGED = {"app.kubernetes.io/managed-by": "aim-engine"}
 )
 def test_what_is_ours(owner: str | None, labels: dict[str, str], retained: bool, ours: bool) -> None:
     assert is_ours(child(owner, labels), "u-1", retained=retained) is ours
+
+
+# Repair
+
+
+class _Server:
+    """Answers as the API server would, and notes what is asked of it."""
+
+    def __init__(self, stored: dict[str, Any]) -> None:
+        self.stored = stored
+        self.asked: list[str] = []
+
+    async def get(self, *_: Any) -> dict[str, Any]:
+        self.asked.append("get")
+        return copy.deepcopy(self.stored)
+
+    async def apply(self, _: Any, __: Any, ___: Any, body: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append("apply")
+        return as_served(body)
+
+    async def request(self, method: str, *_: Any, **__: Any) -> dict[str, Any]:
+        self.asked.append(method)
+        return copy.deepcopy(self.stored)
+
+
+async def _ensured(manifest: dict[str, Any], stored: dict[str, Any]) -> tuple[Effect, list[str]]:
+    server = _Server(stored)
+    done = await ensure(cast("KubeClient", server), resources.CHILDREN[manifest["kind"]], manifest, read_child(stored), "u-1")  # fmt: skip
+    return done.effect, server.asked
+
+
+def stored_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """As the API server keeps what `ensure` created."""
+    return as_served(_with_fingerprint(manifest))
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+async def test_what_is_as_rendered_costs_no_request(manifest: dict[str, Any]) -> None:
+    assert await _ensured(manifest, stored_of(manifest)) == (Effect.UNCHANGED, [])
+
+
+async def test_a_field_that_the_user_dropped_is_dropped_from_the_child() -> None:
+    before = copy.deepcopy(DEPLOYMENT)
+    before["spec"]["template"]["spec"]["nodeSelector"] = {"zone": "a"}
+    effect, asked = await _ensured(DEPLOYMENT, stored_of(before))
+    assert effect is Effect.UPDATED
+    assert "apply" in asked
+
+
+async def test_an_object_of_somebody_else_is_left_alone() -> None:
+    stored = stored_of(DEPLOYMENT)
+    stored["metadata"].pop("ownerReferences")
+    assert await _ensured(DEPLOYMENT, stored) == (Effect.CONFLICT, [])
+
+
+@given(JSON, JSON)
+def test_a_replacement_holds_what_is_desired(live: Any, desired: Any) -> None:
+    assert holds(overlay(live, desired), desired)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+def test_a_replacement_keeps_what_the_server_filled_in(manifest: dict[str, Any]) -> None:
+    live = as_served(manifest)
+    assert overlay(live, manifest)["metadata"]["resourceVersion"] == "7"
+    assert holds(overlay(live, manifest), live)
+
+
+def test_a_replacement_removes_what_was_added_to_our_lists() -> None:
+    live = as_served(DEPLOYMENT)
+    containers = live["spec"]["template"]["spec"]["containers"]
+    containers.append({"name": "miner", "image": "evil"})
+    containers[0]["env"].append({"name": "EXTRA", "value": "1"})
+    mended = overlay(live, DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
+    assert [container["name"] for container in mended] == ["engine"]
+    assert "EXTRA" not in {entry["name"] for entry in mended[0]["env"]}
+    assert mended[0]["imagePullPolicy"]
+
+
+def test_a_key_added_to_a_selector_is_seen_and_removed() -> None:
+    service = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Service")
+    live = as_served(service)
+    live["spec"]["selector"]["extra"] = "x"
+    assert not holds(live, service)
+    assert overlay(live, service)["spec"]["selector"] == service["spec"]["selector"]
+
+
+def test_the_fingerprint_changes_with_the_manifest_but_not_with_the_replicas() -> None:
+    def fingerprint(**spec: Any) -> str:
+        changed_spec = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], **spec}}
+        return str(_with_fingerprint(changed_spec)["metadata"]["annotations"][FINGERPRINT])
+
+    assert fingerprint(replicas=1) == fingerprint(replicas=7)
+    assert fingerprint(minReadySeconds=5) != fingerprint()

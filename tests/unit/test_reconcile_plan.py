@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.deployment import Recommendation, RolloutStrategy
+from aim_engine.api.deployment import AIMDeploymentSpec, Recommendation, RolloutStrategy
 from aim_engine.api.enums import Outcome, Tier
+from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.inventory import PoolKey
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import as_candidate, make_plan
 from aim_engine.reconcile.revision import inputs_of, read_record, revision_name, to_object
-from aim_engine.selection import Source, Want
+from aim_engine.selection import Source, Want, candidate
 from unit.reconcile_world import around, deployment, plan, revision_of
-from unit.selection_world import cluster, node, recipe
+from unit.selection_world import QWEN, cluster, node, recipe
 
 ALL_FREE, FOUR_FREE, FULL = cluster(node()), cluster(node(used=4)), cluster(node(used=8))
 BIG, SMALL = recipe("big", count=8, maturity="optimized"), recipe("small", count=1)
@@ -223,6 +224,8 @@ def test_switching_the_policy_alone_makes_no_new_selection() -> None:
         ({"recipe": {"fallback": {"enabled": False}}}, "wishes"),
         ({"targets": {"minTokensPerSecond": 1}}, "wishes"),
         ({"model": {"id": "Qwen/Qwen3-8B"}}, "wishes"),
+        ({"model": {"id": QWEN, "revision": "v2"}}, "shape"),
+        ({"model": {"id": QWEN, "tokenSecret": {"name": "hf", "key": "token"}}}, "rendering"),
         ({"overrides": {"env": {"A": "b"}}}, "shape"),
         ({"workload": {"maxBatchSize": 4}}, "shape"),
         ({"scheduling": {"nodeSelector": {"a": "b"}}}, "shape"),
@@ -446,3 +449,55 @@ def test_a_plan_depends_on_its_input_only() -> None:
 def test_configuration_with_a_gpu_model_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="MI999 is not in the GPU catalogue"):
         OperatorConfig.strict_load({"engine": {"gpuLabels": {"a=b": "MI999"}}})
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_new_service_is_rendered_although_the_recipe_has_no_room_for_itself_now(fallback: bool) -> None:
+    """It runs already: a cordoned node is no reason to swap the recipe or to ignore the change."""
+    wishes = {"fallback": {"enabled": fallback}}
+    current = revision_of(deployment(recipe=wishes), FAMILY, ALL_FREE)
+    elsewhere = cluster(node(unschedulable=True), node("gpu-2", "MI355X"))
+    made = plan(deployment(recipe=wishes, service={"port": 9000}), current, FAMILY, elsewhere, live=1)
+    assert made.is_new
+    assert made.revision
+    assert (made.revision.recipe, made.revision.recipe_hash) == ("big", current.recipe_hash)
+    assert "9000" in json.dumps(made.revision.manifests)
+
+
+def test_what_replicas_wait_for_is_what_is_short() -> None:
+    hungry = recipe("hungry", cpu="60")
+    current = revision_of(deployment(), (hungry,), ALL_FREE)
+    made = plan(deployment(replicas=2), current, (hungry,), cluster(node(used_cpu=0)), live=1)
+    assert made.granted == 1
+    assert made.short_of
+    assert "1 of 2 replicas fit now" in made.short_of or "CPU" in made.short_of
+    none = plan(deployment(replicas=2), current, (hungry,), cluster(node(used_cpu=90)), live=1)
+    assert none.short_of
+    assert "needs 60 CPUs" in none.short_of
+    cordoned = plan(deployment(replicas=2), current, (hungry,), cluster(node(unschedulable=True)), live=1)
+    assert cordoned.short_of
+    assert "is cordoned" in cordoned.short_of
+
+
+class _NextRelease(AIMDeploymentSpec):
+    """The spec as a later release may have it."""
+
+    turbo: bool = False
+
+
+class _NextRecipe(AIMRecipeSpec):
+    """The recipe as a later release may have it."""
+
+    turbo: bool = False
+
+
+def test_a_field_that_a_later_release_adds_changes_no_hash_while_it_has_its_default() -> None:
+    wire = deployment(recipe={"gpuCount": 8}, overrides={"env": {"A": "b"}}).spec.wire()
+    assert inputs_of(_NextRelease.model_validate(wire)) == inputs_of(AIMDeploymentSpec.model_validate(wire))
+    later = candidate("big", BIG.source, _NextRecipe.model_validate(BIG.spec.wire()))
+    assert later.hash == BIG.hash
+
+
+def test_writing_a_default_out_changes_no_hash() -> None:
+    explicit = deployment(recipe={"objective": "throughput", "autoSelect": True, "fallback": {"enabled": True}}, service={"port": 8000})  # fmt: skip
+    assert inputs_of(explicit.spec) == inputs_of(FIRST.spec)

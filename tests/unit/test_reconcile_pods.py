@@ -184,3 +184,16 @@ def test_missing_parts_count_as_not_told_yet(obj: dict[str, Any]) -> None:
     health = read_health(obj)
     assert not health.ready
     assert cause([health], Backend.VLLM) is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_engine_is_read_whatever_sidecars_were_injected(first: bool) -> None:
+    obj = pod_object(terminated=ended("HIP out of memory"))
+    sidecar = {"name": "aaa-proxy", "state": {"running": {}}, "restartCount": 9}
+    statuses = obj["status"]["containerStatuses"]
+    obj["status"]["containerStatuses"] = [sidecar, *statuses] if first else [*statuses, sidecar]
+    health = read_health(obj)
+    assert health.restarts == 0
+    found = cause([health], Backend.VLLM)
+    assert found
+    assert found.reason is C.OUT_OF_GPU_MEMORY

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from aim_engine.api.enums import Outcome, Reason, Tier
-from aim_engine.inventory import Inventory, PoolKey
+from aim_engine.inventory import Inventory, PoolKey, Tracker
 from aim_engine.selection import Candidate, Request, Source, Want
 from unit.selection_world import (
     FACTS,
     GPT_OSS,
+    LLAMA_405B,
     QWEN,
     UNKNOWN,
     NoFacts,
@@ -22,6 +23,7 @@ from unit.selection_world import (
     chosen,
     cluster,
     node,
+    node_object,
     reasons,
     recipe,
     request,
@@ -446,3 +448,28 @@ def test_nothing_is_generated_for_partitions() -> None:
 def test_generated_configurations_are_among_the_verdicts_only_when_needed() -> None:
     assert set(reasons(choose([SMALL], cluster(node())))) == {"small"}
     assert "generated/qwen3-32b-mi300x-1x-bf16" in reasons(choose([BIG], cluster(node(used=4))))
+
+
+def test_pending_pods_are_made_only_of_what_would_fit_were_the_hardware_there() -> None:
+    hopeless = recipe("hopeless", gpu="MI355X", model=LLAMA_405B, count=1)
+    wishes = {"whenNoCapacity": "CreatePending", "fallback": {"enabled": False}}
+    decision = choose([hopeless], cluster(node()), request(LLAMA_405B, recipe=wishes))
+    assert decision.outcome is Outcome.NO_RECIPE
+    hopeful = recipe("hopeful", gpu="MI355X", model=LLAMA_405B, count=8)
+    decision = choose([hopeless, hopeful], cluster(node()), request(LLAMA_405B, recipe=wishes))
+    assert chosen(decision) == "hopeful"
+    assert "hopeless" in reasons(decision)
+
+
+def test_a_known_model_without_recipes_is_told_that_fallback_is_off() -> None:
+    decision = choose([], cluster(node()), wishing(fallback={"enabled": False}))
+    assert "unknown" not in decision.message
+    assert "fallback" in f"{decision.message} {decision.remedy}"
+
+
+def test_gpus_that_only_an_administrator_knows_are_passed_over() -> None:
+    obj = node_object()
+    obj["metadata"]["labels"] = {"acme.com/gpu": "x"}
+    tracker = Tracker({"acme.com/gpu=x": "MI999"})
+    tracker.replace_nodes([obj])
+    assert choose([], tracker.inventory()).outcome is Outcome.NO_RECIPE
