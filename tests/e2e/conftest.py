@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from e2e.support import Tenant
 
+from e2e.support import Tenant
 from testbed.engines import EngineFleet
 from testbed.plane import ControlPlane
 from testbed.product import Operator, install

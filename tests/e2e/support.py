@@ -256,8 +256,8 @@ class Tenant:
 
     def summary(self) -> str:
         """Statuses of the tenant's deployments and the operator's last lines."""
-        told = []
-        for obj in self.plane.request("GET", path(self.namespace))["items"]:
+        told: list[str] = []
+        for obj in self.plane.request("GET", path(self.namespace))["items"][:5]:
             status = obj.get("status", {})
             told.append(f"--- {obj['metadata']['name']} generation {obj['metadata']['generation']}")
             told += [
@@ -286,7 +286,9 @@ class Tenant:
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object of the namespace at once."""
-        where = f"{KINDS[kind].format(self.namespace)}/{name}?gracePeriodSeconds=0&propagationPolicy=Background"
+        where = (
+            f"{KINDS[kind].format(self.namespace)}/{name}?gracePeriodSeconds=0&propagationPolicy=Background"
+        )
         self.plane.request("DELETE", where)
 
     def remove(self, name: str = "app") -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from e2e.support import Tenant, candidates, container, is_current, is_true, message, reason
-
 from testbed.product import USER, condition
 
 QUIET_SECONDS = 5.0
@@ -79,7 +78,9 @@ def test_waiting_asks_the_api_server_nothing(tenant: Tenant) -> None:
     tenant.wait_for("the event to be posted", lambda: tenant.events())
     mark = tenant.plane.audit.mark()
     time.sleep(QUIET_SECONDS)
-    asked = [r for r in tenant.plane.audit.records(mark) if r.user == USER and r.namespace == tenant.namespace]
+    asked = [
+        r for r in tenant.plane.audit.records(mark) if r.user == USER and r.namespace == tenant.namespace
+    ]
     assert asked == []
 
 
@@ -126,7 +127,9 @@ def test_a_waiting_deployment_starts_when_its_node_is_uncordoned(tenant: Tenant)
     node = tenant.add_node(unschedulable=True)
     recipe = tenant.add_recipe()
     tenant.deploy()
-    told = tenant.wait("RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False")
+    told = tenant.wait(
+        "RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False"
+    )
     assert candidates(told)[recipe]["reason"] == "NodeNotUsable"
     assert "cordon" in candidates(told)[recipe]["message"]
     tenant.plane.request("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": None}})
@@ -134,10 +137,14 @@ def test_a_waiting_deployment_starts_when_its_node_is_uncordoned(tenant: Tenant)
 
 
 def test_a_waiting_deployment_starts_when_a_taint_is_removed(tenant: Tenant) -> None:
-    node = tenant.add_node(taints=[{"key": "example.com/maintenance", "value": "yes", "effect": "NoSchedule"}])
+    node = tenant.add_node(
+        taints=[{"key": "example.com/maintenance", "value": "yes", "effect": "NoSchedule"}]
+    )
     recipe = tenant.add_recipe()
     tenant.deploy()
-    told = tenant.wait("RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False")
+    told = tenant.wait(
+        "RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False"
+    )
     assert candidates(told)[recipe]["reason"] == "NodeNotUsable"
     assert "example.com/maintenance" in candidates(told)[recipe]["message"]
     tenant.plane.request("PATCH", f"/api/v1/nodes/{node}", {"spec": {"taints": None}})
@@ -159,7 +166,9 @@ def test_a_deployment_starts_when_its_custom_recipe_is_added(tenant: Tenant) -> 
     tenant.wait_reason("RecipeSelected", "RecipeNotFound")
     text = f"recipe_id: mine\nhuggingface_id: {tenant.model}\nhardware: MI300X\ngpu_count: 1\nprecision: fp16\nbackend: vllm\n"
     labels = {"aim.engine.amd.com/recipe": "true"}
-    tenant.create("ConfigMap", {"metadata": {"name": "mine", "labels": labels}, "data": {"recipe.yaml": text}})
+    tenant.create(
+        "ConfigMap", {"metadata": {"name": "mine", "labels": labels}, "data": {"recipe.yaml": text}}
+    )
     tenant.wait_ready(timeout=WAKING)
 
 
@@ -167,7 +176,9 @@ def test_missing_cpus_are_told_apart_from_missing_gpus(tenant: Tenant) -> None:
     tenant.add_node(allocatable={"cpu": "4"})
     recipe = tenant.add_recipe(resources={"cpu": "8", "memory": "16Gi"})
     tenant.deploy()
-    told = tenant.wait("RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False")
+    told = tenant.wait(
+        "RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False"
+    )
     verdict = candidates(told)[recipe]
     assert verdict["reason"] in ("NodeResourcesInsufficient", "CapacityInsufficient")
     assert "CPU" in verdict["message"]
@@ -191,8 +202,12 @@ def outcomes(tenant: Tenant, count: int) -> Counter[str]:
 def test_of_two_deployments_that_race_for_the_last_gpus_exactly_one_gets_them(tenant: Tenant) -> None:
     tenant.corner(gpus=8)
     racing(tenant, 2)
-    tenant.wait_for("one to be served and one to wait", lambda: outcomes(tenant, 2) == {"Selected": 1, "Waiting": 1})
-    served, waiting = sorted(("d0", "d1"), key=lambda name: tenant.get(name)["status"]["selection"]["outcome"])
+    tenant.wait_for(
+        "one to be served and one to wait", lambda: outcomes(tenant, 2) == {"Selected": 1, "Waiting": 1}
+    )
+    served, waiting = sorted(
+        ("d0", "d1"), key=lambda name: tenant.get(name)["status"]["selection"]["outcome"]
+    )
     tenant.wait_ready(served)
     assert not tenant.exists("Deployment", waiting)
     assert reason(tenant.get(waiting), "RecipeSelected") == "InsufficientCapacity"
@@ -204,9 +219,11 @@ def test_of_ten_deployments_at_once_as_many_are_served_as_there_are_gpus(tenant:
     tenant.wait_for("eight to be served", lambda: outcomes(tenant, 10) == {"Selected": 8, "Waiting": 2})
     ready = tenant.wait_for(
         "eight to be Ready",
-        lambda: [i for i in range(10) if is_true(tenant.get(f"d{i}"), "Ready")]
-        if sum(is_true(tenant.get(f"d{i}"), "Ready") for i in range(10)) == 8
-        else None,
+        lambda: (
+            [i for i in range(10) if is_true(tenant.get(f"d{i}"), "Ready")]
+            if sum(is_true(tenant.get(f"d{i}"), "Ready") for i in range(10)) == 8
+            else None
+        ),
     )
     pods = tenant.all("Pod")
     assert len(pods) == 8
@@ -259,7 +276,9 @@ def test_the_better_recipe_is_recommended_when_its_gpus_become_free_and_not_take
     (pod,) = tenant.pods()
     tenant.delete("Pod", "stranger")
     told = tenant.wait(
-        "the recommendation", lambda obj: obj["status"].get("recommendation", {}).get("recipe") == best, timeout=WAKING
+        "the recommendation",
+        lambda obj: obj["status"].get("recommendation", {}).get("recipe") == best,
+        timeout=WAKING,
     )
     assert told["status"]["recipe"]["name"] == lesser
     assert "updatePolicy: Automatic" in told["status"]["recommendation"]["message"]
@@ -273,7 +292,11 @@ def test_the_automatic_policy_takes_the_better_recipe_when_its_gpus_become_free(
     tenant.delete("Pod", "stranger")
     moved = tenant.wait(
         "to be Ready with the better recipe",
-        lambda obj: obj["status"]["recipe"]["name"] == best and is_true(obj, "Ready") and obj["status"]["ready"] == "1/1",
+        lambda obj: (
+            obj["status"]["recipe"]["name"] == best
+            and is_true(obj, "Ready")
+            and obj["status"]["ready"] == "1/1"
+        ),
         timeout=30,
     )
     assert moved["status"]["recipe"]["tier"] == "Primary"
@@ -288,7 +311,9 @@ def test_a_better_recipe_that_is_added_is_recommended(tenant: Tenant) -> None:
     tenant.wait_ready()
     better = tenant.add_recipe("better", maturity="optimized", engineArgs={"max-num-seqs": 99})
     told = tenant.wait(
-        "the recommendation", lambda obj: obj["status"].get("recommendation", {}).get("recipe") == better, timeout=WAKING
+        "the recommendation",
+        lambda obj: obj["status"].get("recommendation", {}).get("recipe") == better,
+        timeout=WAKING,
     )
     assert told["status"]["recipe"]["name"] == chosen
     tenant.plane.request("DELETE", f"/apis/aim.engine.amd.com/v1alpha1/aimrecipes/{better}")
@@ -354,7 +379,11 @@ def test_a_partitioned_node_serves_only_recipes_for_its_mode(tenant: Tenant) -> 
     tenant.deploy()
     ready = tenant.wait_ready()
     assert ready["status"]["recipe"]["name"] == part
-    assert candidates(ready)[whole]["reason"] in ("PartitionMismatch", "NodeNotUsable", "CapacityInsufficient")
+    assert candidates(ready)[whole]["reason"] in (
+        "PartitionMismatch",
+        "NodeNotUsable",
+        "CapacityInsufficient",
+    )
 
 
 def test_a_deployment_that_runs_keeps_its_gpus_when_its_node_is_cordoned(tenant: Tenant) -> None:
@@ -364,7 +393,11 @@ def test_a_deployment_that_runs_keeps_its_gpus_when_its_node_is_cordoned(tenant:
     (pod,) = tenant.pods()
     tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"spec": {"unschedulable": True}})
     tenant.deploy("late")
-    tenant.wait("RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected").get("status") == "False", "late")
+    tenant.wait(
+        "RecipeSelected to be False",
+        lambda obj: condition(obj, "RecipeSelected").get("status") == "False",
+        "late",
+    )
     assert is_true(tenant.get(), "Ready")
     assert [p["metadata"]["uid"] for p in tenant.pods()] == [pod["metadata"]["uid"]]
 
@@ -378,14 +411,21 @@ def test_recipe_statuses_tell_nodes_room_and_users(tenant: Tenant) -> None:
         found = tenant.recipe(recipe).get("status", {})
         return {key: found.get(key) for key in ("matchingNodes", "fits", "usedBy")}
 
-    tenant.wait_for(f"the empty node to show: {status()}", lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0})
+    tenant.wait_for(
+        f"the empty node to show: {status()}",
+        lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0},
+    )
     tenant.deploy()
     tenant.wait_ready()
     tenant.wait_for("the user to show", lambda: status() == {"matchingNodes": 1, "fits": 1, "usedBy": 1})
     tenant.remove()
-    tenant.wait_for("the user to go", lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0}, timeout=60)
+    tenant.wait_for(
+        "the user to go", lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0}, timeout=60
+    )
     tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"spec": {"unschedulable": True}})
-    tenant.wait_for("the node to count no more", lambda: status() == {"matchingNodes": 0, "fits": 0, "usedBy": 0})
+    tenant.wait_for(
+        "the node to count no more", lambda: status() == {"matchingNodes": 0, "fits": 0, "usedBy": 0}
+    )
     found = condition(tenant.recipe(recipe), "HardwareAvailable")
     assert (found["status"], found["reason"]) == ("False", "NoMatchingNodes")
     assert "cordon" in found["message"]

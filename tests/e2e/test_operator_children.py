@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from e2e.support import Tenant, candidates, container, is_true, message, operator_writes, reason
 
+from e2e.support import Tenant, candidates, container, is_true, message, operator_writes, reason
 from testbed.product import condition
 
 APPLY = "application/apply-patch+yaml"
@@ -26,14 +26,18 @@ def template(tenant: Tenant) -> Any:
 
 def test_a_deleted_deployment_and_service_come_back_as_they_were(tenant: Tenant) -> None:
     served(tenant)
-    before = {kind: tenant.find(kind, name) for kind, name in (("Deployment", "app"), ("Service", "app-service"))}
+    before = {
+        kind: tenant.find(kind, name) for kind, name in (("Deployment", "app"), ("Service", "app-service"))
+    }
     for kind, old in before.items():
         name = old["metadata"]["name"]
         tenant.delete(kind, name)
         tenant.wait_for(
             f"{kind} {name} to come back",
-            lambda kind=kind, name=name, old=old: tenant.exists(kind, name)
-            and tenant.find(kind, name)["metadata"]["uid"] != old["metadata"]["uid"],
+            lambda kind=kind, name=name, old=old: (
+                tenant.exists(kind, name)
+                and tenant.find(kind, name)["metadata"]["uid"] != old["metadata"]["uid"]
+            ),
         )
     assert template(tenant) == before["Deployment"]["spec"]["template"]
     assert tenant.find("Service", "app-service")["spec"]["ports"] == before["Service"]["spec"]["ports"]
@@ -49,7 +53,9 @@ def test_a_deleted_child_comes_back_as_it_was_although_the_recipe_changed_since(
     tenant.delete("Deployment", "app")
     tenant.wait_for(
         "the Deployment to come back",
-        lambda: tenant.exists("Deployment", "app") and tenant.find("Deployment", "app")["metadata"]["uid"] != old,
+        lambda: (
+            tenant.exists("Deployment", "app") and tenant.find("Deployment", "app")["metadata"]["uid"] != old
+        ),
     )
     assert template(tenant) == before
 
@@ -94,7 +100,10 @@ def test_the_automatic_policy_follows_an_edited_recipe(tenant: Tenant) -> None:
     tenant.deploy(recipe={"updatePolicy": "Automatic"})
     tenant.wait_ready()
     tenant.change_recipe(recipe, engineArgs={"max-num-seqs": 99})
-    tenant.wait_for("the arguments to follow", lambda: any("99" in a for a in container(tenant.find("Deployment", "app"))["args"]))
+    tenant.wait_for(
+        "the arguments to follow",
+        lambda: any("99" in a for a in container(tenant.find("Deployment", "app"))["args"]),
+    )
     ready = tenant.wait_ready(timeout=30)
     assert reason(ready, "RecipeSelected") == "RecipeSelected"
 
@@ -118,10 +127,15 @@ def test_a_child_edited_by_hand_is_repaired(tenant: Tenant, field: str) -> None:
     where, value = HAND_EDITS[field]
     op = "add" if where.endswith("/-") else "replace"
     edited = tenant.change(
-        "Deployment", "app", [{"op": op, "path": where, "value": value}], content_type="application/json-patch+json"
+        "Deployment",
+        "app",
+        [{"op": op, "path": where, "value": value}],
+        content_type="application/json-patch+json",
     )
     assert edited["spec"] != before
-    tenant.wait_for("the Deployment to be as rendered", lambda: tenant.find("Deployment", "app")["spec"] == before)
+    tenant.wait_for(
+        "the Deployment to be as rendered", lambda: tenant.find("Deployment", "app")["spec"] == before
+    )
     tenant.wait_ready(timeout=30)
 
 
@@ -143,8 +157,13 @@ def test_a_service_edited_by_hand_is_repaired(tenant: Tenant) -> None:
     tenant.change("Service", "app-service", {"spec": {"selector": {"app": "other"}}})
     tenant.wait_for("the Service to be as rendered", lambda: before["ports"] == tenant.find("Service", "app-service")["spec"]["ports"]
                     and tenant.find("Service", "app-service")["spec"]["selector"].items() >= before["selector"].items())  # fmt: skip
-    tenant.change("Service", "app-service", {"spec": {"ports": [{"name": "http", "port": 1234, "targetPort": 1}]}})
-    tenant.wait_for("the port to be as rendered", lambda: tenant.find("Service", "app-service")["spec"]["ports"] == before["ports"])
+    tenant.change(
+        "Service", "app-service", {"spec": {"ports": [{"name": "http", "port": 1234, "targetPort": 1}]}}
+    )
+    tenant.wait_for(
+        "the port to be as rendered",
+        lambda: tenant.find("Service", "app-service")["spec"]["ports"] == before["ports"],
+    )
 
 
 def test_a_key_added_to_the_selector_of_the_service_is_removed(tenant: Tenant) -> None:
@@ -160,7 +179,9 @@ def test_a_key_added_to_the_selector_of_the_service_is_removed(tenant: Tenant) -
 def test_a_label_that_others_add_is_left_alone(tenant: Tenant) -> None:
     served(tenant)
     mark = tenant.plane.audit.mark()
-    tenant.change("Deployment", "app", {"metadata": {"labels": {"team": "blue"}, "annotations": {"example.com/x": "1"}}})
+    tenant.change(
+        "Deployment", "app", {"metadata": {"labels": {"team": "blue"}, "annotations": {"example.com/x": "1"}}}
+    )
     tenant.change("Service", "app-service", {"metadata": {"annotations": {"example.com/x": "1"}}})
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}})
     tenant.wait_ready(timeout=30)
@@ -188,8 +209,14 @@ def foreign(kind: str, name: str) -> Any:
     labels = {"app": "mine"}
     if kind == "Service":
         return {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "selector": labels}}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "mine", "image": "example.com/mine:1"}]}}
-    return {"metadata": {"name": name}, "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}}
+    pod = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "mine", "image": "example.com/mine:1"}]},
+    }
+    return {
+        "metadata": {"name": name},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
+    }
 
 
 @pytest.mark.parametrize(("kind", "name"), [("Deployment", "app"), ("Service", "app-service")])
@@ -210,7 +237,9 @@ def test_an_object_that_is_not_ours_is_left_alone_and_told(tenant: Tenant, kind:
     touched = [
         w
         for w in operator_writes(tenant.plane, mark, namespace=tenant.namespace)
-        if w.name == name and w.verb in ("patch", "update", "delete") and w.resource != "aimdeployments.aim.engine.amd.com"
+        if w.name == name
+        and w.verb in ("patch", "update", "delete")
+        and w.resource != "aimdeployments.aim.engine.amd.com"
     ]
     assert touched == []
 
@@ -252,7 +281,10 @@ config:
   args:
     max-num-seqs: 13
 """
-    body = {"metadata": {"name": "mine", "labels": {"aim.engine.amd.com/recipe": "true"}}, "data": {"recipe.yaml": text}}
+    body = {
+        "metadata": {"name": "mine", "labels": {"aim.engine.amd.com/recipe": "true"}},
+        "data": {"recipe.yaml": text},
+    }
     tenant.create("ConfigMap", body)
     other = f"{tenant.namespace}-other"
     tenant.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
@@ -264,7 +296,9 @@ config:
     assert any("13" in argument for argument in container(tenant.find("Deployment", "app"))["args"])
     elsewhere = neighbour.body(model=tenant.model)
     elsewhere["spec"]["scheduling"]["nodeSelector"] = {"tests.aim/pool": tenant.namespace}
-    tenant.plane.request("POST", f"/apis/aim.engine.amd.com/v1alpha1/namespaces/{other}/aimdeployments", elsewhere)
+    tenant.plane.request(
+        "POST", f"/apis/aim.engine.amd.com/v1alpha1/namespaces/{other}/aimdeployments", elsewhere
+    )
     there = neighbour.wait_ready()
     assert there["status"]["recipe"]["name"] == catalogue
     assert set(candidates(there)) == {catalogue}
@@ -291,5 +325,7 @@ def test_a_named_custom_recipe_implies_its_model(tenant: Tenant) -> None:
     tenant.create("ConfigMap", {"metadata": {"name": "mine"}, "data": {"recipe.yaml": text}})
     body = tenant.body(recipe={"configMap": "mine"})
     del body["spec"]["model"]
-    tenant.plane.request("POST", f"/apis/aim.engine.amd.com/v1alpha1/namespaces/{tenant.namespace}/aimdeployments", body)
+    tenant.plane.request(
+        "POST", f"/apis/aim.engine.amd.com/v1alpha1/namespaces/{tenant.namespace}/aimdeployments", body
+    )
     assert tenant.wait_ready()["status"]["recipe"]["modelID"] == tenant.model

@@ -5,8 +5,18 @@ from __future__ import annotations
 import http.client
 
 import pytest
-from e2e.support import Tenant, candidates, container, http_get, is_current, is_true, message, operator_writes, reason
 
+from e2e.support import (
+    Tenant,
+    candidates,
+    container,
+    http_get,
+    is_current,
+    is_true,
+    message,
+    operator_writes,
+    reason,
+)
 from testbed.api import ApiStatusError
 from testbed.engines import EngineFleet
 from testbed.product import condition
@@ -65,7 +75,9 @@ def test_a_ready_engine_answers_for_the_model_that_was_asked(tenant: Tenant, fle
     tenant.deploy()
     tenant.wait_ready()
     (pod,) = tenant.pods()
-    url = tenant.wait_for("the engine to listen", lambda: fleet.url(tenant.namespace, pod["metadata"]["name"]))
+    url = tenant.wait_for(
+        "the engine to listen", lambda: fleet.url(tenant.namespace, pod["metadata"]["name"])
+    )
     status, models = http_get(f"{url}/v1/models")
     assert status == http.client.OK
     assert [entry["id"] for entry in models["data"]] == [tenant.model]
@@ -113,7 +125,9 @@ def test_events_tell_transitions_once(tenant: Tenant) -> None:
     tenant.wait_ready()
     told = tenant.wait_for(
         "the event of being ready",
-        lambda: [e for e in tenant.events()] if any(e["reason"] == "Serving" for e in tenant.events()) else None,
+        lambda: (
+            [e for e in tenant.events()] if any(e["reason"] == "Serving" for e in tenant.events()) else None
+        ),
     )
     assert [event["reason"] for event in told] == ["RecipeSelected", "Serving"]
     mark = tenant.plane.audit.mark()
@@ -252,8 +266,10 @@ def test_a_node_selector_that_is_dropped_leaves_the_pods(tenant: Tenant) -> None
     tenant.update(scheduling={"nodeSelector": {"tests.aim/rack": None}})
     tenant.wait_for(
         "the selector of the template to follow",
-        lambda: tenant.find("Deployment", "app")["spec"]["template"]["spec"]["nodeSelector"]
-        == {"tests.aim/pool": tenant.namespace},
+        lambda: (
+            tenant.find("Deployment", "app")["spec"]["template"]["spec"]["nodeSelector"]
+            == {"tests.aim/pool": tenant.namespace}
+        ),
     )
     tenant.wait_ready(timeout=ROLLOUT)
 
@@ -266,7 +282,8 @@ def test_only_three_revisions_are_kept(tenant: Tenant) -> None:
     for number in range(4):
         tenant.update(service={"annotations": {"example.com/turn": str(number)}})
         ready = tenant.wait(
-            "a new revision", lambda obj: is_true(obj, "Ready") and obj["status"]["recipe"]["revision"] not in seen
+            "a new revision",
+            lambda obj: is_true(obj, "Ready") and obj["status"]["recipe"]["revision"] not in seen,
         )
         seen.add(ready["status"]["recipe"]["revision"])
     kept = tenant.all("ControllerRevision", owner="app")
@@ -296,7 +313,9 @@ def test_what_runs_goes_on_while_a_changed_wish_cannot_be_met(tenant: Tenant) ->
     tenant.wait_ready()
     (pod,) = tenant.pods()
     tenant.update(recipe={"precision": "fp8"})
-    told = tenant.wait("RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected")["status"] == "False")
+    told = tenant.wait(
+        "RecipeSelected to be False", lambda obj: condition(obj, "RecipeSelected")["status"] == "False"
+    )
     assert reason(told, "RecipeSelected") in ("NoEligibleRecipe", "RecipeNotFound")
     assert told["status"]["recipe"]["name"] == chosen
     assert [p["metadata"]["uid"] for p in tenant.pods()] == [pod["metadata"]["uid"]]
@@ -309,7 +328,9 @@ def test_a_secret_is_named_to_the_pod_and_never_read(tenant: Tenant) -> None:
     tenant.wait_ready()
     (entry,) = [e for e in container(tenant.find("Deployment", "app"))["env"] if e["name"] == "VLLM_API_KEY"]
     assert entry["valueFrom"]["secretKeyRef"] == {"name": "key", "key": "value", "optional": False}
-    secrets = [r for r in tenant.plane.audit.records(mark) if r.resource == "secrets" and "aim-engine" in r.user]
+    secrets = [
+        r for r in tenant.plane.audit.records(mark) if r.resource == "secrets" and "aim-engine" in r.user
+    ]
     assert secrets == []
 
 
@@ -349,7 +370,9 @@ def test_deleting_a_deployment_removes_all_its_children(tenant: Tenant) -> None:
     tenant.remove()
     kinds = ("Deployment", "ReplicaSet", "Service", "ControllerRevision", "PodDisruptionBudget", "Pod")
     for kind in kinds:
-        tenant.wait_for(f"no {kind} to be left", lambda kind=kind: not tenant.all(kind, owner="app"), timeout=COLLECTION)
+        tenant.wait_for(
+            f"no {kind} to be left", lambda kind=kind: not tenant.all(kind, owner="app"), timeout=COLLECTION
+        )
 
 
 @pytest.mark.parametrize("retain", [True, False])
@@ -359,7 +382,9 @@ def test_the_cache_claim_stays_only_where_it_is_retained(tenant: Tenant, retain:
     tenant.wait_for("the claim", lambda: tenant.exists("PersistentVolumeClaim", "app-cache"))
     tenant.wait("its status to be written", is_current)
     tenant.remove()
-    tenant.wait_for("the Deployment to go", lambda: not tenant.exists("Deployment", "app"), timeout=COLLECTION)
+    tenant.wait_for(
+        "the Deployment to go", lambda: not tenant.exists("Deployment", "app"), timeout=COLLECTION
+    )
     if retain:
         tenant.wait_for("the Service to go", lambda: not tenant.exists("Service", "app-service"))
         claim = tenant.find("PersistentVolumeClaim", "app-cache")
@@ -367,7 +392,9 @@ def test_the_cache_claim_stays_only_where_it_is_retained(tenant: Tenant, retain:
         assert claim["metadata"].get("ownerReferences") is None
     else:
         tenant.wait_for(
-            "the claim to go", lambda: not tenant.exists("PersistentVolumeClaim", "app-cache"), timeout=COLLECTION
+            "the claim to go",
+            lambda: not tenant.exists("PersistentVolumeClaim", "app-cache"),
+            timeout=COLLECTION,
         )
 
 
@@ -377,7 +404,9 @@ def test_a_retained_claim_is_used_again_by_the_next_deployment_of_that_name(tena
     tenant.wait("its status to be written", is_current)
     before = tenant.find("PersistentVolumeClaim", "app-cache")["metadata"]["uid"]
     tenant.remove()
-    tenant.wait_for("the Deployment to go", lambda: not tenant.exists("Deployment", "app"), timeout=COLLECTION)
+    tenant.wait_for(
+        "the Deployment to go", lambda: not tenant.exists("Deployment", "app"), timeout=COLLECTION
+    )
     tenant.deploy(cache={"sizeGiB": 10})
     again = tenant.wait("its status to be written", is_current)
     assert is_true(again, "PrerequisitesMet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+
 from e2e.support import Tenant, container, is_true, message, reason
 
 
@@ -46,26 +47,34 @@ CRASHES = {
         ("--no-such-flag", "engineArgs"),
         exit_code=2,
     ),
-    "out of host memory": Crash("", "OutOfHostMemory", ("memory limit", "resources.memory"), 137, "OOMKilled"),
+    "out of host memory": Crash(
+        "", "OutOfHostMemory", ("memory limit", "resources.memory"), 137, "OOMKilled"
+    ),
     "no such model": Crash(
         "OSError: example/typo is not a local folder and is not a valid model identifier listed on the Hub",
         "ModelNotFound",
         ("modelID",),
     ),
     "disk full": Crash("OSError: [Errno 28] No space left on device", "StorageFull", ("cache.sizeGiB",)),
-    "anything else": Crash("RuntimeError: something nobody has seen", "EngineCrashed", ("something nobody has seen",)),
+    "anything else": Crash(
+        "RuntimeError: something nobody has seen", "EngineCrashed", ("something nobody has seen",)
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", CRASHES)
-def test_the_cause_of_a_crash_is_told_with_a_remedy_and_the_engine_recovers(tenant: Tenant, kind: str) -> None:
+def test_the_cause_of_a_crash_is_told_with_a_remedy_and_the_engine_recovers(
+    tenant: Tenant, kind: str
+) -> None:
     crash = CRASHES[kind]
     tenant.corner()
     tenant.deploy()
     tenant.wait_ready()
     (pod,) = tenant.pods()
     name = pod["metadata"]["name"]
-    tenant.plane.crash_pod(tenant.namespace, name, exit_code=crash.exit_code, message=crash.words, reason=crash.end)
+    tenant.plane.crash_pod(
+        tenant.namespace, name, exit_code=crash.exit_code, message=crash.words, reason=crash.end
+    )
     down = tenant.wait_reason("Available", crash.expected)
     for part in (name, *crash.told):
         assert part in message(down, "Available")
@@ -95,10 +104,13 @@ def test_restarts_of_a_crashing_engine_post_no_new_events(tenant: Tenant) -> Non
     for turn in range(4):
         tenant.plane.crash_pod(tenant.namespace, pod["metadata"]["name"], message="RuntimeError: again")
         tenant.wait(
-            f"restart {turn + 1} to be told", lambda obj, turn=turn: turn == 0 or f"{turn + 1} restarts" in message(obj, "Available")
+            f"restart {turn + 1} to be told",
+            lambda obj, turn=turn: turn == 0 or f"{turn + 1} restarts" in message(obj, "Available"),
         )
     tenant.wait_reason("Available", "EngineCrashed")
-    crashes = tenant.wait_for("the event", lambda: [e for e in tenant.events() if e["reason"] == "EngineCrashed"])
+    crashes = tenant.wait_for(
+        "the event", lambda: [e for e in tenant.events() if e["reason"] == "EngineCrashed"]
+    )
     assert len(crashes) == 1
 
 
@@ -126,7 +138,14 @@ def test_a_missing_secret_is_told_by_name(tenant: Tenant) -> None:
         "phase": "Pending",
         "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "True"}],
         "containerStatuses": [
-            {"name": "engine", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": {"waiting": waiting}}
+            {
+                "name": "engine",
+                "image": "x",
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0,
+                "state": {"waiting": waiting},
+            }
         ],
     }
     tenant.plane.set_pod_status(tenant.namespace, pod["metadata"]["name"], status, merge="merge")
@@ -139,9 +158,13 @@ def test_a_missing_secret_is_told_by_name(tenant: Tenant) -> None:
 
 def test_pods_that_no_node_takes_are_told_with_the_schedulers_words(tenant: Tenant) -> None:
     tenant.corner()
-    tenant.deploy(scheduling={"priorityClassName": "system-node-critical"}, recipe={"whenNoCapacity": "CreatePending"})
+    tenant.deploy(
+        scheduling={"priorityClassName": "system-node-critical"}, recipe={"whenNoCapacity": "CreatePending"}
+    )
     tenant.wait("to be judged", lambda obj: obj.get("status"))
-    tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"metadata": {"labels": {"tests.aim/pool": None}}})
+    tenant.plane.request(
+        "PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"metadata": {"labels": {"tests.aim/pool": None}}}
+    )
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}}, rollout={"strategy": "Recreate"})
     told = message(tenant.wait_reason("Available", "PodsUnschedulable", timeout=30), "Available")
     assert "nodes are available" in told
@@ -153,7 +176,9 @@ def test_pods_that_no_node_takes_are_told_with_the_schedulers_words(tenant: Tena
 def test_a_quota_that_refuses_the_pods_is_told_and_ends_when_it_is_raised(tenant: Tenant) -> None:
     tenant.corner()
     tenant.create("ResourceQuota", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
-    tenant.wait_for("the quota to count", lambda: tenant.find("ResourceQuota", "none").get("status", {}).get("hard"))
+    tenant.wait_for(
+        "the quota to count", lambda: tenant.find("ResourceQuota", "none").get("status", {}).get("hard")
+    )
     tenant.deploy()
     told = message(tenant.wait_reason("Available", "PodCreationRefused"), "Available")
     assert "exceeded quota: none" in told
