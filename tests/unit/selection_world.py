@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.recipe import AIMRecipeSpec
@@ -27,6 +29,8 @@ GPT_OSS = "openai/gpt-oss-120b"
 UNKNOWN = "acme/unheard-of"
 DEVICE_IDS = {"MI210": "740f", "MI300X": "74a1", "MI325X": "74a5", "MI355X": "75a3"}
 FACTS = CatalogueFacts()
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For laws: a busy machine is no failure."""
 
 
 class NoFacts:

@@ -17,6 +17,7 @@ from aim_engine.api import crd
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, AIMDeploymentStatus
 from aim_engine.api.meta import Model
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, AIMRecipeStatus
+from unit.selection_world import UNHURRIED
 
 CRDS = Path(__file__).parents[2] / "crds"
 DEFINITIONS = crd.definitions()
@@ -285,7 +286,7 @@ SPECS: list[tuple[type[Model], str]] = [
 STATUSES: list[tuple[type[Model], str]] = [(AIMDeploymentStatus, "aimdeployments.yaml"), (AIMRecipeStatus, "aimrecipes.yaml")]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(UNHURRIED, max_examples=60)
 @given(st.sampled_from(SPECS), st.data())
 def test_whatever_the_schema_admits_is_read_and_comes_back_the_same(
     pair: tuple[type[Model], str], data: st.DataObject
@@ -300,7 +301,7 @@ def test_whatever_the_schema_admits_is_read_and_comes_back_the_same(
         assert name in spec.wire()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(UNHURRIED, max_examples=40)
 @given(st.sampled_from(STATUSES), st.data())
 def test_every_status_comes_back_the_same(pair: tuple[type[Model], str], data: st.DataObject) -> None:
     model, file = pair

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from aim_engine.api.meta import Quantity
 from aim_engine.api.quantity import format_bytes, milli, parse_quantity, whole
+from unit.selection_world import UNHURRIED
 
 SUFFIXES = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6),
@@ -61,12 +62,14 @@ def test_memory_and_gpus_count_whole_rounded_up(text: str, count: int) -> None:
     assert whole(text) == count
 
 
+@UNHURRIED
 @given(st.integers(0, 10**9), st.integers(0, 999), st.sampled_from(sorted(SUFFIXES)))
 def test_number_times_suffix(number: int, fraction: int, suffix: str) -> None:
     text = f"{number}.{fraction:03}"
     assert parse_quantity(text + suffix) == Decimal(text) * SUFFIXES[suffix]
 
 
+@UNHURRIED
 @given(st.text(max_size=12))
 def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
     try:
@@ -76,6 +79,7 @@ def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
     assert value.is_finite()
 
 
+@UNHURRIED
 @given(st.from_regex(r"^[0-9.eE+\-numkKMGTPEi]{0,10}$", fullmatch=True))
 def test_text_that_looks_like_one_is_a_quantity_or_a_value_error(text: str) -> None:
     try:
@@ -84,6 +88,7 @@ def test_text_that_looks_like_one_is_a_quantity_or_a_value_error(text: str) -> N
         return
 
 
+@UNHURRIED
 @given(st.integers(0, 10**15), st.sampled_from(["", "m", "k", "Gi"]))
 def test_rounding_up_never_loses_anything(number: int, suffix: str) -> None:
     value = parse_quantity(f"{number}{suffix}")
@@ -91,6 +96,7 @@ def test_rounding_up_never_loses_anything(number: int, suffix: str) -> None:
     assert value * 1000 <= milli(f"{number}{suffix}") < value * 1000 + 1
 
 
+@UNHURRIED
 @given(st.from_regex(r"^[0-9.eE+\-numkKMGTPEi]{1,8}$", fullmatch=True).filter(lambda t: "\n" not in t))
 def test_a_field_takes_no_less_than_the_parser_and_nothing_negative(text: str) -> None:
     try:

@@ -23,7 +23,7 @@ from aim_engine.reconcile.children import (
     overlay,
 )
 from unit.reconcile_world import deployment, revision_of
-from unit.selection_world import cluster, node, recipe
+from unit.selection_world import UNHURRIED, cluster, node, recipe
 
 REVISION = revision_of(
     deployment(
@@ -173,11 +173,13 @@ JSON = st.recursive(
 )
 
 
+@UNHURRIED
 @given(JSON)
 def test_everything_holds_itself(value: Any) -> None:
     assert holds(value, value)
 
 
+@UNHURRIED
 @given(
     st.dictionaries(st.text("abc", max_size=2), JSON),
     st.dictionaries(st.text("xyz", min_size=1, max_size=2), JSON),
@@ -186,6 +188,7 @@ def test_more_fields_never_make_it_hold_less(desired: dict[str, Any], more: dict
     assert holds({**more, **desired}, desired)
 
 
+@UNHURRIED
 @given(JSON, JSON)
 def test_holding_never_raises(live: Any, desired: Any) -> None:
     assert holds(live, desired) in (True, False)
@@ -282,6 +285,7 @@ async def test_an_object_of_somebody_else_is_left_alone() -> None:
     assert await _ensured(DEPLOYMENT, stored) == (Effect.CONFLICT, [])
 
 
+@UNHURRIED
 @given(JSON, JSON)
 def test_a_replacement_holds_what_is_desired(live: Any, desired: Any) -> None:
     assert holds(overlay(live, desired), desired)

@@ -19,7 +19,7 @@ from aim_engine.reconcile.plan import as_candidate, make_plan
 from aim_engine.reconcile.revision import inputs_of, read_record, revision_name, to_object
 from aim_engine.selection import Source, Want, candidate
 from unit.reconcile_world import around, deployment, plan, revision_of
-from unit.selection_world import QWEN, cluster, node, recipe
+from unit.selection_world import QWEN, UNHURRIED, cluster, node, recipe
 
 ALL_FREE, FOUR_FREE, FULL = cluster(node()), cluster(node(used=4)), cluster(node(used=8))
 BIG, SMALL = recipe("big", count=8, maturity="optimized"), recipe("small", count=1)
@@ -362,7 +362,7 @@ def test_create_pending_grants_what_is_asked() -> None:
     assert plan(asked, ON_SMALL, FAMILY, FULL, live=1).granted == 20
 
 
-@settings(deadline=None, max_examples=50)
+@settings(UNHURRIED, max_examples=50)
 @given(st.integers(0, 12), st.one_of(st.none(), st.integers(0, 12)), st.integers(0, 8))
 def test_grants_keep_what_runs_and_never_exceed_what_is_asked_or_free(
     replicas: int, live: int | None, used: int

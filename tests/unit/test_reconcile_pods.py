@@ -12,6 +12,7 @@ from aim_engine.api.conditions import CONDITION_REASONS, ConditionReason, Condit
 from aim_engine.api.enums import Backend
 from aim_engine.catalog.terminations import termination_rules
 from aim_engine.reconcile.pods import PodHealth, cause, read_health
+from unit.selection_world import UNHURRIED
 
 C = ConditionReason
 
@@ -157,6 +158,7 @@ def test_messages_are_short_and_of_one_line() -> None:
         assert "\n" not in found.message
 
 
+@UNHURRIED
 @given(st.text(max_size=300), st.integers(0, 255), st.sampled_from([None, "Error", "OOMKilled", "Completed"]))
 def test_any_last_words_give_some_cause_or_none(message: str, code: int, reason: str | None) -> None:
     health = read_health(pod_object(terminated={"exitCode": code, "reason": reason, "message": message}))

@@ -7,13 +7,14 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.inventory import Freed, PoolKey
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import Want
+from unit.selection_world import UNHURRIED
 
 POOL, OTHER = PoolKey("MI300X"), PoolKey("MI355X")
 
@@ -265,7 +266,7 @@ WANTS = st.lists(
 )
 
 
-@settings(deadline=None)
+@UNHURRIED
 @given(st.lists(WANTS, max_size=8), st.dictionaries(st.tuples(st.sampled_from([POOL, OTHER]), st.sampled_from("nm")), st.integers(0, 16), max_size=4))  # fmt: skip
 def test_nobody_who_could_be_served_alone_sleeps_while_later_ones_are_woken_in_vain(
     wants: list[list[Want]], free: dict[tuple[PoolKey, str], int]

@@ -31,7 +31,7 @@ from aim_engine.reconcile.status import (
 )
 from aim_engine.selection import Decision, Verdict
 from unit.reconcile_world import BEFORE, NOW, deployment, plan, revision_of
-from unit.selection_world import cluster, node, recipe
+from unit.selection_world import UNHURRIED, cluster, node, recipe
 
 SMALL = recipe("small")
 FREE = cluster(node())
@@ -261,6 +261,7 @@ def apply(target: Any, patch: Any) -> Any:
     return result
 
 
+@UNHURRIED
 @given(OBJECTS, OBJECTS)
 def test_a_patch_brings_the_old_to_the_new(old: dict[str, Any], new: dict[str, Any]) -> None:
     before = copy.deepcopy((old, new))
@@ -268,11 +269,13 @@ def test_a_patch_brings_the_old_to_the_new(old: dict[str, Any], new: dict[str, A
     assert (old, new) == before
 
 
+@UNHURRIED
 @given(OBJECTS)
 def test_nothing_changed_means_an_empty_patch(value: dict[str, Any]) -> None:
     assert merge_patch(value, copy.deepcopy(value)) == {}
 
 
+@UNHURRIED
 @given(OBJECTS, OBJECTS)
 def test_a_patch_names_only_what_differs(old: dict[str, Any], new: dict[str, Any]) -> None:
     for key in merge_patch(old, new):

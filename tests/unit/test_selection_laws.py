@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.api.enums import Maturity, Objective, Outcome, Precision, Reason
 from aim_engine.inventory import Inventory, NodeState, Tracker, build_inventory, place, read_pod
 from aim_engine.selection import Candidate, Decision, Facts, Request, Source, decide, pod_need
-from unit.selection_world import FACTS, QWEN, UNKNOWN, NoFacts, node, node_object, recipe, request
+from unit.selection_world import FACTS, QWEN, UNHURRIED, UNKNOWN, NoFacts, node, node_object, recipe, request
 
 GPUS = st.sampled_from(["MI210", "MI300X", "MI325X", "MI355X"])
 PARTITIONS = st.sampled_from([None, None, None, "spx_nps1", "cpx_nps4"])
@@ -130,6 +130,7 @@ def pending(asked: Request) -> Request:
 World = tuple[Request, list[Candidate], list[NodeState], Facts]
 
 
+@UNHURRIED
 @given(worlds(), st.booleans())
 def test_decide_never_raises_and_gives_every_candidate_exactly_one_verdict(
     world: World, create: bool
@@ -145,6 +146,7 @@ def test_decide_never_raises_and_gives_every_candidate_exactly_one_verdict(
     assert decision.message
 
 
+@UNHURRIED
 @given(worlds(), st.randoms(use_true_random=False))
 def test_a_decision_depends_on_nothing_but_its_input_and_not_on_its_order(world: World, random: Any) -> None:
     asked, pool, states, facts = world
@@ -156,6 +158,7 @@ def test_a_decision_depends_on_nothing_but_its_input_and_not_on_its_order(world:
     assert decide(asked, shuffled, build_inventory(moved), facts) == first
 
 
+@UNHURRIED
 @given(worlds(), st.data())
 def test_more_free_gpus_never_make_a_served_request_wait(world: World, data: st.DataObject) -> None:
     asked, pool, states, facts = world
@@ -173,6 +176,7 @@ def test_more_free_gpus_never_make_a_served_request_wait(world: World, data: st.
         assert after.outcome is not Outcome.NO_RECIPE
 
 
+@UNHURRIED
 @given(worlds())
 def test_the_same_candidates_are_eligible_however_much_is_free(world: World) -> None:
     """Free capacity decides between eligible candidates, never who is one."""
@@ -193,6 +197,7 @@ def test_the_same_candidates_are_eligible_however_much_is_free(world: World) -> 
     assert excluded(now) == excluded(emptied)
 
 
+@UNHURRIED
 @given(worlds())
 def test_the_chosen_recipe_needs_no_more_than_one_node_has_free(world: World) -> None:
     asked, pool, states, facts = world
@@ -217,6 +222,7 @@ def test_the_chosen_recipe_needs_no_more_than_one_node_has_free(world: World) ->
     assert decision.choice.fits <= room
 
 
+@UNHURRIED
 @given(worlds())
 def test_what_the_user_asks_for_is_kept_whatever_is_chosen(world: World) -> None:
     asked, pool, states, facts = world
@@ -231,6 +237,7 @@ def test_what_the_user_asks_for_is_kept_whatever_is_chosen(world: World) -> None
     assert spec.model_id == asked.model_id
 
 
+@UNHURRIED
 @given(worlds())
 def test_the_outcome_the_choice_and_the_verdicts_agree(world: World) -> None:
     asked, pool, states, facts = world
@@ -247,6 +254,7 @@ def test_the_outcome_the_choice_and_the_verdicts_agree(world: World) -> None:
         assert decision.best in {verdict.recipe for verdict in decision.verdicts}
 
 
+@UNHURRIED
 @given(worlds(), st.data())
 def test_whoever_waits_is_served_once_what_it_wants_is_free(world: World, data: st.DataObject) -> None:
     """`wants` is a promise to the waiter: a cluster with such a node, empty, serves it."""
@@ -276,7 +284,7 @@ def _largest(inventory: Inventory) -> dict[str, int]:
     return {name: state.free_gpus("amd.com/gpu") for name, state in inventory.nodes.items()}
 
 
-@settings(deadline=None)
+@UNHURRIED
 @given(
     st.lists(st.tuples(GPUS, st.sampled_from([1, 4, 8])), min_size=1, max_size=3),
     st.lists(st.tuples(requests(), recipes(most=4)), min_size=2, max_size=5),
@@ -305,7 +313,7 @@ def test_no_two_deployments_are_promised_the_same_gpus(
     assert promised + _capacity(tracker) == total
 
 
-@settings(deadline=None)
+@UNHURRIED
 @given(st.lists(st.tuples(requests(), recipes(most=4)), min_size=2, max_size=5), st.data())
 def test_promises_become_pods_without_ever_counting_twice(
     asked: list[tuple[Request, list[Candidate]]], data: st.DataObject
