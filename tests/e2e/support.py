@@ -254,6 +254,20 @@ class Tenant:
             told = str(error).split("\n", 1)[0]
         raise AssertionError(f"{told[:2000]}\n{self.summary()}")
 
+    def wait_new(self, kind: str, name: str, old: Json) -> Json:
+        """An object of that name that is not the old one."""
+
+        def look() -> Json | None:
+            found = self.find(kind, name)
+            return found if found["metadata"]["uid"] != old["metadata"]["uid"] else None
+
+        found: Json = self.wait_for(f"{kind} {name} to come back", look)
+        return found
+
+    def wait_none(self, kind: str, owner: str, *, timeout: float = PATIENCE) -> None:
+        """No object of a kind is labelled as an AIMDeployment's any more."""
+        self.wait_for(f"no {kind} to be left", lambda: not self.all(kind, owner=owner), timeout=timeout)
+
     def summary(self) -> str:
         """Statuses of the tenant's deployments and the operator's last lines."""
         told: list[str] = []
@@ -292,7 +306,7 @@ class Tenant:
         self.plane.request("DELETE", where)
 
     def remove(self, name: str = "app") -> None:
-        """Delete an AIMDeployment and wait until it is gone."""
+        """Delete an AIMDeployment."""
         self.plane.request("DELETE", path(self.namespace, name))
 
     def leave(self) -> None:

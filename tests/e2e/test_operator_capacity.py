@@ -75,7 +75,7 @@ def test_waiting_asks_the_api_server_nothing(tenant: Tenant) -> None:
     tenant.occupy(1)
     tenant.deploy()
     wait_waiting(tenant)
-    tenant.wait_for("the event to be posted", lambda: tenant.events())
+    tenant.wait_for("the event to be posted", tenant.events)
     mark = tenant.plane.audit.mark()
     time.sleep(QUIET_SECONDS)
     asked = [

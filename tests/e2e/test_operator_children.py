@@ -32,13 +32,7 @@ def test_a_deleted_deployment_and_service_come_back_as_they_were(tenant: Tenant)
     for kind, old in before.items():
         name = old["metadata"]["name"]
         tenant.delete(kind, name)
-        tenant.wait_for(
-            f"{kind} {name} to come back",
-            lambda kind=kind, name=name, old=old: (
-                tenant.exists(kind, name)
-                and tenant.find(kind, name)["metadata"]["uid"] != old["metadata"]["uid"]
-            ),
-        )
+        tenant.wait_new(kind, name, old)
     assert template(tenant) == before["Deployment"]["spec"]["template"]
     assert tenant.find("Service", "app-service")["spec"]["ports"] == before["Service"]["spec"]["ports"]
     tenant.wait_ready()
@@ -49,14 +43,9 @@ def test_a_deleted_child_comes_back_as_it_was_although_the_recipe_changed_since(
     before = template(tenant)
     tenant.change_recipe(recipe, engineArgs={"max-num-seqs": 99}, env={"NCCL_DEBUG": "INFO"})
     tenant.wait_reason("RecipeSelected", "RecipeDrifted")
-    old = tenant.find("Deployment", "app")["metadata"]["uid"]
+    old = tenant.find("Deployment", "app")
     tenant.delete("Deployment", "app")
-    tenant.wait_for(
-        "the Deployment to come back",
-        lambda: (
-            tenant.exists("Deployment", "app") and tenant.find("Deployment", "app")["metadata"]["uid"] != old
-        ),
-    )
+    tenant.wait_new("Deployment", "app", old)
     assert template(tenant) == before
 
 
@@ -66,9 +55,9 @@ def test_a_deleted_child_comes_back_although_the_recipe_is_gone(tenant: Tenant) 
     tenant.plane.request("DELETE", f"/apis/aim.engine.amd.com/v1alpha1/aimrecipes/{recipe}")
     told = message(tenant.wait_reason("RecipeSelected", "RecipeDrifted"), "RecipeSelected")
     assert "was deleted" in told
+    old = tenant.find("Deployment", "app")
     tenant.delete("Deployment", "app")
-    tenant.wait_ready()
-    tenant.wait_for("the Deployment to come back", lambda: tenant.exists("Deployment", "app"))
+    tenant.wait_new("Deployment", "app", old)
     assert template(tenant) == before
 
 

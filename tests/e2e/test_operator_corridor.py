@@ -123,12 +123,8 @@ def test_events_tell_transitions_once(tenant: Tenant) -> None:
     tenant.corner()
     tenant.deploy()
     tenant.wait_ready()
-    told = tenant.wait_for(
-        "the event of being ready",
-        lambda: (
-            [e for e in tenant.events()] if any(e["reason"] == "Serving" for e in tenant.events()) else None
-        ),
-    )
+    tenant.wait_for("the event of being ready", lambda: "Serving" in [e["reason"] for e in tenant.events()])
+    told = tenant.events()
     assert [event["reason"] for event in told] == ["RecipeSelected", "Serving"]
     mark = tenant.plane.audit.mark()
     tenant.plane.request("PATCH", f"/apis/aim.engine.amd.com/v1alpha1/namespaces/{tenant.namespace}/aimdeployments/app",
@@ -370,9 +366,7 @@ def test_deleting_a_deployment_removes_all_its_children(tenant: Tenant) -> None:
     tenant.remove()
     kinds = ("Deployment", "ReplicaSet", "Service", "ControllerRevision", "PodDisruptionBudget", "Pod")
     for kind in kinds:
-        tenant.wait_for(
-            f"no {kind} to be left", lambda kind=kind: not tenant.all(kind, owner="app"), timeout=COLLECTION
-        )
+        tenant.wait_none(kind, "app", timeout=COLLECTION)
 
 
 @pytest.mark.parametrize("retain", [True, False])
