@@ -10,6 +10,7 @@ from pathlib import Path
 from demo.down import take_down
 from demo.holder import hold
 from demo.place import MARK, Place
+from demo.scenario import NODES
 from demo.up import up
 
 OWN_CLUSTER = "KUBECONFIG_DEMO"
@@ -35,6 +36,16 @@ def main() -> int:
                 "--kubeconfig", type=Path, default=Path(own) if own else None,
                 help=f"use this cluster instead of a simulated one (default: ${OWN_CLUSTER})",
             )  # fmt: skip
+            command.add_argument(
+                "--nodes",
+                nargs="+",
+                default=NODES,
+                metavar="KIND",
+                help="simulated nodes, kinds of tests/testbed/nodes.yaml",
+            )
+            command.add_argument(
+                "--patience", type=float, default=60.0, help="seconds that a sample may take"
+            )
     options = parser.parse_args()
     place = Place(options.dir.absolute())
     if options.command == "hold":
@@ -43,7 +54,8 @@ def main() -> int:
         code = take_down(place)
         print("the demo has ended" if code == 0 else "the demo could not be ended completely")
         return code
-    return up(place, options.kubeconfig.absolute() if options.kubeconfig else None)
+    own_kubeconfig = options.kubeconfig.absolute() if options.kubeconfig else None
+    return up(place, own_kubeconfig, options.nodes, options.patience)
 
 
 if __name__ == "__main__":

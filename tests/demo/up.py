@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from demo import holder, show
 from demo.down import take_down
 from demo.kube import Kubectl, account_kubeconfig, find_kubectl
 from demo.place import Place, State
-from demo.scenario import NAMESPACE, NODES, SAMPLES, Sample, condition, is_judged
+from demo.scenario import NAMESPACE, SAMPLES, Sample, condition, is_judged
 from demo.steps import StepError, step, wait_for
 from testbed import tools
 from testbed.__main__ import holder as plane_holder
@@ -27,7 +28,6 @@ ROOT = holder.ROOT
 SAMPLES_DIRECTORY = ROOT / "deploy" / "samples"
 OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "aim-engine", "aim-engine-operator"
 CRDS = ("aimrecipes.aim.engine.amd.com", "aimdeployments.aim.engine.amd.com")
-SAMPLE_TIMEOUT = 60.0
 STATUS_TIMEOUT = 30.0
 QUESTION = {"messages": [{"role": "user", "content": "Say hello from an MI300X."}], "max_tokens": 24}
 
@@ -39,6 +39,8 @@ class Demo:
     place: Place
     admin: Kubectl
     own_cluster: bool
+    patience: float
+    """Seconds that a sample may take."""
 
     @property
     def operator_log(self) -> Path:
@@ -80,7 +82,7 @@ class Demo:
                 wait_for(
                     f"AIMDeployment {sample.name}",
                     lambda: expected(self.deployment(sample.name)),
-                    SAMPLE_TIMEOUT,
+                    self.patience,
                 )
             except TimeoutError as error:
                 told = show.conditions(self.deployment(sample.name)) or "it has no conditions"
@@ -177,21 +179,21 @@ def _post(address: str, path: str, body: Any) -> Any:
             connection.close()
 
 
-def _start_plane(place: Place) -> Path:
+def _start_plane(place: Place, nodes: Sequence[str]) -> Path:
     log = place.plane / "up.log"
     with step(
         "get the control plane's programs (built once a machine, about seven minutes on two cores)", log
     ):
         tools.ensure()
-    with step(f"start a control plane with simulated nodes {', '.join(NODES)}", log):
+    with step(f"start a control plane with simulated nodes {', '.join(nodes)}", log):
         with contextlib.redirect_stdout(io.StringIO()):
-            code = plane_up(place.plane, NODES)
+            code = plane_up(place.plane, nodes)
         if code != 0:
             raise RuntimeError("the control plane did not start")
         return Path(json.loads(state_file(place.plane).read_text())["kubeconfig"])
 
 
-def up(place: Place, own_kubeconfig: Path | None) -> int:
+def up(place: Place, own_kubeconfig: Path | None, nodes: Sequence[str], patience: float) -> int:
     """Run the demo; on failure everything is taken down again, the logs stay."""
     if place.holder() or plane_holder(place.plane):
         print(f"a demo runs in {place.directory} already; end it with: make demo-down", file=sys.stderr)
@@ -202,9 +204,9 @@ def up(place: Place, own_kubeconfig: Path | None) -> int:
     place.clear()
     place.logs.mkdir(parents=True, exist_ok=True)
     try:
-        kubeconfig = own_kubeconfig or _start_plane(place)
+        kubeconfig = own_kubeconfig or _start_plane(place, nodes)
         own_cluster = own_kubeconfig is not None
-        demo = Demo(place, Kubectl(find_kubectl(own_cluster=own_cluster), kubeconfig), own_cluster)
+        demo = Demo(place, Kubectl(find_kubectl(own_cluster=own_cluster), kubeconfig), own_cluster, patience)
         demo.install()
         listen = demo.start_operator()
         demo.admin.apply(SAMPLES_DIRECTORY / "namespace.yaml")
