@@ -138,8 +138,7 @@ def test_decide_never_raises_and_gives_every_candidate_exactly_one_verdict(
     asked, pool, states, facts = world
     decision = decide(pending(asked) if create else asked, pool, build_inventory(states), facts)
     names = [verdict.recipe for verdict in decision.verdicts]
-    if not create:
-        assert len(names) == len(set(names))
+    assert len(names) == len(set(names))
     pinned = asked.pinned_name
     assert {each.name for each in pool if pinned is None or each.name == pinned} <= set(names)
     assert {name for name in names if not name.startswith("generated/")} <= {each.name for each in pool}

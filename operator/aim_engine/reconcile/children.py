@@ -16,6 +16,8 @@ from aim_engine.selection import content_hash
 FINGERPRINT = f"{GROUP}/manifest-hash"
 _EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
 """Maps in which one more key changes everything."""
+_QUANTITIES = frozenset({"resources", "sizeLimit"})
+"""Fields below which `1` and `1000m` are the same."""
 
 
 class Effect(StrEnum):
@@ -137,24 +139,26 @@ def overlay(live: Any, desired: Any) -> Any:
     return desired
 
 
-def holds(live: Any, desired: Any) -> bool:
-    """Whether every desired value is there. The server adds defaults and rewrites quantities; both count as equal."""
+def holds(live: Any, desired: Any, *, quantity: bool = False) -> bool:
+    """Whether every desired value is there. The server adds defaults, and rewrites quantities where there are any."""
     if isinstance(desired, Mapping):
         if not isinstance(live, Mapping):
             return not desired and live is None
         return all(
-            holds(live.get(key), value) and (key not in _EXACT or len(live.get(key) or ()) == len(value))
+            holds(live.get(key), value, quantity=quantity or key in _QUANTITIES)
+            and (key not in _EXACT or len(live.get(key) or ()) == len(value))
             for key, value in desired.items()
         )
     if isinstance(desired, list):
         if not isinstance(live, list):
             return not desired and live is None
-        return len(live) == len(desired) and all(holds(a, b) for a, b in zip(live, desired, strict=True))
+        pairs = zip(live, desired, strict=False)
+        return len(live) == len(desired) and all(holds(a, b, quantity=quantity) for a, b in pairs)
     if live == desired:
         return True
     if desired in (None, "", 0, False):
         return live in (None, "", 0, False)
-    return _same_quantity(live, desired)
+    return quantity and _same_quantity(live, desired)
 
 
 def _same_quantity(live: Any, desired: Any) -> bool:

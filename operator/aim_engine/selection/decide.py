@@ -104,7 +104,10 @@ def _decide(context: Context, pool: list[Candidate]) -> Decision:
         if hopeful:
             best = ranked(request, context.facts, hopeful)[0]
             return _selected(
-                context, [best], [v for a, v in failed if a is not best], Choice(best, Tier.PRIMARY, 0)
+                context,
+                [best],
+                [v for a, v in failed if a.candidate is not best.candidate],
+                Choice(best, Tier.PRIMARY, 0),
             )
     rejected = [verdict for _, verdict in failed]
     if not order:
