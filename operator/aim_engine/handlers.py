@@ -89,6 +89,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.queueing.exit_timeout = 2
     settings.queueing.idle_timeout = 1
     settings.watching.server_timeout = 300
+    settings.watching.reconnect_backoff = 1
     settings.process.ultimate_exiting_timeout = 20
     selectors: Any = settings.watching.label_selectors
     for resource, selector in resources.WATCHED.items():

@@ -28,6 +28,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _die_with_parent() -> None:
     """Runs in the child between fork and exec."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the warden ignores them, and a child inherits that
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start(children: dict[str, subprocess.Popen[bytes]], request: dict[str, Any]) -> dict[str, Any]:

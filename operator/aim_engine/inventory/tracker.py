@@ -124,6 +124,10 @@ class Tracker:
         """Strike an owner's promise from the ledger; its bound pods still count."""
         return self._settle(self._withdraw(owner), ())
 
+    def problems(self) -> Mapping[str, tuple[str, ...]]:
+        """What could not be read of which node."""
+        return {name: facts.problems for name, facts in self._facts.items() if facts.problems}
+
     def bound(self, owner: Owner) -> int:
         """Live pods of the owner that a node runs and that answer its promise, when it has one."""
         promise = self._promises.get(owner)

@@ -88,6 +88,15 @@ class KubeClient:
             params={"fieldManager": FIELD_MANAGER, "force": "true"}, content_type="application/apply-patch+yaml",
         )  # fmt: skip
 
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, patch: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Merge patch; with `metadata.resourceVersion` in it, ApiError 409 when the object has changed since."""
+        return await self.request(
+            "PATCH", resource.path(namespace, name), patch,
+            params={"fieldManager": FIELD_MANAGER}, content_type="application/merge-patch+json",
+        )  # fmt: skip
+
     async def merge_status(
         self, resource: Resource, namespace: str | None, name: str, status: dict[str, Any]
     ) -> dict[str, Any]:

@@ -41,25 +41,33 @@ class Reflector:
         self._field_selector = field_selector
         self.synced = asyncio.Event()
         self.lists = 0
+        self._failures = 0
+        self._progressed = False
 
     async def run(self) -> None:
-        """Never returns; ends by cancellation. Errors are logged and retried with backoff."""
-        failures = 0
+        """Never returns; ends by cancellation. Whatever fails without having brought anything is retried with backoff."""
         version: str | None = None
         while True:
+            self._progressed = False
             try:
                 if version is None:
                     version = await self._list()
                 version = await self._watch(version)
-                failures = 0
+                if self._progressed:
+                    self._failures = 0
+                else:
+                    await self._pause("the watch ended without an event", None)
             except ApiError as error:
-                if error.code in (410, 400):
+                if error.code in (400, 410):
                     version = None
-                    continue
-                pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
-                failures += 1
-                log.warning("watching %s: %s; again in %.1f s", self._resource.plural, error, pause)
-                await asyncio.sleep(error.retry_after or pause)
+                await self._pause(str(error), error.retry_after)
+
+    async def _pause(self, why: str, at_least: float | None) -> None:
+        pause = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
+        self._failures += 1
+        pause = max(pause, at_least or 0)
+        log.warning("watching %s: %s; again in %.1f s", self._resource.plural, why, pause)
+        await asyncio.sleep(pause)
 
     async def _list(self) -> str:
         decoded: list[Any] = []
@@ -76,7 +84,6 @@ class Reflector:
 
     async def _watch(self, version: str) -> str | None:
         """Follow the stream; returns the version to go on from, None when a new list is needed."""
-        progressed = False
         try:
             async for event in self._client.watch(
                 self._resource, version, field_selector=self._field_selector
@@ -92,9 +99,9 @@ class Reflector:
                     case "ERROR":
                         raise ApiError(obj.get("code", 500), obj.get("reason", ""), obj.get("message", ""))
                 version = obj["metadata"]["resourceVersion"]
-                progressed = True
+                self._progressed = True
         except ApiError as error:
-            if error.code != 0 or not progressed:
+            if error.code != 0 or not self._progressed:
                 raise
             log.info("%s; going on from %s", error.message, version)
         return version

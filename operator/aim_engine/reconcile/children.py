@@ -11,6 +11,7 @@ from aim_engine.api.meta import FIELD_MANAGER, GROUP, LABEL_MANAGED_BY, MANAGED_
 from aim_engine.api.quantity import parse_quantity
 from aim_engine.kube import ApiError, KubeClient, Resource
 from aim_engine.reconcile.cache import LiveChild, read_child
+from aim_engine.reconcile.status import merge_patch
 from aim_engine.selection import content_hash
 
 FINGERPRINT = f"{GROUP}/manifest-hash"
@@ -89,8 +90,9 @@ async def _bring_back(client: KubeClient, resource: Resource, wanted: dict[str, 
             raise
     if holds(live, wanted):
         return live
-    live["metadata"].pop("managedFields", None)
-    return await client.request("PUT", resource.path(namespace, name), overlay(live, wanted))
+    patch = merge_patch(live, overlay(live, wanted))
+    patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": live["metadata"]["resourceVersion"]}
+    return await client.merge(resource, namespace, name, patch)
 
 
 async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
@@ -102,9 +104,7 @@ async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, 
         return live
     upgraded = [{**entry, "operation": "Apply"} if entry in ours else entry for entry in entries]
     patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"], "managedFields": upgraded}}
-    return await client.request(
-        "PATCH", resource.path(namespace, name), patch, content_type="application/merge-patch+json"
-    )
+    return await client.merge(resource, namespace, name, patch)
 
 
 def _with_fingerprint(desired: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.configmap_yaml import ReadError
@@ -52,6 +52,8 @@ class Intake:
     queue: WorkQueue[Key]
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told the names of recipes whose status may change; None means all."""
+    _told: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Problems of nodes that were logged already."""
 
     def upsert(self, resource: Resource, obj: Object) -> None:
         """An object was added, changed or listed."""
@@ -157,9 +159,18 @@ class Intake:
     def _nodes_changed(self, freed: tuple[Freed, ...]) -> None:
         """Nodes change rarely, and a new kind of node may help anybody who has no recipe."""
         self.dirty_recipes(None)
+        self._tell_problems()
         if freed:
             for key in self.waiters.all():
                 self.queue.add(key)
+
+    def _tell_problems(self) -> None:
+        """Each problem of a node once: its GPUs are not used, and only its labels say why."""
+        problems = dict(self.tracker.problems())
+        for name, found in problems.items():
+            if self._told.get(name) != found:
+                log.warning("node %s: %s", name, "; ".join(found))
+        self._told = problems
 
     def _deployment(self, obj: Object) -> None:
         stored = read_deployment(obj)
