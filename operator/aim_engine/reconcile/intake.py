@@ -186,7 +186,7 @@ class Intake:
             and before.deleting == stored.deleting
         )
         if not only_status:
-            self.queue.add(key)
+            self.queue.add(key, urgent=True)
 
     def _index(self, key: Key, stored: StoredDeployment | None, *, remove: bool = False) -> None:
         if stored is None:

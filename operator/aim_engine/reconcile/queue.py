@@ -18,6 +18,7 @@ class WorkQueue(Generic[Key]):
     """Same semantics as client-go's rate-limiting workqueue, for one event loop."""
 
     def __init__(self) -> None:
+        self._urgent: deque[Key] = deque()
         self._ready: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._active: set[Key] = set()
@@ -30,12 +31,20 @@ class WorkQueue(Generic[Key]):
         return len(self._queued) + len(self._again)
 
     @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for a first answer."""
+        return bool(self._urgent)
+
+    @property
     def active(self) -> int:
         """Keys being worked on."""
         return len(self._active)
 
-    def add(self, key: Key) -> None:
-        """Ask for a pass over `key`; while one is running, for another one after it."""
+    def add(self, key: Key, *, urgent: bool = False) -> None:
+        """Ask for a pass over `key`; while one is running, for another one after it.
+
+        What users asked for is urgent and goes before what the cluster echoes, so that a burst is acted on first.
+        """
         timer = self._timers.pop(key, None)
         if timer:
             timer.cancel()
@@ -43,7 +52,7 @@ class WorkQueue(Generic[Key]):
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
-            self._ready.append(key)
+            (self._urgent if urgent else self._ready).append(key)
             self._available.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -71,10 +80,10 @@ class WorkQueue(Generic[Key]):
 
     async def get(self) -> Key:
         """The next key to work on; call `done` afterwards, whatever happened."""
-        while not self._ready:
+        while not self._urgent and not self._ready:
             self._available.clear()
             await self._available.wait()
-        key = self._ready.popleft()
+        key = (self._urgent or self._ready).popleft()
         self._queued.discard(key)
         self._active.add(key)
         return key

@@ -104,6 +104,11 @@ class Reconciler:
             )  # fmt: skip
         elif plan.revision is not None:
             prerequisites, later = await self.applier.apply(stored, plan, record)
+        if plan.is_new and later is None and self.queue.urgent:
+            self.queue.add(
+                key
+            )  # others wait for their first pods; what came of this one can be told a moment later
+            return
         await self._publish(stored, plan, prerequisites)
         if later is not None:
             raise later
