@@ -126,7 +126,7 @@ def test_the_demo_runs_on_a_cluster_of_the_user(directory: Path, tmp_path: Path)
         down = demo("down", directory, DOWN_TIMEOUT)
         assert down.returncode == 0, down.stdout + down.stderr
         left = own.kubectl("get", "crd,ns,clusterrole,clusterrolebinding", "-o", "name").stdout
-        assert not re.search(r"aim[-.]", left)
+        assert not re.search(r"aim-engine|aim-demo|aim\.engine", left)
     assert processes_of(directory) == []
 
 
