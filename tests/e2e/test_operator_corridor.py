@@ -156,7 +156,7 @@ def test_suspending_frees_the_gpus_and_resuming_serves_again(tenant: Tenant) -> 
     assert tenant.exists("Service", "first-service")
     tenant.remove("second")
     tenant.update("first", suspend=False)
-    tenant.wait_ready("first")
+    tenant.wait_ready("first", timeout=COLLECTION)
 
 
 def test_scaling_to_zero_and_back_keeps_the_decision(tenant: Tenant) -> None:

@@ -323,12 +323,15 @@ def test_an_operator_that_cannot_reach_the_api_server_at_its_start_waits_for_it(
 def pair(stage: Stage, shaken_process: Operator) -> Iterator[list[Operator]]:
     """Two operators with a short Lease, in place of the one behind the proxy."""
     shaken_process.stop()
-    started = []
+    started: list[Operator] = []
+
+    def start(name: str) -> None:
+        name = f"{name}-{uuid.uuid4().hex[:4]}"
+        started.append(Operator.start(stage.plane, name=name, wait=False, lease=LEASE))
+
     try:
-        for name in ("one", "two"):
-            started.append(
-                Operator.start(stage.plane, name=f"{name}-{uuid.uuid4().hex[:4]}", wait=False, lease=LEASE)
-            )  # noqa: PERF401 - what has started must end
+        start("one")
+        start("two")
         stage.plane.wait_for(
             lambda: all(o.ready() for o in started) and any(o.leads() for o in started), 40, "two operators"
         )
