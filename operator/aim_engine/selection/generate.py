@@ -25,13 +25,9 @@ def generated(request: Request, inventory: Inventory, facts: Facts) -> list[Cand
     model = facts.model(model_id) if model_id else None
     if model is None or model_id is None or not request.fallback:
         return []
-    gpus = sorted(
-        {
-            pool.gpu_model
-            for pool in inventory.pools
-            if pool.partition is None and pool.gpu_model in gpu_catalog()
-        }
-    )
+    wished = (request.spec.recipe.gpu_model or "").lower()
+    whole = {pool.gpu_model for pool in inventory.pools if pool.partition is None}
+    gpus = sorted(name for name in whole & set(gpu_catalog()) if wished in ("", name.lower()))
     made = (_configuration(model_id, model, facts, request, gpu_catalog()[name]) for name in gpus)
     return [each for each in made if each is not None]
 
