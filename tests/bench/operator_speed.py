@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without scheduler, controllers and kubelets")
     options = parser.parse_args()
     whole = not options.alone
-    with ControlPlane.start(scheduler=whole, controller_manager=True, kwok=whole) as plane:
+    with ControlPlane.start(scheduler=whole, controller_manager=whole, kwok=whole) as plane:
         install(plane)
         nodes(plane, NODES)
         for namespace in ("idle", "burst"):

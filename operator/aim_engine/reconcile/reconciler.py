@@ -78,6 +78,8 @@ class Reconciler:
     """Told when the users of recipes may have changed."""
     _examined: dict[Key, int] = field(default_factory=dict)
     _deferred: dict[Key, float] = field(default_factory=dict)
+    _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
+    """What the last pass recommended, whether or not it is written yet."""
     _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
     """Hashes of a spec by (uid, generation), which nothing else changes."""
     _decoded: dict[Key, tuple[str, Revision]] = field(default_factory=dict)
@@ -129,7 +131,7 @@ class Reconciler:
         self.waiters.set(key, ())
         self.waiters.set_stuck(key, False)
         self._examined.pop(key, None)
-        for memory in (self._deferred, self._inputs, self._decoded):
+        for memory in (self._deferred, self._inputs, self._decoded, self._recommended):
             memory.pop(key, None)
         self.applier.forget(key)
         self.dirty_recipes(None)
@@ -154,12 +156,17 @@ class Reconciler:
             namespace_labels=namespace.labels,
             live_replicas=live.content()["spec"].get("replicas", 1) if live else None,
             catalogue_changed=self._examined.get(key, version) != version,
-            recommendation=_recommendation(self.cache.deployments[key].status),
+            recommendation=(
+                self._recommended[key]
+                if key in self._recommended
+                else _recommendation(self.cache.deployments[key].status)
+            ),
             inputs=self._inputs_of(key, deployment),
         )
         started = time.perf_counter()
         plan = make_plan(deployment, current, around)
         self._examined[key] = version
+        self._recommended[key] = plan.recommendation
         if plan.decision is not None:
             self.metrics.selected(
                 plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None

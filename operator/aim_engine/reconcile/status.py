@@ -286,6 +286,13 @@ def is_transition(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
     def essence(status: Mapping[str, Any]) -> tuple[Any, ...]:
         told = [(c.get("type"), c.get("status"), c.get("reason")) for c in status.get("conditions") or []]
-        return told, status.get("observedGeneration"), status.get("recipe"), status.get("selector")
+        recommended = (status.get("recommendation") or {}).get("hash")
+        return (
+            told,
+            status.get("observedGeneration"),
+            status.get("recipe"),
+            status.get("selector"),
+            recommended,
+        )
 
     return essence(old) != essence(new)
