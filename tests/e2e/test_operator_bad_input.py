@@ -242,7 +242,8 @@ def test_a_device_id_nobody_knows_is_told_with_its_value(tenant: Tenant) -> None
         "a log line about it",
         lambda: [x for x in tenant.operator.log(200).splitlines() if tenant.nodes[0] in x and "ffff" in x],
     )
-    assert "gpu" in line[0]
+    assert "device id" in line[0]
+    assert "; " in line[0], "the remedy is missing"
 
 
 def test_a_node_with_no_gpus_to_give_is_told(tenant: Tenant) -> None:

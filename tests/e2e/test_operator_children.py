@@ -130,14 +130,16 @@ def test_a_child_edited_by_hand_is_repaired(tenant: Tenant, field: str) -> None:
 
 def test_a_repair_is_told_by_one_event(tenant: Tenant) -> None:
     served(tenant)
-    tenant.change("Deployment", "app", {"spec": {"replicas": 3}})
-    tenant.wait_for("the repair", lambda: tenant.find("Deployment", "app")["spec"]["replicas"] == 1)
-    about = tenant.wait_for(
-        "an event about the repair",
-        lambda: [e for e in tenant.events() if e["reason"] not in ("RecipeSelected", "Serving")],
+    before = tenant.find("Deployment", "app")["spec"]
+    where, image = HAND_EDITS["image"]
+    patch = [{"op": "replace", "path": where, "value": image}]
+    tenant.change("Deployment", "app", patch, content_type="application/json-patch+json")
+    tenant.wait_for("the repair", lambda: tenant.find("Deployment", "app")["spec"] == before)
+    told = tenant.wait_for(
+        "an event about the repair", lambda: [e for e in tenant.events() if e["reason"] == "DriftRepaired"]
     )
-    assert len(about) == 1
-    assert "app" in about[0]["note"]
+    assert len(told) == 1
+    assert "Deployment app" in told[0]["note"]
 
 
 def test_a_service_edited_by_hand_is_repaired(tenant: Tenant) -> None:
