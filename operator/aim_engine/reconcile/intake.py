@@ -263,10 +263,14 @@ class Intake:
 
     def _missing_revision(self, obj: Object) -> None:
         """A record somebody deleted is kept in memory while its deployment lives; the next pass stores it again."""
-        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
-        for key, stored in list(self.cache.deployments.items()):
-            if key[0] == namespace and name in self.cache.revisions.get(stored.uid, {}):
-                self.cache.revisions[stored.uid][name] = self.cache.revisions[stored.uid][name].lost()
+        metadata = obj["metadata"]
+        labelled = (metadata.get("labels") or {}).get(LABEL_DEPLOYMENT)
+        keys = [(metadata.get("namespace", ""), labelled)] if labelled else list(self.cache.deployments)
+        for key in keys:
+            stored = self.cache.deployments.get(key)
+            records = self.cache.revisions.get(stored.uid, {}) if stored else {}
+            if metadata["name"] in records:
+                records[metadata["name"]] = records[metadata["name"]].lost()
                 self.queue.add(key)
                 return
 
