@@ -45,6 +45,9 @@ def corner(own_plane: ControlPlane, own_operator: Operator) -> Iterator[Tenant]:
     tenant = Tenant(own_plane, own_operator, name)
     yield tenant
     tenant.leave()
+    # Nothing can be written into a namespace that is going: the operator has to know first that nothing is there.
+    known = f'namespace="{name}"'
+    own_plane.wait_for(lambda: known not in own_operator.get("/metrics")[1], 30, "the operator to forget all")
     own_plane.request("DELETE", f"/api/v1/namespaces/{name}")
 
 

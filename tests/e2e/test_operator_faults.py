@@ -187,10 +187,10 @@ def test_nothing_is_asked_in_a_hot_loop_while_every_watch_is_too_old(shaken: Ten
 @pytest.mark.parametrize("way", ["410", "clean", "mid-line"])
 def test_a_watch_that_breaks_goes_on(shaken: Tenant, stage: Stage, way: str) -> None:
     shaken.corner()
-    for turn in range(3):
+    for turn in range(2):
         cut(stage, way)
         shaken.deploy(f"d{turn}")
-    for turn in range(3):
+    for turn in range(2):
         shaken.wait_ready(f"d{turn}", timeout=RECOVERY)
     shaken.update("d0", replicas=2)
     shaken.wait("two replicas to answer", lambda obj: obj["status"]["ready"] == "2/2", "d0")
