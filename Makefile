@@ -47,12 +47,12 @@ lint: deps ## Check format, style, types and layers.
 	$(BIN)/lint-imports
 
 test: tools lint ## Everything. Fails where the control plane cannot be had.
-	$(BIN)/pytest -n $(WORKERS) -m "not serial"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not serial"
 	$(BIN)/pytest -m serial
 
 test-unit: deps ## Only what needs no control plane; the others are skipped, and counted.
 	@echo "test-unit: tests that need a control plane are SKIPPED; 'make test' runs them"
-	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS)
+	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: tools ## Measure the operator's speed on the tests' control plane. Prints, never fails.
 	$(BIN)/python tests/bench/operator_speed.py

@@ -17,10 +17,16 @@ WITHOUT_CLUSTER = "AIM_TESTS_WITHOUT_CLUSTER"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses the control plane, so that ``-m "not cluster"`` leaves the quick ones."""
+    """Mark every test that uses a control plane, so that ``-m "not cluster"`` leaves the quick ones.
+
+    All of ``tests/e2e`` does, some with planes of their own; AIM_TESTS_WITHOUT_CLUSTER=1 skips them, counted.
+    """
+    without = os.environ.get(WITHOUT_CLUSTER) == "1"
     for item in items:
-        if "plane" in getattr(item, "fixturenames", ()):
+        if "plane" in getattr(item, "fixturenames", ()) or item.path.parent.name == "e2e":
             item.add_marker("cluster")
+            if without:
+                item.add_marker(pytest.mark.skip(reason=f"needs a control plane ({WITHOUT_CLUSTER}=1)"))
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +36,6 @@ def plane() -> Iterator[ControlPlane]:
     A machine that cannot provide one makes the tests fail; they are skipped only where the user said so by
     AIM_TESTS_WITHOUT_CLUSTER=1.
     """
-    if os.environ.get(WITHOUT_CLUSTER) == "1":
-        pytest.skip(f"needs a control plane ({WITHOUT_CLUSTER}=1)")
     try:
         running = ControlPlane.start()
     except Exception as error:

@@ -37,7 +37,8 @@ class ReadError:
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
-        return f"{where or 'document'}: {self.message}; {self.remedy}"
+        value = f" '{self.value[:80]}'" if self.value else ""
+        return f"{where or 'document'}{value}: {self.message}; {self.remedy}"
 
 
 class RefusedError(Exception):

@@ -51,7 +51,8 @@ class Model(BaseModel):
 
 
 def _quantity(text: str) -> str:
-    parse_quantity(text)
+    if parse_quantity(text) < 0:
+        raise ValueError(f"'{text}' is negative; a quantity is at least 0")
     return text
 
 
@@ -60,15 +61,15 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+_QUANTITY_PATTERN = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$"
+
 Quantity = Annotated[
     str,
-    BeforeValidator(_as_text),
-    AfterValidator(_quantity),
     Field(
-        max_length=32,
-        pattern=r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
-        json_schema_extra={"x-kubernetes-int-or-string": True},
+        max_length=32, json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": _QUANTITY_PATTERN}
     ),
+    AfterValidator(_quantity),
+    BeforeValidator(_as_text),
 ]
 """A non-negative Kubernetes quantity such as `16`, `500m` or `128Gi`."""
 

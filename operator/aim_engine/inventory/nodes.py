@@ -174,7 +174,9 @@ def _gpu_model(
     if models and (model := models.pop()):
         return model, device_id
     if ids:
-        problems.append(f"device id '{device_id}' is unknown to the catalogue")
+        problems.append(
+            f"device id '{device_id}' is unknown to the catalogue; map a label of the node with engine.gpuLabels, or update the operator"
+        )
     model = (
         _model_of_product_name(labels, problems)
         or _model_of_nfd(labels)
@@ -212,7 +214,9 @@ def _model_of_product_name(labels: Mapping[str, str], problems: list[str]) -> st
         return None
     gpu = gpu_by_product_name(name)
     if gpu is None:
-        problems.append(f"product name '{name}' is unknown to the catalogue")
+        problems.append(
+            f"product name '{name}' is unknown to the catalogue; map a label of the node with engine.gpuLabels, or update the operator"
+        )
         return None
     if name not in product_name_values(gpu):
         problems.append(

@@ -276,7 +276,9 @@ class Intake:
 
     def _child(self, resource: Resource, obj: Object) -> None:
         metadata = obj["metadata"]
-        self.cache.children[(metadata["namespace"], metadata["name"])][resource.kind] = read_child(obj)
+        self.cache.children[(metadata["namespace"], metadata["name"])][resource.kind] = read_child(
+            {**obj, "apiVersion": resource.api_version, "kind": resource.kind}  # items of a list have neither
+        )
         self._wake_owner(obj)
 
     def _wake_owner(self, obj: Object) -> None:

@@ -59,6 +59,8 @@ COUNTS_DELAY_SECONDS = 1.0
 RECHECK_SECONDS = 60.0
 """Pause before looking again at something that no watch can tell us about."""
 
+_OPEN = NamespaceInfo({}, terminating=False)
+
 
 @dataclass(slots=True)
 class Reconciler:
@@ -91,7 +93,7 @@ class Reconciler:
         if stored is None or stored.deleting:
             self._forget(key)
             return
-        namespace = self.cache.namespaces.get(key[0], NamespaceInfo({}, terminating=False))
+        namespace = self.cache.namespaces.get(key[0], _OPEN)
         if stored.typed is None:
             await self._publish_unreadable(stored)
             return
@@ -300,6 +302,8 @@ class Reconciler:
         current = self.cache.deployments.get(key)
         if current is not None and current.uid == written["metadata"]["uid"]:
             self._remember_status(key, current, written)
+        if self.cache.namespaces.get(stored.namespace, _OPEN).terminating:
+            return  # nothing can be created there any more, Events neither
         for kind, reason, message in transitions(stored.status, new):
             self.recorder.record(stored, kind, reason, message)
 
