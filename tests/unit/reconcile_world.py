@@ -10,7 +10,7 @@ from aim_engine.inventory import Inventory
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, make_plan
 from aim_engine.reconcile.revision import Revision, inputs_of
-from aim_engine.selection import Candidate
+from aim_engine.selection import Candidate, Want
 from unit.selection_world import FACTS, QWEN
 
 NOW, BEFORE = "2026-03-01T12:00:00Z", "2026-02-01T00:00:00Z"
@@ -35,6 +35,7 @@ def around(
     now: Inventory | None = None,
     live: int | None = None,
     changed: bool = False,
+    wants: tuple[Want, ...] = (),
     recommendation: Recommendation | None = None,
     **config: Any,
 ) -> Surroundings:
@@ -46,7 +47,8 @@ def around(
         config=OperatorConfig(**config),
         namespace_labels={},
         live_replicas=live,
-        catalogue_changed=changed,
+        look_again=changed,
+        wants=wants,
         recommendation=recommendation,
         inputs=inputs_of(asked.spec),
     )

@@ -147,7 +147,7 @@ def test_a_running_model_is_kept_when_its_gpus_and_recipes_are_gone() -> None:
 
 def test_an_edited_recipe_shows_as_drift_and_as_a_recommendation() -> None:
     edited = recipe("big", count=8, maturity="optimized", env={"VLLM_LOGGING_LEVEL": "DEBUG"})
-    made = plan(FIRST, ON_BIG, (edited, SMALL), ALL_FREE, live=1)
+    made = plan(FIRST, ON_BIG, (edited, SMALL), ALL_FREE, live=1, changed=True)
     assert made.revision is ON_BIG
     assert made.selected.reason is ConditionReason.RECIPE_DRIFTED
     assert ON_BIG.recipe_hash in made.selected.message
@@ -183,22 +183,29 @@ def test_a_recommendation_stays_until_something_changes() -> None:
 
 
 def test_a_fallback_is_recommended_to_go_back_when_gpus_come_free() -> None:
-    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1)
+    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, changed=True)
     assert made.revision is ON_SMALL
     assert made.recommendation
     assert made.recommendation.recipe == "big"
 
 
 def test_a_fallback_goes_on_wanting_the_better_one() -> None:
-    made = plan(FIRST, ON_SMALL, FAMILY, FOUR_FREE, live=1)
+    made = plan(FIRST, ON_SMALL, FAMILY, FOUR_FREE, live=1, changed=True)
     assert made.recommendation is None
     assert made.wants == (Want(MI300X, 8),)
+
+
+def test_without_news_nothing_is_selected_again_and_the_wants_stand() -> None:
+    wants = (Want(MI300X, 8),)
+    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, wants=wants)
+    assert made.decision is None
+    assert made.wants == wants
 
 
 def test_automatic_follows_the_better_recipe() -> None:
     asked = deployment(recipe={"updatePolicy": "Automatic"})
     current = revision_of(asked, FAMILY, FOUR_FREE)
-    made = plan(asked, current, FAMILY, ALL_FREE, live=1)
+    made = plan(asked, current, FAMILY, ALL_FREE, live=1, changed=True)
     assert made.is_new
     assert made.revision
     assert (made.revision.recipe, made.revision.number) == ("big", 2)

@@ -244,7 +244,7 @@ def test_being_woken_keeps_the_place_in_line_until_the_want_is_met() -> None:
 def test_a_changed_want_keeps_the_place_in_line() -> None:
     waiters = line(("a", EIGHT), ("b", ONE))
     waiters.set(key("a"), tuple(ONE))
-    assert names(waiters.all()) == ["a", "b"]
+    assert names(waiters.wake_all()) == ["a", "b"]
 
 
 def test_whoever_stops_waiting_and_comes_back_is_last() -> None:
@@ -252,13 +252,13 @@ def test_whoever_stops_waiting_and_comes_back_is_last() -> None:
     waiters.set(key("a"), ())
     assert len(waiters) == 1
     waiters.set(key("a"), tuple(ONE))
-    assert names(waiters.all()) == ["b", "a"]
+    assert names(waiters.wake_all()) == ["b", "a"]
 
 
 def test_leaving_a_line_one_never_stood_in_is_fine() -> None:
     waiters = line()
     waiters.set(key("a"), ())
-    assert waiters.all() == []
+    assert waiters.wake_all() == []
 
 
 WANTS = st.lists(

@@ -71,6 +71,14 @@ class LiveChild:
     resource_version: str
     deleting: bool
     body: bytes
+    summary: Mapping[str, Any]
+    """The few fields that are asked for at every pass: generation, replicas, status."""
+
+    @property
+    def replicas(self) -> int:
+        """Replicas asked for."""
+        count: int = self.summary["spec"]["replicas"]
+        return count
 
     def content(self) -> dict[str, Any]:
         """The object without managedFields."""
@@ -219,6 +227,11 @@ def read_child(obj: Mapping[str, Any]) -> LiveChild:
         metadata.get("resourceVersion", ""),
         metadata.get("deletionTimestamp") is not None,
         body,
+        {
+            "metadata": {"generation": metadata.get("generation", 0)},
+            "spec": {"replicas": obj.get("spec", {}).get("replicas", 1)},
+            "status": obj.get("status") or {},
+        },
     )
 
 

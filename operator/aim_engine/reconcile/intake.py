@@ -161,7 +161,7 @@ class Intake:
         self.dirty_recipes(None)
         self._tell_problems()
         if freed:
-            for key in self.waiters.all():
+            for key in self.waiters.wake_all():
                 self.queue.add(key)
 
     def _tell_problems(self) -> None:

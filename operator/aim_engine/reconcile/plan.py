@@ -16,7 +16,7 @@ from aim_engine.api.deployment import (
     UpdatePolicy,
     WhenNoCapacity,
 )
-from aim_engine.api.enums import Backend, Tier
+from aim_engine.api.enums import Backend
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
@@ -25,7 +25,7 @@ from aim_engine.inventory import Inventory, PodNeed, place
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
-from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, render
+from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, disruption_budget, render
 from aim_engine.selection import (
     Assessment,
     Candidate,
@@ -60,8 +60,10 @@ class Surroundings:
     namespace_labels: Mapping[str, str]
     live_replicas: int | None
     """Replicas asked of the live Deployment; None when there is none."""
-    catalogue_changed: bool
-    """Recipes of the model changed since the last pass, so that a better one may exist."""
+    look_again: bool
+    """Recipes of the model changed, or GPUs it waits for became free: something better may be possible."""
+    wants: tuple[Want, ...]
+    """What it waits for since the last look."""
     recommendation: Recommendation | None
     """The one published last."""
     inputs: Inputs
@@ -216,9 +218,7 @@ def _adopt(
 
 def _manifests(inp: RenderInput) -> tuple[dict[str, Any], ...]:
     """All objects, with the disruption budget that scaling to several replicas will want."""
-    budget = render(replace(inp, replicas=max(2, inp.replicas))).budget
-    rendered = replace(render(inp), budget=budget)
-    return tuple(rendered)
+    return tuple(replace(render(inp), budget=disruption_budget(inp)))
 
 
 def _follow(deployment: AIMDeployment, request: Request, current: Revision, around: Surroundings) -> Plan:
@@ -226,8 +226,8 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     automatic = deployment.spec.recipe.update_policy is UpdatePolicy.AUTOMATIC
     drift = _drift(current, around.candidates)
     kept = _keep(deployment, current, around, selected(current, drift))
-    if not (automatic or drift or around.catalogue_changed or current.tier is not Tier.PRIMARY):
-        return replace(kept, recommendation=around.recommendation)
+    if not (around.look_again or (automatic and drift)):
+        return replace(kept, recommendation=around.recommendation, wants=kept.wants or around.wants)
     decision = decide(request, around.candidates, around.free, around.facts)
     better = decision.choice
     if better is None or better.assessment.candidate.hash == current.recipe_hash:

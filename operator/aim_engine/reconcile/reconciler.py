@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.deployment import AIMDeployment, Recommendation, RolloutStrategy
+from aim_engine.api.enums import Tier
 from aim_engine.inventory import Tracker
 from aim_engine.kube import ApiError, KubeClient
 from aim_engine.reconcile import resources
@@ -126,12 +127,12 @@ class Reconciler:
             return
         revision = record.revision()
         need = pod_need(as_candidate(revision), stored.typed.spec)
-        replicas = live.content()["spec"].get("replicas", 1)
-        self.tracker.promise(key, need, replicas, revision.resource, revision.strategy)
+        self.tracker.promise(key, need, live.replicas, revision.resource, revision.strategy)
 
     def _forget(self, key: Key) -> None:
         self.waiters.set(key, ())
         self.waiters.set_stuck(key, False)
+        self.waiters.take_nudge(key)
         self._examined.pop(key, None)
         for memory in (self._deferred, self._inputs, self._decoded, self._recommended):
             memory.pop(key, None)
@@ -156,8 +157,10 @@ class Reconciler:
             facts=self.facts,
             config=self.config,
             namespace_labels=namespace.labels,
-            live_replicas=live.content()["spec"].get("replicas", 1) if live else None,
-            catalogue_changed=self._examined.get(key, version) != version,
+            live_replicas=live.replicas if live else None,
+            look_again=self._examined.get(key, self._first_look(current, version)) != version
+            or self.waiters.take_nudge(key),
+            wants=self.waiters.wants(key),
             recommendation=(
                 self._recommended[key]
                 if key in self._recommended
@@ -188,6 +191,10 @@ class Reconciler:
             if woken != key:
                 self.queue.add(woken)
         return plan
+
+    def _first_look(self, current: Revision | None, version: int) -> int:
+        """After a start nothing is known to have changed, but who runs a fallback must learn what it waits for."""
+        return version if current is None or current.tier is Tier.PRIMARY else version - 1
 
     def _decode(self, key: Key, record: Record) -> Revision:
         known = self._decoded.get(key)
@@ -239,7 +246,7 @@ class Reconciler:
             revision_name=self._revision_name(stored, plan),
             selection=plan.selection,
             recommendation=plan.recommendation,
-            workload=workload_of(live.content() if live and owned else None),
+            workload=workload_of(live.summary if live and owned else None),
             pods=tuple(self.cache.pods.get(key, {}).values()),
             granted=plan.granted,
             short_of=plan.short_of,
@@ -326,7 +333,7 @@ class Reconciler:
 
 def _settled(live: LiveChild | None) -> bool:
     """No rollout is under way, so no replica beside the granted ones needs room."""
-    return live is None or workload_of(live.content()).updated
+    return live is None or workload_of(live.summary).updated
 
 
 def _recommendation(status: Mapping[str, Any]) -> Recommendation | None:

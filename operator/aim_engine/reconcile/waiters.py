@@ -15,6 +15,7 @@ class Waiters:
     def __init__(self) -> None:
         self._wants: dict[Key, tuple[Want, ...]] = {}
         self._stuck: dict[Key, None] = {}
+        self._nudged: set[Key] = set()
 
     def __len__(self) -> int:
         return len(self._wants)
@@ -25,6 +26,16 @@ class Waiters:
             self._wants[key] = wants
         else:
             self._wants.pop(key, None)
+
+    def wants(self, key: Key) -> tuple[Want, ...]:
+        """What `key` waits for."""
+        return self._wants.get(key, ())
+
+    def take_nudge(self, key: Key) -> bool:
+        """Whether `key` was woken since it was last asked."""
+        nudged = key in self._nudged
+        self._nudged.discard(key)
+        return nudged
 
     def set_stuck(self, key: Key, stuck: bool) -> None:
         """Note a deployment that no amount of the present GPUs can help, only another kind of node."""
@@ -46,8 +57,11 @@ class Waiters:
                     room[place] -= want.gpus
                     woken.append(key)
                     break
+        self._nudged.update(woken)
         return woken
 
-    def all(self) -> list[Key]:
+    def wake_all(self) -> list[Key]:
         """Everybody who waits, in order, and those that are stuck."""
-        return [*self._wants, *(key for key in self._stuck if key not in self._wants)]
+        woken = [*self._wants, *(key for key in self._stuck if key not in self._wants)]
+        self._nudged.update(woken)
+        return woken

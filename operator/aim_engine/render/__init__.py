@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aim_engine.render.config import EngineConfig
 from aim_engine.render.inputs import RENDERER_VERSION, Manifest, Manifests, RenderInput, ResolvedRecipe
-from aim_engine.render.manifests import render, to_yaml
+from aim_engine.render.manifests import disruption_budget, render, to_yaml
 from aim_engine.render.names import (
     ANNOTATION_MODEL,
     ANNOTATION_RECIPE,
@@ -30,6 +30,7 @@ __all__ = [
     "budget_name",
     "claim_name",
     "deployment_name",
+    "disruption_budget",
     "pod_resources",
     "render",
     "selector_labels",

@@ -41,7 +41,7 @@ def render(inp: RenderInput) -> Manifests:
         deployment=_deployment(inp),
         service=_service(inp),
         claim=_claim(inp),
-        budget=_budget(inp),
+        budget=disruption_budget(inp) if inp.replicas >= 2 else None,
         notes=tuple(_notes(inp)),
     )
 
@@ -149,9 +149,8 @@ def _cache_gib(inp: RenderInput) -> int:
     return max(_SMALLEST_CACHE_GIB, -(-inp.checkpoint_bytes * 6 // (5 * _GIB)))
 
 
-def _budget(inp: RenderInput) -> Manifest | None:
-    if inp.replicas < 2:
-        return None
+def disruption_budget(inp: RenderInput) -> Manifest:
+    """Budget for several replicas; with one it would only block drains."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
