@@ -418,9 +418,11 @@ def test_a_record_gives_back_the_revision() -> None:
 
 def test_a_record_belongs_to_its_deployment_and_is_named_by_its_content() -> None:
     obj = to_object("chat", "team-a", "u-1", ON_BIG)
-    assert obj["metadata"]["name"] == revision_name("chat", ON_BIG)
-    assert revision_name("chat", ON_BIG) != revision_name("chat", ON_SMALL)
-    assert revision_name("chat", ON_BIG) == revision_name("chat", revision_of(FIRST, FAMILY, ALL_FREE))
+    name = revision_name("chat", "u-1", ON_BIG)
+    assert obj["metadata"]["name"] == name
+    assert name != revision_name("chat", "u-1", ON_SMALL)
+    assert name != revision_name("chat", "u-2", ON_BIG)
+    assert name == revision_name("chat", "u-1", revision_of(FIRST, FAMILY, ALL_FREE))
     (owner,) = obj["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == ("u-1", True)
     assert len(obj["metadata"]["name"]) <= 253

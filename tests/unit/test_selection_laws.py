@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aim_engine.api.enums import Maturity, Objective, Outcome, Precision, Reason
 from aim_engine.inventory import Inventory, NodeState, Tracker, build_inventory, place, read_pod
-from aim_engine.selection import Candidate, Decision, Facts, Request, Source, decide, pod_need
+from aim_engine.selection import Candidate, Decision, Facts, Memo, Request, Source, decide, pod_need
 from unit.selection_world import FACTS, QWEN, UNHURRIED, UNKNOWN, NoFacts, node, node_object, recipe, request
 
 GPUS = st.sampled_from(["MI210", "MI300X", "MI325X", "MI355X"])
@@ -357,3 +357,18 @@ def _bindable(tracker: Tracker, owner: tuple[str, str], gpus: int, free: list[st
     """A node the scheduler could take, which sees pods and knows of no promises: any with room beside bound pods."""
     inventory = tracker.inventory(exclude=owner)
     return max(free, key=lambda name: (inventory.nodes[name].free_gpus("amd.com/gpu") - gpus, name))
+
+
+@UNHURRIED
+@given(st.lists(worlds(), min_size=2, max_size=4))
+def test_a_memo_kept_from_decision_to_decision_changes_none(several: list[World]) -> None:
+    memo = Memo()
+    for number, (asked, pool, states, facts) in enumerate(several):
+        inventory = build_inventory(states)
+        known = replace(asked, identity=f"request-{number}")
+        plain = decide(asked, pool, inventory, facts)
+        assert decide(known, pool, inventory, facts, memo) == plain
+        assert decide(known, pool, build_inventory([]), facts, memo) == decide(
+            asked, pool, build_inventory([]), facts
+        )
+        assert decide(known, pool, inventory, facts, memo) == plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -16,6 +17,8 @@ POOL_LIMIT = 64
 """Connections to the API server, watch streams included. Keeps a burst from opening thousands of sockets."""
 
 _READ_BUFFER = 2**20
+_TOKEN_SECONDS = 10.0
+"""How long a token is used before the official client is asked for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,19 @@ async def connect() -> Connection:
     configuration = kubernetes_client.Configuration()
     await asyncio.to_thread(_load, configuration)
 
+    header, read_at = "", float("-inf")
+
     async def authorize(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        # Asked for every request: the official client re-reads rotated tokens and re-runs exec plugins when due.
-        for setting in configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                request.headers["Authorization"] = setting["value"]
+        nonlocal header, read_at
+        if time.monotonic() - read_at > _TOKEN_SECONDS:
+            # The official client re-reads rotated tokens and re-runs exec plugins when they are due.
+            settings = configuration.auth_settings().values()
+            header = next((s["value"] for s in settings if s["in"] == "header" and s["value"]), "")
+            read_at = time.monotonic()
+        if header:
+            request.headers["Authorization"] = header
         return await handler(request)
 
     tls = _tls(configuration) if configuration.host.startswith("https") else True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
@@ -32,6 +32,7 @@ from aim_engine.selection import (
     Choice,
     Decision,
     Facts,
+    Memo,
     Request,
     Source,
     Want,
@@ -68,6 +69,7 @@ class Surroundings:
     """The one published last."""
     inputs: Inputs
     """Hashes of the deployment's spec."""
+    memo: Memo = field(default_factory=Memo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surro
         deployment.spec,
         around.namespace_labels,
         tuple(around.config.allowed_images),
+        f"{around.inputs.wishes}/{around.inputs.shape}",
     )
     problem = spec_problem(request)
     if problem is not None:
@@ -142,7 +145,7 @@ def _choose(
     deployment: AIMDeployment, request: Request, current: Revision | None, around: Surroundings
 ) -> Plan:
     """A new selection; when nothing can be chosen, what runs goes on running and the condition tells."""
-    decision = decide(request, around.candidates, around.free, around.facts)
+    decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     evaluated = len(decision.verdicts)
     if decision.choice is None:
         judgement = not_selected(decision)
@@ -228,7 +231,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     kept = _keep(deployment, current, around, selected(current, drift))
     if not (around.look_again or (automatic and drift)):
         return replace(kept, recommendation=around.recommendation, wants=kept.wants or around.wants)
-    decision = decide(request, around.candidates, around.free, around.facts)
+    decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     better = decision.choice
     if better is None or better.assessment.candidate.hash == current.recipe_hash:
         return replace(kept, wants=(*kept.wants, *decision.wants))

@@ -50,7 +50,7 @@ from aim_engine.reconcile.status import (
     workload_of,
 )
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Candidate, Facts, pod_need
+from aim_engine.selection import Candidate, Facts, Memo, pod_need
 from aim_engine.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Reconciler:
     _deferred: dict[Key, float] = field(default_factory=dict)
     _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
     """What the last pass recommended, whether or not it is written yet."""
+    _memo: Memo = field(default_factory=Memo)
     _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
     """Hashes of a spec by (uid, generation), which nothing else changes."""
     _decoded: dict[Key, tuple[str, Revision]] = field(default_factory=dict)
@@ -167,6 +168,7 @@ class Reconciler:
                 else _recommendation(self.cache.deployments[key].status)
             ),
             inputs=self._inputs_of(key, deployment),
+            memo=self._memo,
         )
         started = time.perf_counter()
         plan = make_plan(deployment, current, around)
@@ -259,7 +261,7 @@ class Reconciler:
         record = self.cache.newest_revision(stored.uid)
         if record is not None and record.number == plan.revision.number:
             return record.name
-        return revision_name(stored.name, plan.revision)
+        return revision_name(stored.name, stored.uid, plan.revision)
 
     def _with_config_error(self, stored: StoredDeployment, judgement: Judgement) -> Judgement:
         """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""

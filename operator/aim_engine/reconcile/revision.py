@@ -129,9 +129,13 @@ class Record:
         )
 
 
-def revision_name(deployment: str, revision: Revision) -> str:
-    """`<deployment>-<hash>`: the same decision always has the same name."""
-    return f"{deployment}-{content_hash({'number': revision.number, **revision.data()})}"
+def revision_name(deployment: str, uid: str, revision: Revision) -> str:
+    """`<deployment>-<hash>`: storing the same decision of the same object a second time meets the same name."""
+    identity = {
+        "uid": uid, "number": revision.number, "renderer": revision.renderer, "recipe": revision.recipe_hash,
+        "wishes": revision.inputs.wishes, "shape": revision.inputs.shape, "rendering": revision.inputs.rendering,
+    }  # fmt: skip
+    return f"{deployment}-{content_hash(identity)}"
 
 
 def to_object(deployment: str, namespace: str, uid: str, revision: Revision) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def to_object(deployment: str, namespace: str, uid: str, revision: Revision) -> 
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": revision_name(deployment, revision),
+            "name": revision_name(deployment, uid, revision),
             "namespace": namespace,
             "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_DEPLOYMENT: deployment},
             "ownerReferences": [

@@ -1,11 +1,11 @@
 """Request x recipes x inventory -> an explained decision."""
 
+from aim_engine.selection.capacity import capacity_verdict, pod_need
 from aim_engine.selection.decide import decide, hold, relevant
 from aim_engine.selection.stages import (
-    capacity_verdict,
+    Memo,
     describe,
     effective_args,
-    pod_need,
     recipe_problems,
     tenant_trust,
 )
@@ -26,6 +26,6 @@ from aim_engine.selection.types import (
 )
 
 __all__ = [
-    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "Request", "Source", "Verdict", "Want",
+    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "Memo", "Request", "Source", "Verdict", "Want",
     "candidate", "capacity_verdict", "content_hash", "decide", "describe", "effective_args", "hold", "pod_need", "recipe_problems", "relevant", "request_of", "tenant_trust",
 ]  # fmt: skip

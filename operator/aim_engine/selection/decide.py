@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.inventory import Inventory
+from aim_engine.selection.capacity import capacity_verdict, never_here
 from aim_engine.selection.generate import generated
 from aim_engine.selection.order import ranked
-from aim_engine.selection.stages import STAGES, Context, assess, capacity_verdict, never_here
+from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.types import (
     Assessment,
     Candidate,
@@ -60,18 +61,29 @@ def _is_named(each: Candidate, pinned: str) -> bool:
     )
 
 
-def decide(request: Request, candidates: Iterable[Candidate], inventory: Inventory, facts: Facts) -> Decision:
-    """Choose the best recipe that the cluster can run now, and say why not the others."""
+def decide(
+    request: Request,
+    candidates: Iterable[Candidate],
+    inventory: Inventory,
+    facts: Facts,
+    memo: Memo | None = None,
+) -> Decision:
+    """Choose the best recipe that the cluster can run now, and say why not the others.
+
+    A `memo` kept from decision to decision makes the next one cheaper and changes nothing in it; it belongs to one
+    `facts`.
+    """
+    context = Context(request, inventory, facts, memo or Memo())
     pool = relevant(request, candidates)
     if not pool or all(c.source is Source.GENERATED for c in pool):
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
             return _nothing_known(request, facts)
-    decision = _decide(Context(request, inventory, facts), pool)
+    decision = _decide(context, pool)
     if decision.choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
         extra = generated(request, inventory, facts)
         if extra:
-            return _decide(Context(request, inventory, facts), [*pool, *extra])
+            return _decide(context, [*pool, *extra])
     return decision
 
 
@@ -79,7 +91,7 @@ def hold(
     request: Request, held: Candidate, inventory: Inventory, facts: Facts, *, any_capacity: bool
 ) -> Choice | None:
     """The recipe in use under changed wishes; None when it cannot serve them. `any_capacity`: it runs already."""
-    assessment, verdict = assess(Context(request, inventory, facts), held, any_hardware=any_capacity)
+    assessment, verdict = assess(Context(request, inventory, facts, Memo()), held, any_hardware=any_capacity)
     fits = assessment.placement.fits if assessment.placement else 0
     if verdict is not None or not (any_capacity or fits):
         return None

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
-from aim_engine.api.quantity import format_bytes, milli, whole
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.engines import Problem, Trust, engine
-from aim_engine.inventory import Inventory, PodNeed, PoolKey, Shortage, place, whole_partition
+from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
+from aim_engine.selection.capacity import pod_need
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.types import Assessment, Candidate, Facts, Request, Source, Verdict
 from aim_engine.sizing import FitVerdict, fit
@@ -25,8 +25,10 @@ class Context:
     request: Request
     inventory: Inventory
     facts: Facts
+    memo: Memo
 
 
+_MEMO_LIMIT = 20_000
 Stage = Callable[[Context, Assessment], "Verdict | Assessment"]
 
 
@@ -34,15 +36,70 @@ def assess(
     context: Context, candidate: Candidate, *, any_hardware: bool = False
 ) -> tuple[Assessment, Verdict | None]:
     """Run the stages; the verdict is None when only ranking is left. `any_hardware`: as if the GPUs were there."""
-    current = Assessment(candidate, effective_args(candidate, context.request.spec))
-    for stage in STAGES:
-        if any_hardware and stage is _gpu_in_cluster:
-            continue
+    early = context.memo.get(context, candidate, _BEFORE_CLUSTER)
+    if early.verdict is not None:
+        return early.assessment, early.verdict
+    if not any_hardware:
+        there = _gpu_in_cluster(context, early.assessment)
+        if isinstance(there, Verdict):
+            return early.assessment, there
+    late = context.memo.get(context, candidate, _AFTER_CLUSTER)
+    if late.verdict is not None:
+        return late.assessment, late.verdict
+    return _capacity(context, late.assessment), None
+
+
+def _run(context: Context, current: Assessment, stages: tuple[Stage, ...]) -> Judged:
+    for stage in stages:
         result = stage(context, current)
         if isinstance(result, Verdict):
-            return current, result
+            return Judged(current, result)
         current = result
-    return current, None
+    return Judged(current, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate after some stages: the verdict that ended it, or None."""
+
+    assessment: Assessment
+    verdict: Verdict | None
+
+
+class Memo:
+    """What the stages that look at no cluster found, by request and recipe: they would find the same again.
+
+    Everything in the key decides; recipes and requests are known by hashes of their content.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Judged] = {}
+
+    def get(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
+        """The result of a part of the stages, computed where it is not known."""
+        request = context.request
+        if request.identity is None:
+            return self._compute(context, candidate, part)
+        labels = tuple(sorted(request.namespace_labels.items()))
+        key = (
+            len(part),
+            request.identity,
+            labels,
+            request.namespace,
+            candidate.source,
+            candidate.name,
+            candidate.hash,
+        )
+        if key not in self._known:
+            if len(self._known) >= _MEMO_LIMIT:
+                self._known.clear()
+            self._known[key] = self._compute(context, candidate, part)
+        return self._known[key]
+
+    def _compute(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
+        if part is _BEFORE_CLUSTER:
+            return _run(context, Assessment(candidate, effective_args(candidate, context.request.spec)), part)
+        return _run(context, self.get(context, candidate, _BEFORE_CLUSTER).assessment, part)
 
 
 def effective_args(candidate: Candidate, spec: AIMDeploymentSpec) -> dict[str, object]:
@@ -246,97 +303,16 @@ def _targets(context: Context, current: Assessment) -> Verdict | Assessment:
     )  # fmt: skip
 
 
-def _capacity(context: Context, current: Assessment) -> Verdict | Assessment:
-    """Where the pods fit now. Not a failure yet: `decide` ranks first and looks at capacity afterwards."""
+def _capacity(context: Context, current: Assessment) -> Assessment:
+    """Where the pods fit now. Never the end: `decide` ranks first and looks at capacity afterwards."""
     need = pod_need(current.candidate, context.request.spec)
     return replace(current, need=need, placement=place(context.inventory, need))
 
 
-STAGES: tuple[Stage, ...] = (
-    _valid, _namespace, _wishes, _precision, _parallelism, _gpu_in_cluster, _memory, _targets, _capacity,
-)  # fmt: skip
-
-
-def pod_need(candidate: Candidate, spec: AIMDeploymentSpec) -> PodNeed:
-    """What one replica takes from a node."""
-    hardware, own, wanted = candidate.spec.hardware, candidate.spec.resources, spec.overrides.resources
-    return PodNeed(
-        gpu_model=hardware.gpu_model,
-        partition=hardware.partition,
-        gpus=hardware.gpu_count,
-        cpu_milli=milli(wanted.cpu or own.cpu),
-        memory_bytes=whole(wanted.memory or own.memory),
-        node_selector=dict(spec.scheduling.node_selector),
-        tolerations=tuple(spec.scheduling.tolerations),
-    )
-
-
-def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
-    """Why the replicas do not fit now, or None when they do."""
-    placement, need = current.placement, current.need
-    if placement is None or need is None or placement.fits >= replicas:
-        return None
-    gpus = f"{_gpus(need.gpus, f'free {need.gpu_model}')} on one node"
-    if placement.usable_nodes == 0:
-        blocked = "; ".join(f"{node}: {why}" for node, why in placement.blocked[:3]) or "no node qualifies"
-        return _verdict(
-            current, Reason.NODE_NOT_USABLE, f"needs {gpus}; {blocked}",
-            remedy="uncordon the node, wait until it is Ready, or add a toleration or node", needed=gpus, has="0 usable nodes",
-        )  # fmt: skip
-    if placement.short_of in (Shortage.CPU, Shortage.MEMORY, Shortage.PODS):
-        what, best = {
-            Shortage.CPU: (_cpus(need.cpu_milli), f"at most {_cpus(placement.best_free_cpu_milli)}"),
-            Shortage.MEMORY: (
-                f"{format_bytes(need.memory_bytes)} of memory", f"at most {format_bytes(placement.best_free_memory_bytes)}"
-            ),
-            Shortage.PODS: ("a free pod slot", "none"),
-        }[placement.short_of]  # fmt: skip
-        return _verdict(
-            current, Reason.NODE_RESOURCES_INSUFFICIENT,
-            f"needs {what} beside {gpus}; free on a node with the GPUs: {best}",
-            remedy=f"free {placement.short_of} on a node, or lower spec.overrides.resources", needed=what, has=best,
-        )  # fmt: skip
-    where = f" ({placement.largest_free_node})" if placement.largest_free_node else ""
-    has = f"at most {placement.largest_free} on one node{where}, {placement.total_free} in all"
-    if placement.fits:
-        return _verdict(
-            current, Reason.CAPACITY_INSUFFICIENT, f"{placement.fits} of {replicas} replicas fit now; each needs {gpus}",
-            remedy=f"free or add {(replicas - placement.fits) * need.gpus} GPUs", needed=f"{replicas} replicas", has=f"{placement.fits}",
-        )  # fmt: skip
-    missing = need.gpus - placement.largest_free
-    on = f" on {placement.largest_free_node}" if placement.largest_free_node else ""
-    return _verdict(
-        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}",
-        remedy=f"free {_gpus(missing)}{on}, or add a {need.gpu_model} node", needed=gpus, has=has,
-    )  # fmt: skip
-
-
-def never_here(current: Assessment) -> Verdict | None:
-    """Why no node of the cluster is big enough, however empty; None when one is."""
-    placement, need = current.placement, current.need
-    if placement is None or need is None or placement.matching_nodes:
-        return None
-    if placement.largest_allocatable >= need.gpus:
-        what = f"{_cpus(need.cpu_milli)} and {format_bytes(need.memory_bytes)} of memory"
-        return _verdict(
-            current, Reason.NODE_RESOURCES_INSUFFICIENT,
-            f"needs {what}; no node with {_gpus(need.gpus, need.gpu_model)} has as much even when empty",
-            remedy="lower spec.overrides.resources, or add a larger node", needed=what, has="less on every node",
-        )  # fmt: skip
-    return _verdict(
-        current, Reason.CAPACITY_INSUFFICIENT,
-        f"needs {_gpus(need.gpus, need.gpu_model)} on one node; the largest node has {placement.largest_allocatable}",
-        remedy="use a recipe with fewer GPUs, or add a larger node",
-        needed=f"{_gpus(need.gpus)} on one node", has=str(placement.largest_allocatable),
-    )  # fmt: skip
-
-
-def _cpus(milli_cores: int) -> str:
-    return f"{milli_cores / 1000:g} CPUs"
-
-
-def _gpus(count: int, model: str = "") -> str:
-    return f"{count} {model} GPU{'' if count == 1 else 's'}".replace("  ", " ")
+_BEFORE_CLUSTER: tuple[Stage, ...] = (_valid, _namespace, _wishes, _precision, _parallelism)
+_AFTER_CLUSTER: tuple[Stage, ...] = (_memory, _targets)
+STAGES: tuple[Stage, ...] = (*_BEFORE_CLUSTER, _gpu_in_cluster, *_AFTER_CLUSTER, _capacity)
+"""All stages in order. The two groups look at no cluster."""
 
 
 def selects(selector: NamespaceSelector, labels: Mapping[str, str]) -> bool:

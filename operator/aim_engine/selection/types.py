@@ -79,6 +79,8 @@ class Request:
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     allowed_images: tuple[str, ...] | None = None
     """Repositories that tenants may take images from, a trailing slash allowing all below; None: not asked here."""
+    identity: str | None = None
+    """Equal for requests whose spec asks the same, so that work can be shared; None: not known."""
 
     def may_use_image(self, image: str) -> bool:
         """Whether a tenant may have this image run."""
