@@ -29,6 +29,10 @@ SAMPLES_DIRECTORY = ROOT / "deploy" / "samples"
 OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "aim-engine", "aim-engine-operator"
 CRDS = ("aimrecipes.aim.engine.amd.com", "aimdeployments.aim.engine.amd.com")
 STATUS_TIMEOUT = 30.0
+SIMULATED = """\
+Nodes and engines are simulated: there is no kubelet, so kubectl logs, exec and port-forward do not answer (engines answer at
+their pods' addresses, as above), and Secrets that samples name need not exist. In the first half minute Kubernetes' garbage
+collector does not know our kinds yet: what you delete then goes a little later."""
 QUESTION = {"messages": [{"role": "user", "content": "Say hello from an MI300X."}], "max_tokens": 24}
 
 
@@ -146,17 +150,19 @@ class Demo:
         directory = "" if self.place.directory == ROOT / ".demo" else f" DEMO_DIR={self.place.directory}"
         show.heading("The demo keeps running. Go on by hand:")
         print(f"  export KUBECONFIG={self.admin.kubeconfig}")
-        print(f"  export PATH=$PATH:{self.admin.program.parent}      # kubectl")
+        print(f"  export PATH={self.admin.program.parent}:$PATH      # kubectl")
         print(
             "  kubectl get aimrecipes; kubectl get aimd -A -o wide; kubectl explain aimdeployment.spec.recipe"
         )
-        print(f"  kubectl -n {NAMESPACE} delete aimd qwen3-32b llama-3-3-70b     # and llama-3-1-405b starts")
         print(f"  kubectl -n {NAMESPACE} scale aimd qwen3-32b --replicas=3")
+        print(f"  kubectl -n {NAMESPACE} delete aimd qwen3-32b llama-3-3-70b     # and llama-3-1-405b starts")
         if self.own_cluster:
             print(
                 f"  kubectl -n {NAMESPACE} port-forward svc/qwen3-32b-service 8000:8000   # once it is Ready"
             )
         print(f"  tail -f {self.operator_log}")
+        if not self.own_cluster:
+            print(SIMULATED)
         print(f"Stop and remove it:  make demo-down{directory}")
 
 

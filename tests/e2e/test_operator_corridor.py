@@ -419,3 +419,27 @@ def test_a_deployment_may_be_deleted_and_made_again_at_once(tenant: Tenant) -> N
     assert owner == second["metadata"]["uid"]
     with pytest.raises(ApiStatusError):
         tenant.deploy()
+
+
+def test_deleting_a_deployment_that_changed_its_recipe_harms_nobody(tenant: Tenant) -> None:
+    first = tenant.corner(gpus=4)
+    second = tenant.add_recipe("s", gpus=2)
+    tenant.deploy(recipe={"name": first})
+    tenant.wait_ready()
+    tenant.update(recipe={"name": second})
+    tenant.wait(
+        "the second recipe", lambda obj: obj.get("status", {}).get("recipe", {}).get("name") == second
+    )
+    tenant.remove()
+    tenant.wait_for(
+        "nobody to use the first",
+        lambda: tenant.recipe(first).get("status", {}).get("usedBy") == 0,
+        timeout=60,
+    )
+    tenant.wait_for(
+        "nobody to use the second",
+        lambda: tenant.recipe(second).get("status", {}).get("usedBy") == 0,
+        timeout=60,
+    )
+    tenant.deploy("next", recipe={"name": first})
+    tenant.wait_ready("next", timeout=60)

@@ -10,8 +10,9 @@ import pytest
 
 from aim_engine.api.enums import Backend, Outcome, Reason
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.engines import Problem
 from aim_engine.inventory import Inventory
-from aim_engine.selection import Candidate, Request, Source
+from aim_engine.selection import Candidate, Request, Source, describe
 from unit.selection_world import (
     GPT_OSS,
     LLAMA_405B,
@@ -410,7 +411,7 @@ def test_namespace_expressions_mean_what_kubernetes_means(
         (request("acme/unheard-of"), [], "no recipe exists for model 'acme/unheard-of'", "add an AIMRecipe"),
         (wishing(None, name="gone"), [], "AIMRecipe 'gone' does not exist", "create AIMRecipe gone"),
         (wishing(None, configMap="gone"), [], "ConfigMap 'gone' does not exist", "create ConfigMap gone"),
-        (wishing(GPT_OSS, name="r"), [r()], f"AIMRecipe 'r' does not exist or holds no recipe for model {GPT_OSS}", "correct"),
+        (wishing(GPT_OSS, name="r"), [r()], f"AIMRecipe 'r' is for model Qwen/Qwen3-32B, not {GPT_OSS}", "correct"),
     ],
 )  # fmt: skip
 def test_nothing_to_choose_from_is_told_by_name(
@@ -434,3 +435,11 @@ def test_the_nearest_rejection_leads_the_message() -> None:
 
 def test_recipe_specs_of_the_tests_are_what_users_write() -> None:
     assert AIMRecipeSpec.strict_load(r().spec.wire()) == r().spec
+
+
+def test_values_of_the_environment_are_never_repeated() -> None:
+    problem = Problem(
+        "env.HF_TOKEN", "hf_secret", "HF_TOKEN is set by the operator", "use spec.model.tokenSecret"
+    )
+    assert "hf_secret" not in describe(problem)
+    assert "'5'" in describe(Problem("engineArgs.x", 5, "x is not a flag", "remove it"))

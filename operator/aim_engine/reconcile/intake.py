@@ -206,7 +206,9 @@ class Intake:
 
     def _forget_deployment(self, key: Key) -> None:
         gone = self.cache.deployments.pop(key, None)
-        self._index(key, gone, remove=True)
+        for index in (self.cache.by_recipe, self.cache.by_model):
+            for users in index.values():
+                users.discard(key)
         if gone:
             self.cache.revisions.pop(gone.uid, None)
         self.queue.add(key)

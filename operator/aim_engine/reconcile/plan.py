@@ -17,6 +17,7 @@ from aim_engine.api.deployment import (
     WhenNoCapacity,
 )
 from aim_engine.api.enums import Backend
+from aim_engine.api.quantity import milli, whole
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
@@ -45,6 +46,10 @@ from aim_engine.selection import (
     pod_need,
     tenant_trust,
 )
+
+LEAST_MEMORY_BYTES = 2**30
+LEAST_CPU_MILLI = 100
+"""No engine starts with less; such a value is a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,11 @@ def spec_problem(request: Request) -> str | None:
     ]
     if problems:
         return "; ".join(f"spec.overrides.{describe(problem)}; {problem.remedy}" for problem in problems)
+    resources = overrides.resources
+    if resources.memory and whole(resources.memory) < LEAST_MEMORY_BYTES:
+        return f"spec.overrides.resources.memory '{resources.memory}' is less than 1Gi; is a unit such as Gi missing?"
+    if resources.cpu and milli(resources.cpu) < LEAST_CPU_MILLI:
+        return f"spec.overrides.resources.cpu '{resources.cpu}' is less than 100m; give at least a tenth of a core"
     asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
     explicit = backend.merge_args(overrides.engine_args, {}).get("max-model-len")
     if isinstance(explicit, int) and 0 < explicit < asked:
@@ -243,6 +253,10 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
 
 
 def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, judgement: Judgement) -> Plan:
+    if judgement.status == "False":
+        judgement = replace(
+            judgement, message=f"{judgement.message}; the former configuration stays in force"
+        )
     recipe = as_candidate(current)
     need = pod_need(recipe, deployment.spec)
     granted, short_of, wants = _grant(recipe, deployment.spec, need, around, around.live_replicas)

@@ -60,7 +60,10 @@ class RecipeStatuses:
             due = [name for name in sorted(self._dirty) if self._is_due(name)]
             for name in due:
                 self._dirty.discard(name)
-                await self._write(name)
+                try:
+                    await self._write(name)
+                except Exception:
+                    log.exception("status of recipe %s: a fault of ours; the others go on", name)
 
     def _valid(self, candidate: Candidate) -> Judgement:
         if candidate.hash not in self._validity:
@@ -99,10 +102,9 @@ class RecipeStatuses:
 
     def _status(self, stored: StoredRecipe) -> AIMRecipeStatus:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        users = (self.cache.deployments.get(key) for key in self.cache.by_recipe.get(stored.name, ()))
         used = sum(
-            1
-            for key in self.cache.by_recipe.get(stored.name, ())
-            if ((self.cache.deployments[key].status.get("recipe") or {}).get("name") == stored.name)
+            1 for user in users if user and (user.status.get("recipe") or {}).get("name") == stored.name
         )
         if stored.candidate is None:
             invalid = Judgement(

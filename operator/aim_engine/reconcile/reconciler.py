@@ -314,6 +314,7 @@ class Reconciler:
         if self.cache.namespaces.get(stored.namespace, _OPEN).terminating:
             return  # nothing can be created there any more, Events neither
         for kind, reason, message in transitions(stored.status, new):
+            log.info("%s/%s %s: %s", stored.namespace, stored.name, reason, message)
             self.recorder.record(stored, kind, reason, message)
 
     def _remember_status(self, key: Key, current: StoredDeployment, written: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.meta import API_VERSION, FIELD_MANAGER
-from aim_engine.kube import ApiError, KubeClient
+from aim_engine.kube import KubeClient
 from aim_engine.reconcile.cache import StoredDeployment
 from aim_engine.reconcile.resources import EVENTS
 
@@ -85,5 +85,5 @@ class Recorder:
             namespace, event = await self._queue.get()
             try:
                 await self._client.create(EVENTS, namespace, event)
-            except ApiError as error:
+            except Exception as error:
                 log.info("event %s in %s not posted: %s", event["reason"], namespace, error)

@@ -33,7 +33,7 @@ def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
         blocked = "; ".join(f"{node}: {why}" for node, why in placement.blocked[:3]) or "no node qualifies"
         return _told(
             current, Reason.NODE_NOT_USABLE, f"needs {gpus}; {blocked}",
-            remedy="uncordon the node, wait until it is Ready, or add a toleration or node", needed=gpus, has="0 usable nodes",
+            remedy="uncordon the node or wait until it is Ready, correct spec.scheduling.nodeSelector, or add a toleration or node", needed=gpus, has="0 usable nodes",
         )  # fmt: skip
     if placement.short_of in (Shortage.CPU, Shortage.MEMORY, Shortage.PODS):
         what, best = {

@@ -74,11 +74,12 @@ def decide(
     `facts`.
     """
     context = Context(request, inventory, facts, memo or Memo())
-    pool = relevant(request, candidates)
+    known = list(candidates)
+    pool = relevant(request, known)
     if not pool or all(c.source is Source.GENERATED for c in pool):
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
-            return _nothing_known(request, facts)
+            return _nothing_known(request, known, facts)
     decision = _decide(context, pool)
     if decision.choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
         extra = generated(request, inventory, facts)
@@ -276,16 +277,23 @@ def _none_eligible(rejected: list[Verdict]) -> Decision:
     )  # fmt: skip
 
 
-def _nothing_known(request: Request, facts: Facts) -> Decision:
+def _nothing_known(request: Request, candidates: list[Candidate], facts: Facts) -> Decision:
     pinned = request.pinned_name
     if pinned is not None:
         kind = "ConfigMap" if pinned.startswith("configmap/") else "AIMRecipe"
         name = pinned.removeprefix("configmap/")
-        about = f" for model {request.model_id}" if request.model_id else ""
+        named = next((c for c in candidates if _is_named(c, pinned)), None)
+        if named is not None:
+            return Decision(
+                Outcome.NO_RECIPE, (), f"{kind} '{name}' is for model {named.spec.model_id}, not {request.model_id}",
+                "correct spec.model.id, or name another recipe",
+            )  # fmt: skip
         return Decision(
-            Outcome.NO_RECIPE, (), f"{kind} '{name}' does not exist or holds no recipe{about}",
+            Outcome.NO_RECIPE,
+            (),
+            f"{kind} '{name}' does not exist",
             f"create {kind} {name} or correct spec.recipe",
-        )  # fmt: skip
+        )
     known = request.model_id is not None and facts.model(request.model_id) is not None
     if known and not request.fallback:
         return Decision(

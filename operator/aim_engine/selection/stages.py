@@ -159,8 +159,9 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
 
 
 def describe(problem: Problem) -> str:
-    """A problem in one line."""
-    return f"{problem.field} '{problem.value}' {problem.message}"
+    """A problem in one line. Values of the environment may be secret and are never repeated."""
+    value = "" if problem.field.startswith("env.") else f" '{problem.value}'"
+    return f"{problem.field}{value}: {problem.message}"
 
 
 def _verdict(current: Assessment, reason: Reason, message: str, **more: str | None) -> Verdict:
@@ -299,7 +300,7 @@ def _targets(context: Context, current: Assessment) -> Verdict | Assessment:
     return _verdict(
         judged, Reason.TARGET_NOT_REACHABLE,
         f"spec.targets.minTokensPerSecond asks for {wanted}; the hardware bound is about {bound:.0f}",
-        remedy=f"lower the target to {bound:.0f} or use more replicas", needed=str(wanted), has=f"{bound:.0f}",
+        remedy=f"lower the target to {bound:.0f}, or allow recipes with more GPUs", needed=str(wanted), has=f"{bound:.0f}",
     )  # fmt: skip
 
 

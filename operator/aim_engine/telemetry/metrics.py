@@ -114,7 +114,9 @@ class Metrics:
             "aim_operator_queue_depth", "Deployments that wait for a pass.", registry=registry
         )
         self.waiting = Gauge(
-            "aim_operator_waiting_deployments", "Deployments that wait for GPUs.", registry=registry
+            "aim_operator_waiting_deployments",
+            "Deployments that would use GPUs if more were free: waiting, short of replicas, or on a fallback.",
+            registry=registry,
         )
         self.ghosts = Counter(
             "aim_operator_cache_ghosts",
