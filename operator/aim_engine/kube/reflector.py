@@ -75,12 +75,29 @@ class Reflector:
         async for items, page_version in self._client.pages(
             self._resource, field_selector=self._field_selector
         ):
-            decoded.extend(self._decode(item) for item in items)
+            decoded.extend(found for item in items if (found := self._decoded(item)) is not None)
             version = page_version
         self._replace(decoded)
         self.lists += 1
         self.synced.set()
         return version
+
+    def _take(self, kind: str, obj: dict[str, Any]) -> None:
+        """Hand one event to the consumer. A fault over one object must not end the watch of all."""
+        try:
+            if kind == "DELETED":
+                self._remove(obj)
+            else:
+                self._upsert(self._decode(obj))
+        except Exception:
+            log.exception("%s %s is passed over", self._resource.kind, obj.get("metadata", {}).get("name"))
+
+    def _decoded(self, obj: dict[str, Any]) -> Any:
+        try:
+            return self._decode(obj)
+        except Exception:
+            log.exception("%s %s is passed over", self._resource.kind, obj.get("metadata", {}).get("name"))
+            return None
 
     async def _watch(self, version: str) -> str | None:
         """Follow the stream; returns the version to go on from, None when a new list is needed."""
@@ -90,10 +107,8 @@ class Reflector:
             ):
                 obj = event["object"]
                 match event["type"]:
-                    case "ADDED" | "MODIFIED":
-                        self._upsert(self._decode(obj))
-                    case "DELETED":
-                        self._remove(obj)
+                    case "ADDED" | "MODIFIED" | "DELETED" as kind:
+                        self._take(kind, obj)
                     case "ERROR" if obj.get("code") == 410:
                         return None
                     case "ERROR":

@@ -1,0 +1,68 @@
+"""The reflector over objects that no API server would give: one bad object must not end the watch of all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from aim_engine.kube import Reflector, Resource
+
+PODS = Resource("", "v1", "pods", "Pod")
+
+
+def pod(name: str, version: int, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}, **more}
+
+
+class Served:
+    """Answers one list and one stream of events, then nothing."""
+
+    def __init__(self, listed: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+        self.listed, self.events = listed, events
+
+    async def pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
+        yield self.listed, "1"
+
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        for event in self.events:
+            yield event
+        self.events = []
+        await asyncio.sleep(3600)
+
+
+def decode(obj: dict[str, Any]) -> str:
+    if obj.get("bad"):
+        raise KeyError("bad")
+    return str(obj["metadata"]["name"])
+
+
+async def test_an_object_that_cannot_be_read_is_passed_over_and_the_others_go_on() -> None:
+    seen: list[str] = []
+    listed: list[str] = []
+
+    def replace(found: Iterable[str]) -> None:
+        listed.extend(found)
+
+    events = [
+        {"type": "ADDED", "object": pod("worse", 2, bad=True)},
+        {"type": "ADDED", "object": pod("good", 3)},
+        {"type": "DELETED", "object": pod("gone", 4)},
+    ]
+    reflector = Reflector(
+        Served([pod("first", 1), pod("bad", 1, bad=True)], events),  # type: ignore[arg-type]
+        PODS,
+        decode=decode,
+        replace=replace,
+        upsert=seen.append,
+        remove=lambda obj: seen.append(f"-{obj['metadata']['name']}"),
+    )
+    running = asyncio.create_task(reflector.run())
+    await asyncio.wait_for(reflector.synced.wait(), 5)
+    for _ in range(100):
+        if "-gone" in seen:
+            break
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert listed == ["first"]
+    assert seen == ["good", "-gone"]
