@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import json
 import sys
@@ -81,6 +80,7 @@ class Fleet:
         self.served: dict[Key, Served] = {}
         self.engines: dict[Address, Engine] = {}
         self._waiting: dict[Key, dict[str, Any]] = {}
+        self._changing = asyncio.Lock()
         self._runner = web.AppRunner(engine_application(self.engines), access_log=None, shutdown_timeout=0.1)
 
     async def run(self) -> None:
@@ -95,8 +95,10 @@ class Fleet:
                 server, connector=connector, headers=headers, timeout=timeout
             ) as client:
                 while True:
-                    with contextlib.suppress(aiohttp.ClientError, OSError):
+                    try:
                         await self._follow(client)
+                    except Exception as error:  # whatever it was, the next list begins anew
+                        print(f"engines: {error!r}; listing the pods again", file=sys.stderr)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             retrying.cancel()
@@ -107,8 +109,9 @@ class Fleet:
             answer.raise_for_status()
             listing = await answer.json()
         present = {pod_key(pod) for pod in listing["items"]}
-        for key in [key for key in self.served if key not in present]:
-            await self._forget(key)
+        async with self._changing:
+            for key in [key for key in self.served if key not in present]:
+                await self._forget(key)
         for pod in listing["items"]:
             await self._pod_changed(pod)
         params = {
@@ -123,11 +126,16 @@ class Fleet:
                 if event["type"] == "ERROR":
                     return
                 if event["type"] == "DELETED":
-                    await self._forget(pod_key(event["object"]))
+                    async with self._changing:
+                        await self._forget(pod_key(event["object"]))
                 else:
                     await self._pod_changed(event["object"])
 
     async def _pod_changed(self, pod: dict[str, Any]) -> None:
+        async with self._changing:  # the watch and the retries must not open the same port twice
+            await self._change(pod)
+
+    async def _change(self, pod: dict[str, Any]) -> None:
         key, address, uid = pod_key(pod), engine_address(pod), pod["metadata"]["uid"]
         served = self.served.get(key)
         if served and (served.address != address or served.uid != uid):
