@@ -410,7 +410,21 @@ def test_watches_stream_and_can_be_cut_or_expire(
 # Engines
 
 
-def test_an_engine_answers_on_the_address_of_its_pod(plane: ControlPlane, namespace: str, node: str) -> None:
+@pytest.fixture
+def quiet_plane() -> Iterator[ControlPlane]:
+    """A plane whose pod addresses nobody has used before."""
+    with ControlPlane.start() as running:
+        running.add_nodes("cpu-only")
+        running.wait_for(
+            lambda: running.request("GET", "/api/v1/namespaces/default/serviceaccounts/default"),
+            20,
+            "the ServiceAccount",
+        )
+        yield running
+
+
+def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) -> None:
+    plane, namespace = quiet_plane, "default"
     body = pod("engine", labels={"app.kubernetes.io/component": "inference-engine"})
     body["metadata"]["annotations"] = {"testbed.aim/load": '{"waiting": 3}'}
     body["spec"]["containers"][0] |= {

@@ -327,6 +327,8 @@ class Reconciler:
             value = (status.get(name[0]) or {}).get(name[1])
             if value:
                 index[value].add(key)
+        if written["metadata"].get("generation") != current.generation:
+            return  # the user changed the spec meanwhile: the watch must bring this version as news
         self.cache.is_news(resources.DEPLOYMENTS_AIM, written)
         self.cache.deployments[key] = replace(current, status=status)
 
