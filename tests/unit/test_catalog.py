@@ -130,7 +130,7 @@ def test_a_model_is_its_own_native_checkpoint() -> None:
     native = checkpoint("deepseek-ai/DeepSeek-R1-0528")
     assert native is not None
     assert (native.model, native.precision) == ("deepseek-ai/DeepSeek-R1-0528", Precision.FP8)
-    assert native.fp8_block_size == 128
+    assert native.quantization_block == 128
 
 
 def test_a_quantised_checkpoint_points_to_its_model() -> None:

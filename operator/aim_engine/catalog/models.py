@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -28,18 +28,28 @@ class ModelFacts:
     native_precision: Precision
     source: str
     vocab_size: int | None = None
+    tied_embeddings: bool = False
+    """Input and output embeddings are one matrix."""
+    intermediate_size: int | None = None
+    """Width of the dense MLP layers."""
     checkpoint_bytes: int | None = None
     """Size of the model's own weight files where published."""
     experts: int | None = None
     experts_per_token: int | None = None
     moe_intermediate_size: int | None = None
-    fp8_block_size: int | None = None
-    """Block edge of the scales of a natively FP8 model."""
+    quantization_block: int | None = None
+    """Edge of the scale blocks of natively quantised weights (FP8 blocks, MXFP4 groups)."""
     mla_kv_lora_rank: int | None = None
     mla_rope_head_dim: int | None = None
+    mla_index_bytes: int | None = None
+    """Bytes per token and layer that sparse attention's index keeps beside the latent vector."""
     sliding_window: int | None = None
     sliding_layers: int | None = None
     """Layers that keep only `sliding_window` tokens."""
+    kv_layers: int | None = None
+    """Layers that keep a KV cache, `sliding_layers` included; None means all. Hybrid models have fewer."""
+    state_bytes_per_sequence: int | None = None
+    """Recurrent state of the linear-attention layers of one sequence, all layers, before division over GPUs."""
     gated: bool = False
     """The Hub gives the files only to accounts that accepted the licence."""
 
@@ -55,7 +65,7 @@ class Checkpoint:
     bytes: int | None = None
     kv_cache_precision: Precision | None = None
     """Format of the KV cache scales the checkpoint carries, when it carries any."""
-    fp8_block_size: int | None = None
+    quantization_block: int | None = None
 
 
 def model_facts(model_id: str) -> ModelFacts | None:
@@ -80,39 +90,57 @@ def checkpoint_catalog() -> Mapping[str, Checkpoint]:
     """All known checkpoints by Hub id."""
     known = {facts.id: _native_checkpoint(facts) for facts in model_catalog().values()}
     for row in read_yaml("models.yaml")["checkpoints"]:
-        known[row["id"]] = _checkpoint(row)
+        known[row["id"]] = checkpoint_from_row(row)
     return MappingProxyType(known)
 
 
 def _models(row: dict[str, Any]) -> list[ModelFacts]:
     ids = [row["id"], *row.get("alsoKnownAs", ())]
-    return [
-        ModelFacts(
-            id=model_id,
-            parameters=row["parameters"],
-            active_parameters=row.get("activeParameters", row["parameters"]),
-            layers=row["layers"],
-            hidden_size=row["hiddenSize"],
-            attention_heads=row["attentionHeads"],
-            kv_heads=row["kvHeads"],
-            head_dim=row["headDim"],
-            max_position_embeddings=row["maxPositionEmbeddings"],
-            native_precision=Precision(row["nativePrecision"]),
-            source=row["source"],
-            vocab_size=row.get("vocabSize"),
-            checkpoint_bytes=row.get("checkpointBytes"),
-            experts=row.get("experts"),
-            experts_per_token=row.get("expertsPerToken"),
-            moe_intermediate_size=row.get("moeIntermediateSize"),
-            fp8_block_size=row.get("fp8BlockSize"),
-            mla_kv_lora_rank=row.get("mlaKVLoraRank"),
-            mla_rope_head_dim=row.get("mlaRopeHeadDim"),
-            sliding_window=row.get("slidingWindow"),
-            sliding_layers=row.get("slidingLayers"),
-            gated=row.get("gated", False),
-        )
-        for model_id in ids
-    ]
+    return [model_from_row({**row, "id": model_id}) for model_id in ids]
+
+
+def model_from_row(row: Mapping[str, Any]) -> ModelFacts:
+    """Facts from a row as `catalog/models.yaml` and snapshots write it; raises KeyError, TypeError or ValueError."""
+    values = _values(ModelFacts, row)
+    values["native_precision"] = Precision(values["native_precision"])
+    return ModelFacts(**{"active_parameters": values["parameters"], **values})
+
+
+def model_row(facts: ModelFacts) -> dict[str, Any]:
+    """The row that reads back as `facts`; what is at its default is left out."""
+    return _row(facts)
+
+
+def checkpoint_from_row(row: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint from its row; raises KeyError, TypeError or ValueError."""
+    values = _values(Checkpoint, row)
+    values["precision"] = Precision(values["precision"])
+    if "kv_cache_precision" in values:
+        values["kv_cache_precision"] = Precision(values["kv_cache_precision"])
+    return Checkpoint(**values)
+
+
+def checkpoint_row(known: Checkpoint) -> dict[str, Any]:
+    """The row that reads back as `known`; what is at its default is left out."""
+    return _row(known)
+
+
+def _values(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: row[key] for field in fields(kind) if (key := _key(field.name)) in row}
+
+
+def _row(value: ModelFacts | Checkpoint) -> dict[str, Any]:
+    kept = ((field, getattr(value, field.name)) for field in fields(value))
+    return {
+        _key(field.name): str(item) if isinstance(item, Precision) else item
+        for field, item in kept
+        if item != field.default
+    }
+
+
+def _key(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join("KV" if part == "kv" else part.capitalize() for part in rest)
 
 
 def _native_checkpoint(facts: ModelFacts) -> Checkpoint:
@@ -122,18 +150,5 @@ def _native_checkpoint(facts: ModelFacts) -> Checkpoint:
         precision=facts.native_precision,
         source=facts.source,
         bytes=facts.checkpoint_bytes,
-        fp8_block_size=facts.fp8_block_size if facts.native_precision is Precision.FP8 else None,
-    )
-
-
-def _checkpoint(row: dict[str, Any]) -> Checkpoint:
-    kv_cache = row.get("kvCachePrecision")
-    return Checkpoint(
-        id=row["id"],
-        model=row["model"],
-        precision=Precision(row["precision"]),
-        source=row["source"],
-        bytes=row.get("bytes"),
-        kv_cache_precision=None if kv_cache is None else Precision(kv_cache),
-        fp8_block_size=row.get("fp8BlockSize"),
+        quantization_block=facts.quantization_block,
     )

@@ -52,7 +52,7 @@ def _divides(model: ModelFacts, size: int) -> bool:
 def _expert_blocks(
     model: ModelFacts, checkpoint: Checkpoint | None, plan: EnginePlan
 ) -> Iterator[ParallelismProblem]:
-    block = model.fp8_block_size if checkpoint is None else checkpoint.fp8_block_size
+    block = model.quantization_block if checkpoint is None else checkpoint.quantization_block
     width = model.moe_intermediate_size
     if block is None or width is None or plan.expert_parallel:
         return
