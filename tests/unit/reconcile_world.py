@@ -35,8 +35,10 @@ def around(
     now: Inventory | None = None,
     live: int | None = None,
     changed: bool = False,
-    wants: tuple[Want, ...] = (),
+    hopes: tuple[Want, ...] = (),
     recommendation: Recommendation | None = None,
+    clock: float = 1_800_000_000.0,
+    kept: tuple[str, ...] = (),
     **config: Any,
 ) -> Surroundings:
     return Surroundings(
@@ -48,9 +50,11 @@ def around(
         namespace_labels={},
         live_replicas=live,
         look_again=changed,
-        wants=wants,
+        hopes=hopes,
         recommendation=recommendation,
         inputs=inputs_of(asked.spec),
+        clock=clock,
+        kept_nodes=kept,
     )
 
 

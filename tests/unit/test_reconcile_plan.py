@@ -55,7 +55,8 @@ def test_a_fallback_is_told_and_its_better_is_wanted() -> None:
     assert made.revision.recipe == "small"
     assert made.selected.reason is ConditionReason.FALLBACK_USED
     assert "the best one, big" in made.selected.message
-    assert made.wants == (Want(MI300X, 8),)
+    assert made.hopes == (Want(MI300X, 8),)
+    assert made.wants == ()
 
 
 def test_waiting_makes_no_revision_and_says_what_for() -> None:
@@ -192,14 +193,14 @@ def test_a_fallback_is_recommended_to_go_back_when_gpus_come_free() -> None:
 def test_a_fallback_goes_on_wanting_the_better_one() -> None:
     made = plan(FIRST, ON_SMALL, FAMILY, FOUR_FREE, live=1, changed=True)
     assert made.recommendation is None
-    assert made.wants == (Want(MI300X, 8),)
+    assert made.hopes == (Want(MI300X, 8),)
 
 
-def test_without_news_nothing_is_selected_again_and_the_wants_stand() -> None:
-    wants = (Want(MI300X, 8),)
-    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, wants=wants)
+def test_without_news_nothing_is_selected_again_and_the_hopes_stand() -> None:
+    hopes = (Want(MI300X, 8),)
+    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, hopes=hopes)
     assert made.decision is None
-    assert made.wants == wants
+    assert made.hopes == hopes
 
 
 def test_automatic_follows_the_better_recipe() -> None:
@@ -209,6 +210,127 @@ def test_automatic_follows_the_better_recipe() -> None:
     assert made.is_new
     assert made.revision
     assert (made.revision.recipe, made.revision.number) == ("big", 2)
+
+
+def test_a_recommendation_names_its_gain_and_its_cost() -> None:
+    made = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, changed=True)
+    assert made.recommendation
+    assert made.recommendation.gain
+    assert "the best recipe for the wishes instead of a Tertiary one" in made.recommendation.gain
+    assert "maturity optimized instead of general" in made.recommendation.gain
+    assert made.recommendation.cost
+    assert "a restart of 1 replica, each loading for up to" in made.recommendation.cost
+    assert "7 more GPUs per replica" in made.recommendation.cost
+    assert made.recommended_need
+    assert (made.recommended_need.gpu_model, made.recommended_need.gpus) == ("MI300X", 8)
+
+
+def test_the_gain_tells_numbers_with_their_kind() -> None:
+    slow, fast = recipe("slow", tokens=1000), recipe("fast", tokens=2000)
+    current = revision_of(FIRST, [slow], ALL_FREE)
+    made = plan(FIRST, current, [slow, fast], ALL_FREE, live=1, changed=True)
+    assert made.recommendation
+    assert made.recommendation.gain == "2000 tok/s per GPU (published) against 1000 (published)"
+
+
+def test_the_cost_says_whether_the_model_keeps_answering() -> None:
+    better = recipe("better", maturity="optimized")
+    for free, told in ((ALL_FREE, "keeps answering"), (cluster(node(used=7)), "does not answer meanwhile")):
+        made = plan(FIRST, ON_SMALL, (SMALL, better), cluster(node(used=7)), now=free if "keeps" in told else FULL, live=1, changed=True)  # fmt: skip
+        assert made.recommendation
+        assert made.recommendation.cost
+        assert told in made.recommendation.cost
+
+
+def test_a_recommendation_is_withdrawn_when_its_gpus_are_gone_again() -> None:
+    told = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, changed=True).recommendation
+    made = plan(FIRST, ON_SMALL, FAMILY, FOUR_FREE, live=1, recommendation=told, changed=True)
+    assert made.recommendation is None
+    assert made.hopes == (Want(MI300X, 8),)
+
+
+AUTOMATIC = deployment(recipe={"updatePolicy": "Automatic"})
+
+
+def test_automatic_moves_once_and_then_waits_for_the_cool_down() -> None:
+    moved = plan(AUTOMATIC, revision_of(AUTOMATIC, FAMILY, FOUR_FREE), FAMILY, ALL_FREE, live=1, changed=True)
+    assert moved.revision
+    assert moved.revision.moved_at == 1_800_000_000
+    newer = (*FAMILY, recipe("newer", count=8, maturity="optimized", tokens=90_000))
+    early = plan(AUTOMATIC, moved.revision, newer, ALL_FREE, live=1, changed=True, clock=1_800_003_599)
+    assert not early.is_new
+    assert early.recommendation
+    assert early.recommendation.recipe == "newer"
+    assert "followed at 2027-01-15T09:00:00Z" in early.recommendation.message
+    assert early.look_again_at == 1_800_003_600
+    late = plan(
+        AUTOMATIC, moved.revision, newer, ALL_FREE, live=1, recommendation=early.recommendation, clock=1_800_003_600
+    )  # fmt: skip
+    assert late.is_new
+    assert late.revision
+    assert (late.revision.recipe, late.revision.moved_at) == ("newer", 1_800_003_600)
+
+
+def test_a_change_of_the_spec_does_not_shorten_the_cool_down() -> None:
+    moved = plan(AUTOMATIC, revision_of(AUTOMATIC, FAMILY, FOUR_FREE), FAMILY, ALL_FREE, live=1, changed=True)
+    changed = deployment(recipe={"updatePolicy": "Automatic"}, service={"port": 9000})
+    again = plan(changed, moved.revision, FAMILY, ALL_FREE, live=1)
+    assert again.is_new
+    assert again.revision
+    assert again.revision.moved_at == 1_800_000_000
+
+
+def test_when_it_moved_survives_a_restart() -> None:
+    moved = plan(AUTOMATIC, revision_of(AUTOMATIC, FAMILY, FOUR_FREE), FAMILY, ALL_FREE, live=1, changed=True)
+    assert moved.revision
+    stored = json.loads(json.dumps(to_object("chat", "team-a", "u-1", moved.revision)))
+    assert read_record(stored, "u-1").revision().moved_at == 1_800_000_000
+
+
+STATES = [ALL_FREE, FOUR_FREE, FULL]
+CATALOGUES = [
+    FAMILY,
+    (*FAMILY, recipe("newer", count=8, maturity="optimized", tokens=90_000)),
+    (SMALL,),
+    (recipe("big", count=8, maturity="preview"), recipe("small", maturity="optimized")),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2000), st.sampled_from(STATES), st.sampled_from(CATALOGUES)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_however_the_cluster_alternates_there_is_one_move_per_cool_down(
+    weather: list[tuple[int, Any, Any]],
+) -> None:
+    clock, current, moves, told = 1_800_000_000.0, revision_of(AUTOMATIC, FAMILY, FOUR_FREE), [], None
+    for pause, free, catalogue in weather:
+        clock += pause
+        made = plan(
+            AUTOMATIC, current, catalogue, free, live=1, recommendation=told, changed=True, clock=clock
+        )
+        assert made.revision
+        if made.is_new:
+            moves.append(clock)
+        current, told = made.revision, made.recommendation
+    assert all(later - earlier >= 3600 for earlier, later in zip(moves, moves[1:], strict=False))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STATES), st.sampled_from(CATALOGUES)), min_size=1, max_size=15))
+def test_a_pinned_deployment_is_never_moved_by_catalogue_or_cluster(weather: list[tuple[Any, Any]]) -> None:
+    for free, catalogue in weather:
+        made = plan(FIRST, ON_SMALL, catalogue, free, live=1, changed=True)
+        assert made.revision is ON_SMALL
+
+
+def test_gpus_kept_for_another_are_told_to_who_waits() -> None:
+    made = plan(FIRST, None, FAMILY, FULL, kept=("gpu-1",))
+    assert "GPUs free on gpu-1 are kept for a deployment that waits longer" in made.selected.message
 
 
 def test_automatic_stays_when_nothing_is_better() -> None:

@@ -1,22 +1,13 @@
-"""The work queue and the line of waiters: coalescing, one worker per key, growing pauses, first come first served."""
+"""The work queue: coalescing, one worker per key, growing pauses."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from aim_engine.inventory import Freed, PoolKey
 from aim_engine.reconcile.queue import WorkQueue
-from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Want
-from unit.selection_world import UNHURRIED
-
-POOL, OTHER = PoolKey("MI300X"), PoolKey("MI355X")
 
 
 async def drain(queue: WorkQueue[str]) -> list[str]:
@@ -189,100 +180,3 @@ async def test_every_ask_is_followed_by_a_pass_that_started_after_it_and_none_ov
         for result in await asyncio.gather(*workers, return_exceptions=True)
     )
     assert seen == version
-
-
-# Waiters
-
-
-def key(name: str) -> tuple[str, str]:
-    return "ns", name
-
-
-def line(*waiting: tuple[str, Iterable[Want]]) -> Waiters:
-    waiters = Waiters()
-    for name, wants in waiting:
-        waiters.set(key(name), tuple(wants))
-    return waiters
-
-
-def names(keys: Iterable[tuple[str, str]]) -> list[str]:
-    return [name for _, name in keys]
-
-
-ONE, TWO, EIGHT = [Want(POOL, 1)], [Want(POOL, 2)], [Want(POOL, 8)]
-
-
-@pytest.mark.parametrize(
-    ("waiting", "freed", "woken"),
-    [
-        ([("a", ONE), ("b", ONE), ("c", ONE)], [Freed(POOL, "n", 2)], ["a", "b"]),
-        ([("a", EIGHT), ("b", ONE)], [Freed(POOL, "n", 4)], ["b"]),
-        ([("a", EIGHT), ("b", ONE)], [Freed(POOL, "n", 8)], ["a"]),
-        ([("a", EIGHT)], [Freed(POOL, "n", 4), Freed(POOL, "m", 4)], []),
-        ([("a", TWO), ("b", TWO)], [Freed(POOL, "n", 3), Freed(POOL, "m", 2)], ["a", "b"]),
-        ([("a", [Want(OTHER, 1)])], [Freed(POOL, "n", 8)], []),
-        ([("a", [Want(OTHER, 8), Want(POOL, 1)])], [Freed(POOL, "n", 1)], ["a"]),
-        ([("a", [Want(PoolKey("MI300X", "cpx_nps4"), 1)])], [Freed(POOL, "n", 8)], []),
-        ([("a", ONE)], [], []),
-        ([], [Freed(POOL, "n", 8)], []),
-    ],
-)
-def test_as_many_are_woken_in_order_as_could_be_served(
-    waiting: list[tuple[str, list[Want]]], freed: list[Freed], woken: list[str]
-) -> None:
-    assert names(line(*waiting).woken(freed)) == woken
-
-
-def test_being_woken_keeps_the_place_in_line_until_the_want_is_met() -> None:
-    waiters = line(("a", ONE), ("b", ONE))
-    assert names(waiters.woken([Freed(POOL, "n", 1)])) == ["a"]
-    assert names(waiters.woken([Freed(POOL, "n", 1)])) == ["a"]
-    waiters.set(key("a"), ())
-    assert names(waiters.woken([Freed(POOL, "n", 1)])) == ["b"]
-
-
-def test_a_changed_want_keeps_the_place_in_line() -> None:
-    waiters = line(("a", EIGHT), ("b", ONE))
-    waiters.set(key("a"), tuple(ONE))
-    assert names(waiters.wake_all()) == ["a", "b"]
-
-
-def test_whoever_stops_waiting_and_comes_back_is_last() -> None:
-    waiters = line(("a", ONE), ("b", ONE))
-    waiters.set(key("a"), ())
-    assert len(waiters) == 1
-    waiters.set(key("a"), tuple(ONE))
-    assert names(waiters.wake_all()) == ["b", "a"]
-
-
-def test_leaving_a_line_one_never_stood_in_is_fine() -> None:
-    waiters = line()
-    waiters.set(key("a"), ())
-    assert waiters.wake_all() == []
-
-
-WANTS = st.lists(
-    st.builds(Want, st.sampled_from([POOL, OTHER]), st.integers(1, 8)), min_size=1, max_size=3, unique=True
-)
-
-
-@UNHURRIED
-@given(st.lists(WANTS, max_size=8), st.dictionaries(st.tuples(st.sampled_from([POOL, OTHER]), st.sampled_from("nm")), st.integers(0, 16), max_size=4))  # fmt: skip
-def test_nobody_who_could_be_served_alone_sleeps_while_later_ones_are_woken_in_vain(
-    wants: list[list[Want]], free: dict[tuple[PoolKey, str], int]
-) -> None:
-    waiters = line(*((str(index), want) for index, want in enumerate(wants)))
-    freed = [Freed(pool, name, count) for (pool, name), count in free.items()]
-    woken = names(waiters.woken(freed))
-    assert woken == sorted(woken, key=int), "in order"
-    assert len(woken) == len(set(woken))
-    assert sum(min(w.gpus for w in wants[int(name)]) for name in woken) <= sum(free.values())
-    first_fitting = next(
-        (
-            str(i)
-            for i, each in enumerate(wants)
-            if any(free.get((w.pool, n), 0) >= w.gpus for w in each for n in "nm")
-        ),
-        None,
-    )
-    assert woken[:1] == ([first_fitting] if first_fitting is not None else [])

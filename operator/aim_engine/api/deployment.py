@@ -359,6 +359,10 @@ class Recommendation(Model):
     recipe: Annotated[str, Field(max_length=300, description="Recipe.")]
     hash: Annotated[str, Field(max_length=64, description="Hash of its content.")]
     message: Annotated[str, Field(max_length=1024, description="Why it would be chosen and how to take it.")]
+    gain: Annotated[
+        str | None, Field(max_length=1024, description="What it would bring; each number says its kind.")
+    ] = None
+    cost: Annotated[str | None, Field(max_length=1024, description="What taking it would cost.")] = None
 
 
 class RolloutStatus(Model):

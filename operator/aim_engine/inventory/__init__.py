@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aim_engine.inventory.labels import whole_partition
 from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates
-from aim_engine.inventory.placement import Placement, Shortage, best_fit, place
+from aim_engine.inventory.placement import Placement, Shortage, best_fit, nearest_node, place
 from aim_engine.inventory.pods import Owner, PodUsage, read_pod
 from aim_engine.inventory.state import (
     Inventory,
@@ -14,8 +14,9 @@ from aim_engine.inventory.state import (
     Usage,
     build_inventory,
     revise_inventory,
+    withhold,
 )
-from aim_engine.inventory.tracker import Freed, Tracker
+from aim_engine.inventory.tracker import Freed, Tracker, free_on
 
 __all__ = [
     "Freed",
@@ -34,10 +35,13 @@ __all__ = [
     "Usage",
     "best_fit",
     "build_inventory",
+    "free_on",
+    "nearest_node",
     "place",
     "read_node",
     "read_pod",
     "revise_inventory",
     "tolerates",
     "whole_partition",
+    "withhold",
 ]

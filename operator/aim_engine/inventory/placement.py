@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
@@ -78,6 +79,24 @@ def best_fit(inventory: Inventory, need: PodNeed, resource: str) -> str | None:
             if _room(gpus, free, need) and _selects(need, inventory.nodes[name].facts):
                 return name
     return None
+
+
+def nearest_node(
+    inventory: Inventory, need: PodNeed, *, prefer: str | None = None, without: Container[str] = ()
+) -> str | None:
+    """Of the nodes that could hold a pod of this need were they empty, the one where the fewest GPUs are missing.
+
+    Ties go to `prefer`, then to the first by name. Nodes in `without` are left out.
+    """
+    found = (
+        (-gpus, name != prefer, name)
+        for kind, buckets in inventory.pools.get(need.pool, {}).items()
+        if _matches(kind, need) and _hurdle(kind, need) is None
+        for gpus, bucket in buckets.items()
+        for name in bucket.nodes
+        if name not in without and _selects(need, inventory.nodes[name].facts)
+    )
+    return min(found, default=(0, False, None))[2]
 
 
 def has_room(state: NodeState, need: PodNeed, resource: str) -> bool:

@@ -7,7 +7,7 @@ rarely at nodes. Inventories are values: a change makes a new one that shares ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -201,6 +201,17 @@ class _Edit:
         ):
             return least
         return min(free[column] for free in self.nodes.values())
+
+
+def withhold(inventory: Inventory, names: Iterable[str]) -> Inventory:
+    """The inventory as if these nodes had no GPU free."""
+    states = [state for name in names if (state := inventory.nodes.get(name)) is not None]
+    return revise_inventory(inventory, {state.facts.name: _full(state) for state in states})
+
+
+def _full(state: NodeState) -> NodeState:
+    free = {group.resource: state.free_gpus(group.resource) for group in state.facts.groups}
+    return replace(state, promised=plus(state.promised, Usage(free, 0, 0, 0)))
 
 
 def _with_buckets(

@@ -373,6 +373,11 @@ def _total(pods: Iterable[PodUsage]) -> Usage:
     return total
 
 
+def free_on(state: NodeState | None) -> tuple[Freed, ...]:
+    """All that is free on a node, as if it had just become so."""
+    return tuple(_freed(None, state))
+
+
 def _freed(old: NodeState | None, new: NodeState | None) -> Iterable[Freed]:
     if new is None or old == new or standing(new.facts) is not None:
         return

@@ -63,6 +63,14 @@ class NamespaceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Priority:
+    """A PriorityClass: its value, and whether pods without a class get it."""
+
+    value: int
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LiveChild:
     """An object we rendered, as it is now. The body is kept as JSON bytes: thousands of parsed ones cost too much."""
 
@@ -95,6 +103,8 @@ class Cache:
     config_recipes: dict[Key, tuple[Candidate, ...]] = field(default_factory=dict)
     config_errors: dict[Key, ReadError] = field(default_factory=dict)
     namespaces: dict[str, NamespaceInfo] = field(default_factory=dict)
+    priorities: dict[str, Priority] = field(default_factory=dict)
+    """PriorityClasses by name."""
     children: dict[Key, dict[str, LiveChild]] = field(default_factory=lambda: defaultdict(dict))
     """(namespace, object name) -> kind -> object."""
     revisions: dict[str, dict[str, Record]] = field(default_factory=lambda: defaultdict(dict))
@@ -135,6 +145,19 @@ class Cache:
         own = [c for (ns, _), found in self.config_recipes.items() if ns == namespace for c in found]
         catalogue = [stored.candidate for stored in self.recipes.values() if stored.candidate]
         return [*own, *catalogue, *extra]
+
+    def rank(self, key: Key) -> tuple[int, str, Key]:
+        """Place among those that ask for the same GPUs: higher priority first, then the older, then by name."""
+        stored = self.deployments.get(key)
+        if stored is None or stored.typed is None:
+            return 0, "", key
+        asked = stored.typed.spec.scheduling.priority_class_name
+        if asked is None:
+            value = max((each.value for each in self.priorities.values() if each.is_default), default=0)
+        else:
+            known = self.priorities.get(asked)
+            value = known.value if known else 0
+        return -value, stored.created, key
 
     def newest_revision(self, uid: str) -> Record | None:
         """The revision in force."""

@@ -41,6 +41,10 @@ class OperatorConfig(Model):
     """How often the caches of watched kinds are compared with a fresh list."""
     recipe_status_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Least time between two status writes of one recipe."""
+    move_cooldown_seconds: Annotated[int, Field(ge=0, le=604800)] = 3600
+    """Least time between two moves of one deployment by `updatePolicy: Automatic`."""
+    patience_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
+    """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.meta import LABEL_DEPLOYMENT
-from aim_engine.inventory import Freed, PodUsage, Tracker, read_pod
+from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
 from aim_engine.kube import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import (
     Cache,
     Key,
+    Priority,
     StoredDeployment,
     controller_uid,
     read_child,
@@ -54,6 +56,7 @@ class Intake:
     """Told the names of recipes whose status may change; None means all."""
     _told: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Problems of nodes that were logged already."""
+    _pools: frozenset[PoolKey] = frozenset()
 
     def upsert(self, resource: Resource, obj: Object) -> None:
         """An object was added, changed or listed."""
@@ -68,6 +71,10 @@ class Intake:
                 self._config_map(obj)
             case resources.NAMESPACES:
                 self._namespace(obj)
+            case resources.PRIORITY_CLASSES:
+                self.cache.priorities[obj["metadata"]["name"]] = Priority(
+                    obj.get("value", 0), bool(obj.get("globalDefault"))
+                )
             case resources.REVISIONS:
                 self._revision(obj)
             case _:
@@ -89,6 +96,8 @@ class Intake:
                 self._forget_config_map((namespace, name))
             case resources.NAMESPACES:
                 self.cache.namespaces.pop(name, None)
+            case resources.PRIORITY_CLASSES:
+                self.cache.priorities.pop(name, None)
             case resources.REVISIONS:
                 self._missing_revision(obj)
             case _:
@@ -103,7 +112,7 @@ class Intake:
         for obj in objects:
             metadata = obj["metadata"]
             listed.add((metadata.get("namespace", ""), metadata["name"]))
-            if "spec" in obj or "data" in obj or "status" in obj:
+            if obj.keys() & {"spec", "data", "status", "value"}:
                 self.upsert(resource, obj)
         ghosts = [key for key in self.cache.versions[resource] if key not in listed]
         for namespace, name in ghosts:
@@ -153,15 +162,20 @@ class Intake:
 
     def _pods_freed(self, freed: tuple[Freed, ...]) -> None:
         self.dirty_recipes(None)
-        for key in self.waiters.woken(freed):
+        for key in self.waiters.woken(freed, time.monotonic()):
             self.queue.add(key)
 
     def _nodes_changed(self, freed: tuple[Freed, ...]) -> None:
-        """Nodes change rarely, and a new kind of node may help anybody who has no recipe."""
+        """Nodes change rarely. More nodes may help anybody who waits; another kind of GPU may be better for anybody."""
         self.dirty_recipes(None)
         self._tell_problems()
         if freed:
-            for key in self.waiters.wake_all():
+            for key in self.waiters.wake_all(time.monotonic()):
+                self.queue.add(key)
+        pools = frozenset(self.tracker.inventory().pools)
+        if pools != self._pools:
+            self._pools = pools
+            for key in self.cache.deployments:
                 self.queue.add(key)
 
     def _tell_problems(self) -> None:

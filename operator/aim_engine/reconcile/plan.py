@@ -16,13 +16,14 @@ from aim_engine.api.deployment import (
     UpdatePolicy,
     WhenNoCapacity,
 )
-from aim_engine.api.enums import Backend
+from aim_engine.api.enums import Backend, Outcome
 from aim_engine.api.quantity import milli, whole
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
+from aim_engine.reconcile.advice import recommend
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
@@ -68,12 +69,16 @@ class Surroundings:
     """Replicas asked of the live Deployment; None when there is none."""
     look_again: bool
     """Recipes of the model changed, or GPUs it waits for became free: something better may be possible."""
-    wants: tuple[Want, ...]
-    """What it waits for since the last look."""
+    hopes: tuple[Want, ...]
+    """What would let it have a better recipe, as of the last look."""
     recommendation: Recommendation | None
     """The one published last."""
     inputs: Inputs
     """Hashes of the deployment's spec."""
+    clock: float
+    """Seconds since the epoch."""
+    kept_nodes: tuple[str, ...] = ()
+    """Nodes kept for deployments that wait longer; nothing is free there in `free` and `now`."""
     memo: Memo = field(default_factory=Memo)
 
 
@@ -88,8 +93,15 @@ class Plan:
     need: PodNeed | None = None
     granted: int = 0
     wants: tuple[Want, ...] = ()
+    """GPUs that it lacks: with one of these it can go on."""
     short_of: str | None = None
+    hopes: tuple[Want, ...] = ()
+    """GPUs with which it could have a better recipe."""
     recommendation: Recommendation | None = None
+    recommended_need: PodNeed | None = None
+    """What one replica of the recommended recipe takes."""
+    look_again_at: float | None = None
+    """When the recommended recipe may be followed, in seconds since the epoch."""
     decision: Decision | None = None
     """Set when selection ran."""
 
@@ -156,23 +168,36 @@ def _choose(
 ) -> Plan:
     """A new selection; when nothing can be chosen, what runs goes on running and the condition tells."""
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
-    evaluated = len(decision.verdicts)
     if decision.choice is None:
-        judgement = not_selected(decision)
-        status = selection_status(decision, evaluated)
+        status = selection_status(decision, len(decision.verdicts))
+        judgement = _with_kept(not_selected(decision), decision, around)
         if current is not None:
             kept = _keep(deployment, current, around, judgement)
             return replace(kept, selection=status, wants=decision.wants, decision=decision)
         return Plan(None, False, judgement, status, wants=decision.wants, decision=decision)
-    plan = _adopt(
-        deployment,
-        current,
-        around,
-        decision.choice,
-        decision.message,
-        selection_status(decision, evaluated).wire(),
+    return _take(deployment, request, current, around, decision, decision.choice)
+
+
+def _take(
+    deployment: AIMDeployment, request: Request, current: Revision | None, around: Surroundings, decision: Decision,
+    choice: Choice,
+) -> Plan:  # fmt: skip
+    """Make the outcome of a selection the revision in force."""
+    told = selection_status(decision, len(decision.verdicts)).wire()
+    plan = _adopt(deployment, current, around, choice, decision.message, told)
+    hopes = decision.wants if choice.fits >= request.replicas else ()
+    return replace(plan, hopes=hopes, decision=decision)
+
+
+def _with_kept(judgement: Judgement, decision: Decision, around: Surroundings) -> Judgement:
+    """Free GPUs that are kept for somebody else are seen in the cluster, so they must be explained."""
+    if decision.outcome is not Outcome.WAITING or not around.kept_nodes:
+        return judgement
+    names = ", ".join(sorted(around.kept_nodes)[:3])
+    return replace(
+        judgement,
+        message=f"{judgement.message}; GPUs free on {names} are kept for a deployment that waits longer",
     )
-    return replace(plan, wants=(*plan.wants, *decision.wants), decision=decision)
 
 
 def _adopt(
@@ -222,6 +247,7 @@ def _adopt(
         strategy=strategy,
         strategy_reason=why,
         manifests=_manifests(inp),
+        moved_at=current.moved_at if current else None,
     )
     live = None if current is None else around.live_replicas
     granted, short_of, wants = _grant(chosen.candidate, spec, need, around, live)
@@ -237,19 +263,42 @@ def _manifests(inp: RenderInput) -> tuple[dict[str, Any], ...]:
 def _follow(deployment: AIMDeployment, request: Request, current: Revision, around: Surroundings) -> Plan:
     """Nothing the user wrote has changed: keep the revision, look for drift and for something better."""
     automatic = deployment.spec.recipe.update_policy is UpdatePolicy.AUTOMATIC
-    drift = _drift(current, around.candidates)
-    kept = _keep(deployment, current, around, selected(current, drift))
-    if not (around.look_again or (automatic and drift)):
-        return replace(kept, recommendation=around.recommendation, wants=kept.wants or around.wants)
+    allowed_at = _next_move(current, around.config)
+    due = automatic and around.recommendation is not None and around.clock >= allowed_at
+    kept = _keep(deployment, current, around, selected(current, _drift(current, around.candidates)))
+    if not (around.look_again or due):
+        return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
+    kept = replace(kept, hopes=decision.wants)
     better = decision.choice
     if better is None or better.assessment.candidate.hash == current.recipe_hash:
-        return replace(kept, wants=(*kept.wants, *decision.wants))
-    if automatic:
-        told = selection_status(decision, len(decision.verdicts)).wire()
-        plan = _adopt(deployment, current, around, better, decision.message, told)
-        return replace(plan, wants=(*plan.wants, *decision.wants), decision=decision)
-    return replace(kept, wants=(*kept.wants, *decision.wants), recommendation=_recommend(better, decision))
+        return kept
+    if automatic and around.clock >= allowed_at:
+        moved = _take(deployment, request, current, around, decision, better)
+        return replace(moved, revision=replace(_made(moved), moved_at=around.clock))
+    running = hold(request, as_candidate(current), around.free, around.facts, any_capacity=True)
+    need = better.assessment.need or pod_need(better.assessment.candidate, deployment.spec)
+    strategy, _ = _strategy(deployment.spec.rollout.strategy, current, around.now, need)
+    advice = recommend(
+        request, current, running, better, decision, around.facts, strategy, allowed_at if automatic else None
+    )
+    return replace(
+        kept,
+        recommendation=advice,
+        recommended_need=need,
+        look_again_at=allowed_at if automatic else None,
+    )
+
+
+def _next_move(current: Revision, config: OperatorConfig) -> float:
+    """When `updatePolicy: Automatic` may move the deployment again, in seconds since the epoch."""
+    return 0.0 if current.moved_at is None else current.moved_at + config.move_cooldown_seconds
+
+
+def _made(plan: Plan) -> Revision:
+    if plan.revision is None:
+        raise AssertionError("a plan that takes a choice has a revision")
+    return plan.revision
 
 
 def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, judgement: Judgement) -> Plan:
@@ -287,7 +336,7 @@ def _grant(
         return target, None, ()
     verdict = capacity_verdict(Assessment(recipe, {}, need=need, placement=room), target)
     short_of = f"{verdict.message}; {verdict.remedy}" if verdict else "no room"
-    return granted, short_of, (Want(need.pool, need.gpus),)
+    return granted, short_of, (Want(need.pool, need.gpus, need),)
 
 
 def _strategy(
@@ -325,13 +374,4 @@ def _drift(revision: Revision, candidates: Sequence[Candidate]) -> str | None:
     return (
         f"recipe {revision.recipe} {what} since it was chosen ({revision.recipe_hash}); the running model keeps what it "
         "has; set spec.recipe.updatePolicy: Automatic or change the spec to follow"
-    )
-
-
-def _recommend(better: Choice, decision: Decision) -> Recommendation:
-    name = better.assessment.candidate.name
-    return Recommendation(
-        recipe=name,
-        hash=better.assessment.candidate.hash,
-        message=f"{decision.message}; take it with spec.recipe.updatePolicy: Automatic"[:1024],
     )

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.configmap_yaml import ReadError
-from aim_engine.api.deployment import AIMDeployment, Recommendation, RolloutStrategy
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, Recommendation, RolloutStrategy
 from aim_engine.api.enums import Tier
-from aim_engine.inventory import Tracker
+from aim_engine.inventory import Freed, Inventory, PodNeed, PoolKey, Tracker, place, withhold
 from aim_engine.kube import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier
@@ -47,6 +47,7 @@ from aim_engine.reconcile.status import (
     build,
     is_transition,
     merge_patch,
+    wanted,
     workload_of,
 )
 from aim_engine.reconcile.waiters import Waiters
@@ -59,6 +60,9 @@ COUNTS_DELAY_SECONDS = 1.0
 """Changes of mere counts and messages are collected this long before they are written."""
 RECHECK_SECONDS = 60.0
 """Pause before looking again at something that no watch can tell us about."""
+
+GIVE_WAY_SECONDS = 0.05
+"""Pause of a deployment that lets those before it in the line go first."""
 
 _OPEN = NamespaceInfo({}, terminating=False)
 
@@ -79,10 +83,14 @@ class Reconciler:
     facts: Facts
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told when the users of recipes may have changed."""
-    _examined: dict[Key, int] = field(default_factory=dict)
+    _examined: dict[Key, tuple[int, frozenset[PoolKey]]] = field(default_factory=dict)
+    """Version of the model's recipes and kinds of GPUs at the last look."""
     _deferred: dict[Key, float] = field(default_factory=dict)
     _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
     """What the last pass recommended, whether or not it is written yet."""
+    _hoped: dict[Key, PodNeed] = field(default_factory=dict)
+    """What the recommended recipe takes."""
+    _reviewed: Inventory | None = None
     _memo: Memo = field(default_factory=Memo)
     _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
     """Hashes of a spec by (uid, generation), which nothing else changes."""
@@ -100,6 +108,8 @@ class Reconciler:
             await self._publish_unreadable(stored)
             return
         record = self.cache.newest_revision(stored.uid)
+        if self._gives_way(key, stored.typed.spec, record):
+            return
         named = await self._named_config_map(stored.typed)
         plan = self._plan(key, stored.typed, record, namespace, named)
         prerequisites, later = PREREQUISITES_MET, None
@@ -119,6 +129,18 @@ class Reconciler:
         if later is not None:
             raise later
 
+    def _gives_way(self, key: Key, spec: AIMDeploymentSpec, record: Record | None) -> bool:
+        """Whether others that go before were woken for free GPUs this one might take: then their passes come first."""
+        live = self._child(key, "Deployment", key[1])
+        if record is not None and live is not None and live.replicas >= wanted(spec):
+            return False
+        before = self.waiters.woken_before(self.cache.rank(key), time.monotonic())
+        for other in before:
+            self.queue.add(other, urgent=True)
+        if before:
+            self.queue.add_after(key, GIVE_WAY_SECONDS)
+        return bool(before)
+
     def restore(self, key: Key) -> None:
         """Enter into the ledger what a deployment was granted before this process started."""
         stored = self.cache.deployments[key]
@@ -131,16 +153,41 @@ class Reconciler:
         self.tracker.promise(key, need, live.replicas, revision.resource, revision.strategy)
 
     def _forget(self, key: Key) -> None:
-        self.waiters.set(key, ())
-        self.waiters.set_stuck(key, False)
-        self.waiters.take_nudge(key)
-        self._examined.pop(key, None)
-        for memory in (self._deferred, self._inputs, self._decoded, self._recommended):
+        self.waiters.leave(key)
+        for memory in (
+            self._examined,
+            self._deferred,
+            self._inputs,
+            self._decoded,
+            self._recommended,
+            self._hoped,
+        ):
             memory.pop(key, None)
         self.applier.forget(key)
         self.dirty_recipes(None)
-        for freed_key in self.waiters.woken(self.tracker.release(key)):
-            self.queue.add(freed_key)
+        self._wake(self.tracker.release(key), key)
+
+    def _wake(self, freed: Iterable[Freed], but: Key | None = None) -> None:
+        for key in self.waiters.woken(freed, time.monotonic()):
+            if key != but:
+                self.queue.add(key)
+
+    def review(self) -> None:
+        """What no event brings: nodes are kept for those that waited too long, and advice that is no longer true is
+        looked at again."""
+        inventory = self.tracker.inventory()
+        self._wake(self.waiters.keep_nodes(inventory, time.monotonic(), self.config.patience_seconds))
+        if inventory is self._reviewed:
+            return
+        self._reviewed = inventory
+        for key, need in self._hoped.items():
+            if not place(self._seen_by(key), need).fits:
+                self.waiters.nudge(key)
+                self.queue.add(key)
+
+    def _seen_by(self, key: Key) -> Inventory:
+        """What a deployment may use: its own pods do not count, and what is kept for others is not free."""
+        return withhold(self.tracker.inventory(exclude=key), self.waiters.kept_for_others(key))
 
     def _plan(
         self, key: Key, deployment: AIMDeployment, record: Record | None, namespace: NamespaceInfo,
@@ -149,36 +196,45 @@ class Reconciler:
         """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
         current = self._decode(key, record) if record else None
         model_id = current.model_id if current else deployment.spec.model.id or ""
-        version = self.cache.catalogue_versions.get(model_id, 0)
+        stored = self.cache.deployments[key]
+        pools = frozenset(self.tracker.inventory().pools)
+        seen = (self.cache.catalogue_versions.get(model_id, 0), pools)
+        kept = self.waiters.kept_for_others(key)
         live = self._child(key, "Deployment", key[1])
         around = Surroundings(
             candidates=self.cache.candidates(key[0], named),
-            free=self.tracker.inventory(exclude=key),
-            now=self.tracker.inventory(),
+            free=self._seen_by(key),
+            now=withhold(self.tracker.inventory(), kept),
             facts=self.facts,
             config=self.config,
             namespace_labels=namespace.labels,
             live_replicas=live.replicas if live else None,
-            look_again=self._examined.get(key, self._first_look(current, version)) != version
-            or self.waiters.take_nudge(key),
-            wants=self.waiters.wants(key),
+            look_again=self.waiters.take_nudge(key)
+            or (self._examined[key] != seen if key in self._examined else _looks_first(current, stored)),
+            hopes=self.waiters.hopes(key),
             recommendation=(
-                self._recommended[key]
-                if key in self._recommended
-                else _recommendation(self.cache.deployments[key].status)
+                self._recommended[key] if key in self._recommended else _recommendation(stored.status)
             ),
             inputs=self._inputs_of(key, deployment),
+            clock=time.time(),
+            kept_nodes=tuple(kept),
             memo=self._memo,
         )
         started = time.perf_counter()
         plan = make_plan(deployment, current, around)
-        self._examined[key] = version
+        self._examined[key] = seen
         self._recommended[key] = plan.recommendation
+        if plan.recommended_need is not None:
+            self._hoped[key] = plan.recommended_need
+        elif plan.recommendation is None:
+            self._hoped.pop(key, None)
+        if plan.look_again_at is not None:
+            self.queue.add_after(key, max(0.0, plan.look_again_at - time.time()) + 1)
         if plan.decision is not None:
             self.metrics.selected(
                 plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None
             )
-        self.waiters.set(key, plan.wants)
+        self.waiters.set(key, self.cache.rank(key), plan.wants, plan.hopes, time.monotonic())
         self.waiters.set_stuck(key, plan.revision is None)
         if plan.revision is None or plan.need is None:
             freed = self.tracker.release(key)
@@ -189,14 +245,8 @@ class Reconciler:
             freed = self.tracker.promise(
                 key, plan.need, plan.granted + surge, plan.revision.resource, plan.revision.strategy
             )
-        for woken in self.waiters.woken(freed):
-            if woken != key:
-                self.queue.add(woken)
+        self._wake(freed, key)
         return plan
-
-    def _first_look(self, current: Revision | None, version: int) -> int:
-        """After a start nothing is known to have changed, but who runs a fallback must learn what it waits for."""
-        return version if current is None or current.tier is Tier.PRIMARY else version - 1
 
     def _decode(self, key: Key, record: Record) -> Revision:
         known = self._decoded.get(key)
@@ -334,6 +384,14 @@ class Reconciler:
 
     def _child(self, key: Key, kind: str, name: str) -> LiveChild | None:
         return self.cache.children.get((key[0], name), {}).get(kind)
+
+
+def _looks_first(current: Revision | None, stored: StoredDeployment) -> bool:
+    """After a start nothing is known to have changed, but a fallback must learn what it waits for, and advice may have
+    become untrue."""
+    return current is not None and (
+        current.tier is not Tier.PRIMARY or stored.status.get("recommendation") is not None
+    )
 
 
 def _settled(live: LiveChild | None) -> bool:

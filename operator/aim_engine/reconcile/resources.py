@@ -9,6 +9,7 @@ DEPLOYMENTS_AIM = Resource(GROUP, VERSION, "aimdeployments", "AIMDeployment")
 RECIPES = Resource(GROUP, VERSION, "aimrecipes", "AIMRecipe", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
 SERVICES = Resource("", "v1", "services", "Service")
@@ -31,6 +32,7 @@ WATCHED: dict[Resource, str | None] = {
     RECIPES: None,
     CONFIG_MAPS: RECIPE_CONFIG_MAPS,
     NAMESPACES: None,
+    PRIORITY_CLASSES: None,
     REVISIONS: OURS,
     DEPLOYMENTS: OURS,
     SERVICES: OURS,

@@ -71,10 +71,12 @@ class Revision:
     strategy: RolloutStrategy
     strategy_reason: str
     manifests: tuple[Mapping[str, Any], ...]
+    moved_at: float | None = None
+    """When `updatePolicy: Automatic` last moved the deployment, in seconds since the epoch."""
 
     def data(self) -> dict[str, Any]:
         """The record's content."""
-        return {
+        data = {
             "renderer": self.renderer,
             "inputs": {
                 "wishes": self.inputs.wishes, "shape": self.inputs.shape, "rendering": self.inputs.rendering,
@@ -90,6 +92,7 @@ class Revision:
             "rollout": {"strategy": self.strategy.value, "reason": self.strategy_reason},
             "manifests": [dict(manifest) for manifest in self.manifests],
         }  # fmt: skip
+        return data if self.moved_at is None else {**data, "movedAt": self.moved_at}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ class Record:
             strategy=RolloutStrategy(rollout["strategy"]),
             strategy_reason=rollout["reason"],
             manifests=tuple(data["manifests"]),
+            moved_at=data.get("movedAt"),
         )
 
 

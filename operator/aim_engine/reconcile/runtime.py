@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _RELIST_DELAY = 2.0
+_REVIEW_SECONDS = 5.0
+"""How often the line of waiters and standing recommendations are looked through; nothing is written unless they change."""
 
 
 @dataclass(slots=True)
@@ -184,7 +186,12 @@ class Runtime:
     async def _work(self) -> None:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
-        await asyncio.gather(self.recorder.run(), self.recipes.run(), *workers)
+        await asyncio.gather(self.recorder.run(), self.recipes.run(), self._review_forever(), *workers)
+
+    async def _review_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_REVIEW_SECONDS)
+            self.reconciler.review()
 
     def _restore_promises(self) -> None:
         """Deployments that run already go first: what they were promised must not be given away after a restart."""
@@ -193,7 +200,7 @@ class Runtime:
         ]
         for key in decided:
             self.reconciler.restore(key)
-        for key in sorted(self.cache.deployments, key=lambda key: self.cache.deployments[key].created):
+        for key in sorted(self.cache.deployments, key=self.cache.rank):
             self.queue.add(key)
 
     async def _worker(self) -> None:

@@ -1,41 +1,92 @@
-"""Who waits for which GPUs, and whom to wake when some become free: in order of arrival, no more than can be served."""
+"""The line of deployments that wait for GPUs: who is woken when some come free, and for whom a node is kept.
+
+Higher priority goes first, then the older deployment, then the name. A small one may overtake a big one that does not
+fit yet, but not for ever: once the first in the line of a pool has waited longer than the patience, the node on which
+the fewest GPUs are missing is kept for it, and what comes free there is nobody else's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from aim_engine.inventory import Freed
+from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node
 from aim_engine.reconcile.cache import Key
 from aim_engine.selection import Want
 
+Rank = tuple[int, str, Key]
+"""(priority, negated; creation time; key): smaller goes first."""
+
+_CLAIM_SECONDS = 2.0
+"""So long a woken deployment keeps younger ones from the GPUs it was woken for; then its pass has failed or is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A deployment in the line."""
+
+    key: Key
+    rank: Rank
+    wants: tuple[Want, ...]
+    """It lacks these: one of them, and it can go on."""
+    hopes: tuple[Want, ...]
+    """It serves already, and would rather have one of these."""
+    since: float
+    """When it began to lack something; of no meaning to one that only hopes."""
+
+    @property
+    def order(self) -> tuple[bool, Rank]:
+        """Who lacks something goes before who only hopes."""
+        return not self.wants, self.rank
+
 
 class Waiters:
-    """Deployments with unmet wants, first come first served."""
+    """The line. Times are seconds of any one clock."""
 
     def __init__(self) -> None:
-        self._wants: dict[Key, tuple[Want, ...]] = {}
+        self._line: dict[Key, Waiter] = {}
+        self._sorted: list[Waiter] | None = None
         self._stuck: dict[Key, None] = {}
-        self._nudged: set[Key] = set()
+        self._nudged: dict[Key, float] = {}
+        self._kept: dict[str, Key] = {}
 
     def __len__(self) -> int:
-        return len(self._wants)
+        return len(self._line)
 
-    def set(self, key: Key, wants: tuple[Want, ...]) -> None:
-        """Note what `key` waits for; keeps its place in line. Nothing wanted: it waits no more."""
-        if wants:
-            self._wants[key] = wants
+    def set(
+        self, key: Key, rank: Rank, wants: tuple[Want, ...], hopes: tuple[Want, ...] = (), now: float = 0.0
+    ) -> None:
+        """Note what `key` waits for; keeps the time since it waits. Nothing wanted or hoped for: it waits no more."""
+        before = self._line.get(key)
+        since = before.since if before is not None and before.wants else now
+        waiter = Waiter(key, rank, wants, hopes, since) if wants or hopes else None
+        if waiter == before:
+            return
+        self._sorted = None
+        if waiter is None:
+            del self._line[key]
         else:
-            self._wants.pop(key, None)
+            self._line[key] = waiter
 
-    def wants(self, key: Key) -> tuple[Want, ...]:
-        """What `key` waits for."""
-        return self._wants.get(key, ())
+    def leave(self, key: Key) -> None:
+        """Forget everything about `key`."""
+        if self._line.pop(key, None):
+            self._sorted = None
+        self._stuck.pop(key, None)
+        self._nudged.pop(key, None)
+
+    def hopes(self, key: Key) -> tuple[Want, ...]:
+        """What `key` would rather have."""
+        waiter = self._line.get(key)
+        return waiter.hopes if waiter else ()
+
+    def nudge(self, key: Key, now: float = 0.0) -> None:
+        """Have `key` look again."""
+        self._nudged[key] = now
 
     def take_nudge(self, key: Key) -> bool:
         """Whether `key` was woken since it was last asked."""
-        nudged = key in self._nudged
-        self._nudged.discard(key)
-        return nudged
+        return self._nudged.pop(key, None) is not None
 
     def set_stuck(self, key: Key, stuck: bool) -> None:
         """Note a deployment that no amount of the present GPUs can help, only another kind of node."""
@@ -44,24 +95,62 @@ class Waiters:
         else:
             self._stuck.pop(key, None)
 
-    def woken(self, freed: Iterable[Freed]) -> list[Key]:
-        """Keys worth another look: as many, in order, as the free GPUs of the pools could serve."""
+    def woken(self, freed: Iterable[Freed], now: float = 0.0) -> list[Key]:
+        """Keys worth another look: as many, in order, as the free GPUs could serve. A kept node serves one alone."""
         room = {(f.pool, f.node): f.free_gpus for f in freed}
         woken: list[Key] = []
-        for key, wants in self._wants.items():
-            for want in wants:
-                place = next(
-                    (at for at, free in room.items() if at[0] == want.pool and free >= want.gpus), None
-                )
+        for waiter in self._in_order() if room else ():
+            for want in (*waiter.wants, *waiter.hopes):
+                place = next((at for at, free in room.items() if self._serves(waiter, want, *at, free)), None)
                 if place is not None:
                     room[place] -= want.gpus
-                    woken.append(key)
+                    woken.append(waiter.key)
                     break
-        self._nudged.update(woken)
+        self._nudged.update(dict.fromkeys(woken, now))
         return woken
 
-    def wake_all(self) -> list[Key]:
+    def wake_all(self, now: float = 0.0) -> list[Key]:
         """Everybody who waits, in order, and those that are stuck."""
-        woken = [*self._wants, *(key for key in self._stuck if key not in self._wants)]
-        self._nudged.update(woken)
+        line = [waiter.key for waiter in self._in_order()]
+        woken = [*line, *(key for key in self._stuck if key not in self._line)]
+        self._nudged.update(dict.fromkeys(woken, now))
         return woken
+
+    def woken_before(self, rank: Rank, now: float) -> list[Key]:
+        """Who was woken just now, lacks something, and goes before `rank`: the free GPUs are theirs first."""
+        return [
+            key
+            for key, at in self._nudged.items()
+            if now - at < _CLAIM_SECONDS
+            and (waiter := self._line.get(key)) is not None
+            and waiter.wants
+            and waiter.rank < rank
+        ]
+
+    def keep_nodes(self, inventory: Inventory, now: float, patience: float) -> list[Freed]:
+        """Choose anew which nodes are kept and for whom; answers what is given back to the others."""
+        before, self._kept = self._kept, {}
+        served: set[PoolKey] = set()
+        for waiter in self._in_order():
+            want = waiter.wants[0] if waiter.wants else None
+            if want is None or want.need is None or want.pool in served or now - waiter.since < patience:
+                continue
+            prefer = next((name for name, key in before.items() if key == waiter.key), None)
+            node = nearest_node(inventory, want.need, prefer=prefer, without=self._kept)
+            if node is not None:
+                served.add(want.pool)
+                self._kept[node] = waiter.key
+        given_back = [name for name, owner in before.items() if self._kept.get(name) != owner]
+        return [freed for name in given_back for freed in free_on(inventory.nodes.get(name))]
+
+    def kept_for_others(self, key: Key) -> Mapping[str, Key]:
+        """Nodes that `key` may not use, and for whom they are kept."""
+        return {name: owner for name, owner in self._kept.items() if owner != key}
+
+    def _serves(self, waiter: Waiter, want: Want, pool: PoolKey, node: str, free: int) -> bool:
+        return pool == want.pool and free >= want.gpus and self._kept.get(node, waiter.key) == waiter.key
+
+    def _in_order(self) -> list[Waiter]:
+        if self._sorted is None:
+            self._sorted = sorted(self._line.values(), key=lambda waiter: waiter.order)
+        return self._sorted

@@ -265,7 +265,7 @@ def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict])
 
 def _wants(waited: list[Assessment]) -> tuple[Want, ...]:
     needs = [current.need for current in waited if current.need is not None]
-    return tuple(dict.fromkeys(Want(need.pool, need.gpus) for need in needs))
+    return tuple(dict.fromkeys(Want(need.pool, need.gpus, need) for need in needs))
 
 
 def _none_eligible(rejected: list[Verdict]) -> Decision:

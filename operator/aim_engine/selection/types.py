@@ -185,6 +185,8 @@ class Want:
 
     pool: PoolKey
     gpus: int
+    need: PodNeed | None = field(default=None, compare=False)
+    """All that one replica takes, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,101 @@
+"""What a better recipe would bring and what taking it would cost, in words for `status.recommendation`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from aim_engine.api.deployment import Recommendation, RolloutStrategy
+from aim_engine.api.enums import Objective, Tier
+from aim_engine.engines import engine
+from aim_engine.reconcile.revision import Revision
+from aim_engine.selection import Assessment, Choice, Decision, Facts, Request
+
+_LONGEST = 1024
+
+
+def recommend(
+    request: Request, current: Revision, running: Choice | None, better: Choice, decision: Decision, facts: Facts,
+    strategy: RolloutStrategy, followed_at: float | None,
+) -> Recommendation:  # fmt: skip
+    """The better choice, how to take it, its gain and its cost. `followed_at`: when the policy will take it by itself,
+    in seconds since the epoch; None when the user has to."""
+    if followed_at is None:
+        how = "take it with spec.recipe.updatePolicy: Automatic"
+    else:
+        at = datetime.fromtimestamp(followed_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        how = f"it is followed at {at}, one cool-down after the last move"
+    chosen = better.assessment.candidate
+    return Recommendation(
+        recipe=chosen.name,
+        hash=chosen.hash,
+        message=f"{decision.message}; {how}"[:_LONGEST],
+        gain=", ".join(_gains(request, current, running.assessment if running else None, better))[:_LONGEST],
+        cost=", ".join(_costs(request, current, better.assessment, facts, strategy))[:_LONGEST],
+    )
+
+
+def _gains(request: Request, current: Revision, old: Assessment | None, better: Choice) -> Iterator[str]:
+    new = better.assessment
+    before, after = current.recipe_spec, new.candidate.spec
+    if new.candidate.name == current.recipe:
+        yield "the recipe as it is now"
+    if better.tier is Tier.PRIMARY and current.tier is not Tier.PRIMARY:
+        yield f"the best recipe for the wishes instead of a {current.tier} one"
+    if old is not None and (faster := _faster(request.spec.recipe.objective, old, new)):
+        yield faster
+    for what, was, now in (
+        ("maturity", before.get("maturity", "general"), after.maturity.value),
+        ("precision", before["precision"], after.precision.value),
+        ("GPU", before["hardware"]["gpuModel"], after.hardware.gpu_model),
+    ):
+        if was != now:
+            yield f"{what} {now} instead of {was}"
+    if after.hardware.gpu_count < before["hardware"]["gpuCount"]:
+        yield f"{after.hardware.gpu_count} instead of {before['hardware']['gpuCount']} GPUs per replica"
+
+
+def _faster(objective: Objective, old: Assessment, new: Assessment) -> str | None:
+    """The two predictions with their kinds, where both are known and the new one is better."""
+    if objective is Objective.LATENCY:
+        was, now = _latency(old), _latency(new)
+        if was is None or now is None or now[0] >= was[0]:
+            return None
+        return f"{now[0]:.1f} ms ({now[1]}) between tokens against {was[0]:.1f} ms ({was[1]})"
+    was, now = _rate(old), _rate(new)
+    if was is None or now is None or now[0] <= was[0]:
+        return None
+    return f"{now[0]:.0f} tok/s per GPU ({now[1]}) against {was[0]:.0f} ({was[1]})"
+
+
+def _rate(current: Assessment) -> tuple[float, str] | None:
+    """Throughput per GPU and its kind."""
+    if current.tokens_per_second is None:
+        return None
+    kind = "estimate" if current.published_tokens_per_second is None else "published"
+    return current.tokens_per_second / current.candidate.spec.hardware.gpu_count, kind
+
+
+def _latency(current: Assessment) -> tuple[float, str] | None:
+    """Time between tokens and its kind."""
+    if current.published_inter_token_latency_ms is not None:
+        return current.published_inter_token_latency_ms, "published"
+    guess = current.estimated_inter_token_latency_ms
+    return None if guess is None else (guess, "estimate")
+
+
+def _costs(
+    request: Request, current: Revision, new: Assessment, facts: Facts, strategy: RolloutStrategy
+) -> Iterator[str]:
+    spec = new.candidate.spec
+    known = facts.checkpoint(spec.source or spec.model_id)
+    loading = engine(spec.backend).startup_budget_seconds(known.bytes if known else None) // 60
+    replicas = f"{request.replicas} replica{'' if request.replicas == 1 else 's'}"
+    yield f"a restart of {replicas}, each loading for up to {loading} minutes"
+    if strategy is RolloutStrategy.SURGE:
+        yield "beside the running ones, so that the model keeps answering"
+    else:
+        yield "in place, so that the model does not answer meanwhile"
+    more = spec.hardware.gpu_count - current.recipe_spec["hardware"]["gpuCount"]
+    if more > 0:
+        yield f"{more} more GPU{'' if more == 1 else 's'} per replica"
