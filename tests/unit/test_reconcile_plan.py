@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -317,7 +318,7 @@ def test_however_the_cluster_alternates_there_is_one_move_per_cool_down(
         if made.is_new:
             moves.append(clock)
         current, told = made.revision, made.recommendation
-    assert all(later - earlier >= 3600 for earlier, later in zip(moves, moves[1:], strict=False))
+    assert all(later - earlier >= 3600 for earlier, later in pairwise(moves))
 
 
 @settings(max_examples=60, deadline=None)
