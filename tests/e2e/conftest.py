@@ -14,9 +14,10 @@ from testbed.product import Operator, install
 
 @pytest.fixture(scope="session")
 def operator(plane: ControlPlane) -> Iterator[Operator]:
-    """The product as installed on the session's plane; recipe statuses are written at once instead of lazily."""
+    """The product as installed on the session's plane; recipe statuses are written at once instead of lazily,
+    and a node is kept after seconds instead of minutes for who waits."""
     install(plane)
-    with Operator.start(plane, recipeStatusSeconds=1) as running:
+    with Operator.start(plane, recipeStatusSeconds=1, patienceSeconds=6) as running:
         yield running
 
 

@@ -110,6 +110,13 @@ def test_leaving_a_line_one_never_stood_in_is_fine() -> None:
     assert waiters.wake_all() == []
 
 
+def test_what_it_holds_on_the_node_counts_for_who_hopes_for_more() -> None:
+    waiters = Waiters()
+    waiters.set(key("a"), rank("a", 0), (), tuple(EIGHT), held={"n": 4})
+    assert names(waiters.woken([Freed(POOL, "m", 4)])) == []
+    assert names(waiters.woken([Freed(POOL, "n", 4)])) == ["a"]
+
+
 # For whom a node is kept
 
 MI300X_NODES = cluster(node("gpu-1", used=3), node("gpu-2", used=6))

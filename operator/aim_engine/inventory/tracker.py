@@ -138,6 +138,13 @@ class Tracker:
             if not pod.terminating and (promise is None or _answers(pod, promise))
         )
 
+    def held(self, owner: Owner) -> Mapping[str, int]:
+        """GPUs that the owner's pods hold, by node."""
+        return {
+            name: sum(sum(pod.gpus.values()) for pod in pods.values())
+            for name, pods in self._owned.get(owner, {}).items()
+        }
+
     def unplaced(self, owner: Owner) -> int:
         """Promised pods that no node has room for now."""
         promise = self._promises.get(owner)

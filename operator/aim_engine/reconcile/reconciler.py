@@ -234,7 +234,9 @@ class Reconciler:
             self.metrics.selected(
                 plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None
             )
-        self.waiters.set(key, self.cache.rank(key), plan.wants, plan.hopes, time.monotonic())
+        self.waiters.set(
+            key, self.cache.rank(key), plan.wants, plan.hopes, time.monotonic(), self.tracker.held(key)
+        )
         self.waiters.set_stuck(key, plan.revision is None)
         if plan.revision is None or plan.need is None:
             freed = self.tracker.release(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node
 from aim_engine.reconcile.cache import Key
@@ -17,6 +18,7 @@ from aim_engine.selection import Want
 Rank = tuple[int, str, Key]
 """(priority, negated; creation time; key): smaller goes first."""
 
+_NOTHING_HELD: Mapping[str, int] = MappingProxyType({})
 _CLAIM_SECONDS = 2.0
 """So long a woken deployment keeps younger ones from the GPUs it was woken for; then its pass has failed or is late."""
 
@@ -33,6 +35,8 @@ class Waiter:
     """It serves already, and would rather have one of these."""
     since: float
     """When it began to lack something; of no meaning to one that only hopes."""
+    held: Mapping[str, int]
+    """GPUs it has already, by node: they would make room for what it wants."""
 
     @property
     def order(self) -> tuple[bool, Rank]:
@@ -54,12 +58,18 @@ class Waiters:
         return len(self._line)
 
     def set(
-        self, key: Key, rank: Rank, wants: tuple[Want, ...], hopes: tuple[Want, ...] = (), now: float = 0.0
+        self,
+        key: Key,
+        rank: Rank,
+        wants: tuple[Want, ...],
+        hopes: tuple[Want, ...] = (),
+        now: float = 0.0,
+        held: Mapping[str, int] = _NOTHING_HELD,
     ) -> None:
         """Note what `key` waits for; keeps the time since it waits. Nothing wanted or hoped for: it waits no more."""
         before = self._line.get(key)
         since = before.since if before is not None and before.wants else now
-        waiter = Waiter(key, rank, wants, hopes, since) if wants or hopes else None
+        waiter = Waiter(key, rank, wants, hopes, since, held) if wants or hopes else None
         if waiter == before:
             return
         self._sorted = None
@@ -148,7 +158,8 @@ class Waiters:
         return {name: owner for name, owner in self._kept.items() if owner != key}
 
     def _serves(self, waiter: Waiter, want: Want, pool: PoolKey, node: str, free: int) -> bool:
-        return pool == want.pool and free >= want.gpus and self._kept.get(node, waiter.key) == waiter.key
+        enough = free + waiter.held.get(node, 0) >= want.gpus
+        return pool == want.pool and enough and self._kept.get(node, waiter.key) == waiter.key
 
     def _in_order(self) -> list[Waiter]:
         if self._sorted is None:
