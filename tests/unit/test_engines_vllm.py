@@ -66,6 +66,21 @@ def test_a_plan_reads_arguments_in_any_spelling() -> None:
     assert plan.kv_cache_memory_bytes == 10 * 2**30
 
 
+@pytest.mark.parametrize(
+    ("args", "graphs"),
+    [
+        ({}, True),
+        ({"enforce-eager": True}, False),
+        ({"enforce-eager": False}, True),
+        ({"compilation-config": {"cudagraph_mode": "NONE"}}, False),
+        ({"compilation-config": {"cudagraph_mode": "FULL_AND_PIECEWISE"}}, True),
+        ({"compilation-config": {"level": 3}}, True),
+    ],
+)
+def test_a_plan_knows_whether_graphs_are_captured(args: dict[str, object], graphs: bool) -> None:
+    assert vllm.plan(args, 1, GPUS["MI300X"]).graphs is graphs
+
+
 def test_malformed_values_leave_the_defaults() -> None:
     plan = vllm.plan({"max-model-len": "x", "gpu-memory-utilization": "y", "pp": []}, 1, GPUS["MI300X"])
     assert plan == vllm.plan({}, 1, GPUS["MI300X"])

@@ -6,20 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 from aim_engine.api.enums import Precision
 from aim_engine.catalog.data import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
+class WeightFormat:
+    """What one weight takes in a number format."""
+
+    bytes: float
+    scale_bytes: float
+    """Of the scale that the weights of a block share; 0 without scales."""
+    block_dimensions: int
+    """1: a block is a row of weights; 2: a square."""
+    default_block: int | None
+    """Edge of a block where the checkpoint's is not known; None: one scale for a whole tensor."""
+    experts_only: bool
+    """Models with experts keep all other weights in 16 bit."""
+
+    def bytes_per_weight(self, block: int | None) -> float:
+        """With its part of the scale. `block` is the checkpoint's, None where it is not known."""
+        edge = block or self.default_block
+        return self.bytes + (self.scale_bytes / edge**self.block_dimensions if edge else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryAssumptions:
     """What the memory model takes for granted."""
 
-    bytes_per_parameter: Mapping[Precision, float]
-    reserve_bytes: int
-    activation_bytes: int
-    """Peak of a forward pass, per token of the batch and hidden unit."""
-    minimum_overhead_bytes: int
+    formats: Mapping[Precision, WeightFormat]
+    context_bytes: int
+    """HIP context and RCCL buffers of one GPU."""
+    graph_bytes: int
+    """Captured graphs of one GPU."""
+    hidden_bytes: int
+    """Live at the peak of a forward pass, per token and hidden unit."""
+    assumed_mlp_ratio: int
+    """Width of a dense MLP in hidden sizes, where it is not known."""
+    latent_workspace_tokens: int
+    """Tokens of latent cache that MLA unpacks at once."""
+    logit_bytes: int
+    """Of one sequence, per entry of the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +68,26 @@ class SpeedCalibration:
 def memory_assumptions() -> MemoryAssumptions:
     """Constants of the memory model."""
     content = read_yaml("sizing.yaml")
-    per_parameter = {Precision(name): float(value) for name, value in content["bytesPerParameter"].items()}
+    overhead = content["overhead"]
+    rows = {Precision(name): row for name, row in content["formats"].items() if name != "source"}
     return MemoryAssumptions(
-        bytes_per_parameter=MappingProxyType(per_parameter),
-        reserve_bytes=content["reserveGiB"] * 2**30,
-        activation_bytes=content["activationBytes"],
-        minimum_overhead_bytes=content["minimumOverheadGiB"] * 2**30,
+        formats=MappingProxyType({precision: _format(row) for precision, row in rows.items()}),
+        context_bytes=overhead["contextGiB"] * 2**30,
+        graph_bytes=overhead["graphsGiB"] * 2**30,
+        hidden_bytes=overhead["hiddenBytes"],
+        assumed_mlp_ratio=overhead["assumedMLPRatio"],
+        latent_workspace_tokens=overhead["latentWorkspaceTokens"],
+        logit_bytes=overhead["logitBytes"],
+    )
+
+
+def _format(row: Mapping[str, Any]) -> WeightFormat:
+    return WeightFormat(
+        bytes=row["bytes"],
+        scale_bytes=row.get("scaleBytes", 0),
+        block_dimensions=2 if row.get("block") == "square" else 1,
+        default_block=row.get("defaultBlock"),
+        experts_only=row.get("expertsOnly", False),
     )
 
 

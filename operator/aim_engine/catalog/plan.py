@@ -23,6 +23,8 @@ class EnginePlan:
     """The engine shortens the context by itself until it fits."""
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
+    graphs: bool = True
+    """The engine captures graphs of its steps, which take memory."""
     gpu_memory_utilization: float = 0.9
     kv_cache_bytes_per_element: float | None = None
     """None: the KV cache has the model's 16-bit format."""

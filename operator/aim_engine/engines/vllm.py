@@ -122,6 +122,7 @@ def plan(args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | 
         max_model_len_auto=automatic,
         max_num_batched_tokens=tokens,
         max_num_seqs=sequences,
+        graphs=_captures_graphs(normal),
         gpu_memory_utilization=_float(normal, "gpu-memory-utilization") or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
         kv_cache_memory_bytes=arguments.parse_human_int(normal.get("kv-cache-memory-bytes")),
@@ -203,6 +204,12 @@ def _batching(normal: Mapping[str, object], table: FlagTable, memory_bytes: int)
     if sequences is None or sequences < 1:
         sequences = min(defaults.max_num_seqs * factor, tokens)
     return tokens, sequences
+
+
+def _captures_graphs(normal: Mapping[str, object]) -> bool:
+    compilation = normal.get("compilation-config")
+    mode = compilation.get("cudagraph_mode", "") if isinstance(compilation, Mapping) else ""
+    return normal.get("enforce-eager") is not True and str(mode).upper() != "NONE"
 
 
 def _count(normal: Mapping[str, object], name: str) -> int:

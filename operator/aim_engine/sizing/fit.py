@@ -10,8 +10,10 @@ from aim_engine.api.enums import Precision, Reason
 from aim_engine.catalog.gpus import GPU, partition_divisor, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.memory import MemoryModel, kv_bytes_for_context, memory_model, weight_format
+from aim_engine.sizing.kv_cache import kv_bytes_for_context
+from aim_engine.sizing.memory import MemoryModel, memory_model
 from aim_engine.sizing.parallelism import parallelism_problem
+from aim_engine.sizing.weights import weight_format
 
 _GIB = 2**30
 _CONTEXT_STEP = 1024

@@ -9,13 +9,9 @@ from aim_engine.catalog.assumptions import SpeedCalibration, speed_calibration
 from aim_engine.catalog.gpus import GPU, partition_divisor, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.memory import (
-    expert_fraction,
-    kv_bytes_for_context,
-    memory_model,
-    weight_format,
-    weights_bytes,
-)
+from aim_engine.sizing.kv_cache import kv_bytes_for_context
+from aim_engine.sizing.memory import memory_model
+from aim_engine.sizing.weights import expert_fraction, weight_format, weights_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""KV cache of one GPU: bytes per token and sequence, and how many of each fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aim_engine.catalog.models import ModelFacts
+from aim_engine.catalog.plan import EnginePlan
+
+_UNLIMITED = 10**12
+"""Tokens that fit where a token takes no memory."""
+_SIXTEEN_BIT_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayers:
+    """Layers of the longest pipeline stage by what they keep."""
+
+    full: int
+    """Keep every token."""
+    windowed: int
+    """Keep the last `window_tokens` only."""
+    window_tokens: int
+
+
+def kv_layers(model: ModelFacts, plan: EnginePlan) -> KVLayers:
+    """Layers that keep a cache; linear-attention layers keep none."""
+    keeping = model.layers if model.kv_layers is None else model.kv_layers
+    stage = math.ceil(keeping / plan.pipeline_parallel)
+    if not plan.hybrid_kv_cache or not model.sliding_window or not model.sliding_layers or not keeping:
+        return KVLayers(stage, 0, 0)
+    windowed = model.sliding_layers * stage // keeping
+    return KVLayers(stage - windowed, windowed, model.sliding_window + plan.max_num_batched_tokens)
+
+
+def kv_bytes_per_token_per_layer(model: ModelFacts, plan: EnginePlan) -> float:
+    """KV cache of one token in one layer on one GPU. MLA keeps one latent vector, which every GPU holds whole."""
+    element = plan.kv_cache_bytes_per_element or _SIXTEEN_BIT_BYTES
+    if model.mla_kv_lora_rank is not None:
+        values = model.mla_kv_lora_rank + (model.mla_rope_head_dim or 0)
+    else:
+        values = 2 * max(1, model.kv_heads // plan.tensor_parallel) * model.head_dim
+    return (values * element + (model.mla_index_bytes or 0)) / plan.decode_context_parallel
+
+
+def kv_bytes_per_token(model: ModelFacts, plan: EnginePlan) -> float:
+    """KV cache on one GPU of a token that every layer keeps."""
+    layers = kv_layers(model, plan)
+    return kv_bytes_per_token_per_layer(model, plan) * (layers.full + layers.windowed)
+
+
+def state_bytes_per_sequence(model: ModelFacts, plan: EnginePlan) -> float:
+    """Recurrent state of one sequence on one GPU, whatever its length."""
+    whole = model.state_bytes_per_sequence or 0
+    return whole / (plan.tensor_parallel * plan.pipeline_parallel)
+
+
+def kv_bytes_for_context(model: ModelFacts, plan: EnginePlan, context: int) -> float:
+    """Cache and state of one sequence on one GPU of the longest pipeline stage."""
+    layers = kv_layers(model, plan)
+    per_layer = kv_bytes_per_token_per_layer(model, plan)
+    kept = layers.full * context + layers.windowed * min(context, layers.window_tokens)
+    return per_layer * kept + state_bytes_per_sequence(model, plan)
+
+
+def tokens_that_fit(model: ModelFacts, plan: EnginePlan, kv_bytes: float) -> int:
+    """Longest single sequence that so much memory holds; 0 when there is none."""
+    layers = kv_layers(model, plan)
+    per_layer = kv_bytes_per_token_per_layer(model, plan)
+    room = kv_bytes - state_bytes_per_sequence(model, plan)
+    if room <= 0:
+        return 0
+    if not layers.full + layers.windowed:
+        return _UNLIMITED
+    within = room / (per_layer * (layers.full + layers.windowed))
+    if within <= layers.window_tokens or not layers.windowed:
+        return int(min(within, _UNLIMITED))
+    if not layers.full:
+        return _UNLIMITED
+    beyond = (room - per_layer * layers.windowed * layers.window_tokens) / (per_layer * layers.full)
+    return int(min(beyond, _UNLIMITED))
+
+
+def sequences_that_fit(model: ModelFacts, plan: EnginePlan, kv_bytes: float, context: int) -> int:
+    """Sequences of a context that one data parallel rank holds at once, whatever `max-num-seqs` allows."""
+    each = kv_bytes_for_context(model, plan, context)
+    return 0 if kv_bytes <= 0 else int(min(kv_bytes / each if each else _UNLIMITED, _UNLIMITED))
