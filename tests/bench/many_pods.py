@@ -1,6 +1,6 @@
-"""What a cluster full of other people's pods costs the operator. Prints, never fails.
+"""What a big cluster full of other people's pods costs the operator. Prints, never fails.
 
-    python tests/bench/many_pods.py --pods 20000
+    python tests/bench/many_pods.py --pods 40000 --nodes 5000 --recipes 500
 
 No scheduler and no kubelet: pods are created bound to a node and stay as they are, so that what is measured is the
 operator's list, its watch and its memory.
@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import time
+from collections.abc import Callable
 from typing import Any
 
 from testbed.plane import ControlPlane
-from testbed.product import Operator, install
+from testbed.product import GROUP, Operator, install
 
-NODES = 100
+KINDS = ("mi300x-8", "mi325x-8", "mi355x-8", "mi210-4", "cpu-only")
 
 
-def pod(index: int) -> dict[str, Any]:
+def pod(index: int, nodes: int) -> dict[str, Any]:
     """A plain web pod of some 3 kB, as most pods of a cluster are."""
     env = [{"name": f"SETTING_{i}", "value": "x" * 40} for i in range(20)]
     resources = {"requests": {"cpu": "100m", "memory": "128Mi"}}
     return {
         "metadata": {"name": f"web-{index}", "labels": {"app": "web", "pod-template-hash": "abcdef"}},
         "spec": {
-            "nodeName": f"node-{index % NODES}",
+            "nodeName": f"node-{index % nodes}",
             "automountServiceAccountToken": False,
             "containers": [
                 {"name": "web", "image": "registry.example.com/web:1", "env": env, "resources": resources}
@@ -38,11 +39,16 @@ def pod(index: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pods", type=int, default=20_000)
+    parser.add_argument("--nodes", type=int, default=100)
+    parser.add_argument("--recipes", type=int, default=0, help="recipes beside the shipped ones")
     options = parser.parse_args()
-    with ControlPlane.start(scheduler=False, kwok=False) as plane, Operator.start(_ready(plane)) as operator:
+    with (
+        ControlPlane.start(scheduler=False, kwok=False) as plane,
+        Operator.start(_ready(plane, options.nodes, options.recipes)) as operator,
+    ):
         empty = operator.metric("process_resident_memory_bytes")
         mark = operator.metric("process_cpu_seconds_total")
-        _create(plane, range(options.pods))
+        _create(plane, options.pods, options.nodes)
         time.sleep(5)
         used = operator.metric("process_cpu_seconds_total") - mark
         print(f"watch: {used / options.pods * 1e6:.0f} us CPU per added pod, over {options.pods} pods")
@@ -64,21 +70,37 @@ def main() -> None:
         print(f"at rest: {(operator.metric('process_cpu_seconds_total') - mark) / 20 * 100:.2f} % of a core")
 
 
-def _ready(plane: ControlPlane) -> ControlPlane:
+def _ready(plane: ControlPlane, nodes: int, recipes: int) -> ControlPlane:
     install(plane)
-    plane.add_nodes(*["cpu-only"] * NODES, names=[f"node-{i}" for i in range(NODES)])
+    plane.add_nodes(*(KINDS[i % len(KINDS)] for i in range(nodes)), names=[f"node-{i}" for i in range(nodes)])
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "web"}})
     plane.wait_for(
         lambda: plane.request("GET", "/api/v1/namespaces/web/serviceaccounts/default"),
         20,
         "the ServiceAccount",
     )
+    _together(lambda i: plane.request("POST", f"{GROUP}/aimrecipes", recipe(i)), recipes)
     return plane
 
 
-def _create(plane: ControlPlane, indices: range) -> None:
+def recipe(index: int) -> dict[str, Any]:
+    """A recipe of one of twenty models."""
+    hardware = {"gpuModel": ("MI300X", "MI325X", "MI355X", "MI210")[index % 4], "gpuCount": 2 ** (index % 3)}
+    return {
+        "apiVersion": "aim.engine.amd.com/v1alpha1",
+        "kind": "AIMRecipe",
+        "metadata": {"name": f"made-{index}"},
+        "spec": {"modelID": f"example/model-{index % 20}", "hardware": hardware, "precision": "bf16"},
+    }
+
+
+def _create(plane: ControlPlane, pods: int, nodes: int) -> None:
+    _together(lambda i: plane.request("POST", "/api/v1/namespaces/web/pods", pod(i, nodes)), pods)
+
+
+def _together(act: Callable[[int], Any], count: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: plane.request("POST", "/api/v1/namespaces/web/pods", pod(i)), indices))
+        list(pool.map(act, range(count)))
 
 
 if __name__ == "__main__":

@@ -141,6 +141,11 @@ def test_a_recipe_that_is_mended_serves(tenant: Tenant) -> None:
     )
 
 
+def _events_of_config_map(tenant: Tenant, name: str) -> list[dict[str, Any]]:
+    about = {"kind": "ConfigMap", "name": name}
+    return [event for event in tenant.all("Event") if about.items() <= event["regarding"].items()]
+
+
 NOT_YAML = "recipe_id: mine\nhuggingface_id: [unclosed\nhardware: MI300X\n"
 
 
@@ -159,6 +164,11 @@ def test_a_custom_recipe_that_is_not_yaml_is_told_with_its_line_to_those_who_nam
     assert "mine" in told
     assert "line 3" in told or "line 2" in told
     tenant.wait_ready("other")
+    if labelled:
+        tenant.wait_for("an Event on the ConfigMap", lambda: _events_of_config_map(tenant, "mine"))
+        (event,) = _events_of_config_map(tenant, "mine")
+        assert event["reason"] == "RecipeInvalid"
+        assert "line" in event["note"]
     text = f"recipe_id: mine\nhuggingface_id: {tenant.model}\nhardware: MI300X\ngpu_count: 1\nprecision: fp16\nbackend: vllm\n"
     tenant.change("ConfigMap", "mine", {"data": {"recipe.yaml": text}})
     if labelled:

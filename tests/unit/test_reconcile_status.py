@@ -90,7 +90,7 @@ SITUATIONS = [
     Situation("scaled to zero", report({"replicas": 0}, workload=Workload(True, 0, 0)), ("False", C.SCALED_TO_ZERO), ("True", C.MINIMUM_REPLICAS_AVAILABLE), ("kubectl scale aimd chat --replicas=1",)),
     Situation("some replicas answer", report({"replicas": 3}, workload=Workload(True, 3, 1)), ("True", C.SERVING), ("True", C.ROLLING_OUT)),
     Situation("all answer but some are of the old template", report(workload=Workload(True, 2, 1, updated=False)), ("True", C.SERVING), ("True", C.ROLLING_OUT)),
-    Situation("one of two granted", report({"replicas": 2}, workload=RUNNING, granted=1, short_of="each replica needs 1"), ("True", C.SERVING), ("True", C.ROLLING_OUT)),
+    Situation("one of two granted", report({"replicas": 2}, workload=RUNNING, granted=1, short_of="each replica needs 1"), ("True", C.SERVING), ("True", C.INSUFFICIENT_CAPACITY)),
     Situation("none granted", report({"replicas": 2}, workload=Workload(True, 0, 0), granted=0, short_of="each replica needs 1"), ("False", C.INSUFFICIENT_CAPACITY), ("False", C.INSUFFICIENT_CAPACITY), ("no replica runs; the others wait: each replica needs 1",)),
     Situation("pods refused by quota", report(workload=Workload(True, 0, 0, refused="exceeded quota: gpus")), ("False", C.POD_CREATION_REFUSED), ("False", C.POD_CREATION_REFUSED), ("exceeded quota: gpus",)),
     Situation("too long", report(workload=replace(LOADING, late=True), pods=(pod(),)), ("False", C.LOAD_TIMEOUT), ("False", C.LOAD_TIMEOUT), ("startup budget",)),

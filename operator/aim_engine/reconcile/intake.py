@@ -54,6 +54,8 @@ class Intake:
     queue: WorkQueue[Key]
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told the names of recipes whose status may change; None means all."""
+    refuse_config_map: Callable[[Object, str], None]
+    """Told a ConfigMap that is labelled as a recipe and is none, and why."""
     _told: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Problems of nodes that were logged already."""
     _pools: frozenset[PoolKey] = frozenset()
@@ -245,6 +247,7 @@ class Intake:
         if isinstance(read, ReadError):
             self.cache.config_errors[key] = read
             log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
+            self.refuse_config_map(obj, str(read))
             self._wake_model(None, f"configmap/{key[1]}")
             return
         self.cache.config_recipes[key] = read

@@ -52,10 +52,34 @@ class Recorder:
         self, about: StoredDeployment, kind: str, reason: str, message: str, action: str = "Reconcile"
     ) -> None:
         """Post an Event about a deployment soon; dropped with a log line when a thousand are waiting."""
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": "AIMDeployment",
+            "namespace": about.namespace,
+            "name": about.name,
+            "uid": about.uid,
+            "resourceVersion": about.resource_version,
+        }
+        self._enqueue(regarding, kind, reason, message, action)
+
+    def refuse_config_map(self, obj: Mapping[str, Any], message: str) -> None:
+        """Post a warning about a ConfigMap that is labelled as a recipe and cannot be read as one."""
+        metadata = obj["metadata"]
+        regarding = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            **{key: metadata.get(key, "") for key in ("namespace", "name", "uid", "resourceVersion")},
+        }
+        self._enqueue(regarding, "Warning", "RecipeInvalid", f"takes no part in selection: {message}", "Read")
+
+    def _enqueue(
+        self, regarding: Mapping[str, str], kind: str, reason: str, message: str, action: str
+    ) -> None:
+        namespace, name = regarding["namespace"], regarding["name"]
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{about.name}.{uuid4().hex[:16]}", "namespace": about.namespace},
+            "metadata": {"name": f"{name}.{uuid4().hex[:16]}", "namespace": namespace},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": f"{FIELD_MANAGER}-operator",
             "reportingInstance": FIELD_MANAGER,
@@ -63,21 +87,12 @@ class Recorder:
             "reason": reason,
             "type": kind,
             "note": message[:_LIMIT],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": "AIMDeployment",
-                "namespace": about.namespace,
-                "name": about.name,
-                "uid": about.uid,
-                "resourceVersion": about.resource_version,
-            },
+            "regarding": dict(regarding),
         }
         try:
-            self._queue.put_nowait((about.namespace, event))
+            self._queue.put_nowait((namespace, event))
         except asyncio.QueueFull:
-            log.warning(
-                "event %s of %s/%s dropped: too many are waiting", reason, about.namespace, about.name
-            )
+            log.warning("event %s of %s/%s dropped: too many are waiting", reason, namespace, name)
 
     async def run(self) -> None:
         """Post until cancelled."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,8 +67,10 @@ class Runtime:
         self.recipes = RecipeStatuses(
             self.client, self.cache, self.tracker, facts, self.config.recipe_status_seconds
         )
-        self.intake = Intake(self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark)
         self.recorder = Recorder(self.client)
+        self.intake = Intake(
+            self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark, self._refuse_config_map
+        )
         self.reconciler = Reconciler(
             self.client, self.config, self.cache, self.tracker, self.waiters, self.queue,
             Applier(self.client, self.cache, self.recorder), self.recorder,
@@ -107,6 +109,10 @@ class Runtime:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.election.release()
             await runner.cleanup()
+
+    def _refuse_config_map(self, obj: Mapping[str, Any], why: str) -> None:
+        if self.election.leading:
+            self.recorder.refuse_config_map(obj, why)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)

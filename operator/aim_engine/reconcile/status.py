@@ -248,9 +248,9 @@ def _available(report: Report) -> Judgement:
     waits = f"; the others wait: {report.short_of}" if report.short_of and report.granted < target else ""
     if workload.ready:
         told = f"; {trouble.reason}: {trouble.message}" if trouble else ""
-        return Judgement(
-            "True", ConditionReason.ROLLING_OUT, f"{workload.ready} of {target} replicas answer{told}{waits}"
-        )
+        enough = workload.ready >= report.granted and workload.updated
+        reason = ConditionReason.INSUFFICIENT_CAPACITY if waits and enough else ConditionReason.ROLLING_OUT
+        return Judgement("True", reason, f"{workload.ready} of {target} replicas answer{told}{waits}")
     if trouble:
         return Judgement("False", trouble.reason, f"{trouble.message}{waits}")
     if workload.refused:
