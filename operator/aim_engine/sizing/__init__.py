@@ -1,7 +1,19 @@
 """Memory and speed bounds of a model on GPUs. Pure arithmetic over catalogue facts."""
 
+from aim_engine.sizing.explain import Step, concurrency, explain
 from aim_engine.sizing.fit import Fit, FitVerdict, fit, smallest_gpu_count
 from aim_engine.sizing.memory import MemoryModel
 from aim_engine.sizing.roofline import Estimate, estimate
 
-__all__ = ["Estimate", "Fit", "FitVerdict", "MemoryModel", "estimate", "fit", "smallest_gpu_count"]
+__all__ = [
+    "Estimate",
+    "Fit",
+    "FitVerdict",
+    "MemoryModel",
+    "Step",
+    "concurrency",
+    "estimate",
+    "explain",
+    "fit",
+    "smallest_gpu_count",
+]
