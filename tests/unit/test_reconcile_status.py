@@ -154,6 +154,13 @@ def test_without_a_recipe_there_is_no_url_and_no_recipe_but_a_selector() -> None
     assert status.ready == "0/1"
 
 
+def test_the_model_shown_is_the_one_served_and_else_the_one_asked_for() -> None:
+    named = {"model": {}, "recipe": {"name": "small"}}
+    assert build(report(spec=named), {}, NOW).model_id == REVISION.model_id
+    assert build(report(revision=None), {}, NOW).model_id == deployment().spec.model.id
+    assert build(report(spec=named, revision=None), {}, NOW).model_id is None
+
+
 def test_a_suspended_deployment_wants_none() -> None:
     assert build(report({"suspend": True, "replicas": 3}), {}, NOW).ready == "0/0"
 

@@ -169,7 +169,7 @@ RECIPE_COLUMNS = (
 
 DEPLOYMENT_COLUMNS = (
     Column("Ready", f"{_READY}.status", "Whether the model answers."),
-    Column("Model", ".spec.model.id", "Model to serve."),
+    Column("Model", ".status.modelID", "Model that is served, or else asked for."),
     Column("Recipe", ".status.recipe.name", "Recipe in use."),
     Column("GPUs", ".status.recipe.gpus", "GPUs of one replica."),
     Column("Precision", ".status.recipe.precision", "Numeric format of the weights."),

@@ -378,6 +378,10 @@ class AIMDeploymentStatus(Model):
     observed_generation: Annotated[
         int | None, Field(ge=0, description="Generation the status speaks of.")
     ] = None
+    model_id: Annotated[
+        str | None,
+        Field(alias="modelID", max_length=200, description="Model that is served, or else asked for."),
+    ] = None
     recipe: Annotated[ChosenRecipe | None, Field(description="The recipe in use.")] = None
     selection: Annotated[SelectionStatus | None, Field(description="How the recipe was chosen.")] = None
     recommendation: Annotated[

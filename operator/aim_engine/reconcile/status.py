@@ -88,6 +88,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
     revision = report.revision
     return AIMDeploymentStatus(
         observed_generation=report.generation,
+        model_id=revision.model_id if revision else report.spec.model.id,
         recipe=_chosen(revision, report.revision_name) if revision else None,
         selection=report.selection,
         recommendation=report.recommendation,
