@@ -54,8 +54,8 @@ test-unit: deps ## Only what needs no control plane; the others are skipped, and
 	@echo "test-unit: tests that need a control plane are SKIPPED; 'make test' runs them"
 	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-bench: tools ## Measure the operator's speed on the tests' control plane. Prints, never fails.
-	$(BIN)/python tests/bench/operator_speed.py
+bench: tools ## Measure speed and memory (docs/reference/performance.md); some ten minutes. Prints, never fails.
+	@for bench in tests/bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
 
 demo: deps ## Show the product on a simulated cluster, or on your own with KUBECONFIG_DEMO=FILE.
 	@$(BIN)/python -m demo up --dir $(DEMO_DIR)

@@ -1,7 +1,5 @@
 """What a big cluster full of other people's pods costs the operator. Prints, never fails.
 
-    python tests/bench/many_pods.py --pods 40000 --nodes 5000 --recipes 500
-
 No scheduler and no kubelet: pods are created bound to a node and stay as they are, so that what is measured is the
 operator's list, its watch and its memory.
 """
@@ -38,9 +36,9 @@ def pod(index: int, nodes: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pods", type=int, default=20_000)
-    parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--recipes", type=int, default=0, help="recipes beside the shipped ones")
+    parser.add_argument("--pods", type=int, default=40_000)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--recipes", type=int, default=500, help="recipes beside the shipped ones")
     options = parser.parse_args()
     with (
         ControlPlane.start(scheduler=False, kwok=False) as plane,
