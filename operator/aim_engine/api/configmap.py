@@ -101,6 +101,14 @@ def read_recipe(text: str, *, name: str, namespace: str) -> RecipeDocument | Rea
     return RecipeDocument(form, recipes, tuple(dict.fromkeys(notes)))
 
 
+def read_profile(document: Document) -> AIMRecipeSpec | ReadError:
+    """The configuration in an AIM profile, flags and variables as written there. Never raises."""
+    try:
+        return _validate(document, _profile(document, []))
+    except RefusedError as refused:
+        return refused.error
+
+
 def _form(document: Document) -> RecipeForm:
     data = document.data
     if "spec" in data or "kind" in data or "modelID" in data:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from aim_engine import __version__
 
-COMMANDS = {"operator": "run the operator"}
+COMMANDS = {"operator": "run the operator", "recipes": "work with recipe files"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,15 +12,12 @@ from datetime import UTC, datetime
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
-from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import engine
 from aim_engine.inventory import Tracker, place
 from aim_engine.kube import ApiError, KubeClient
 from aim_engine.reconcile.cache import Cache, StoredRecipe
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch
-from aim_engine.selection import Candidate, Facts, describe, pod_need, recipe_problems
-from aim_engine.sizing import FitVerdict, fit
+from aim_engine.selection import Candidate, Facts, describe, pod_need, validity_problems
 
 log = logging.getLogger(__name__)
 
@@ -133,29 +130,7 @@ class RecipeStatuses:
 
 def validity(candidate: Candidate, facts: Facts) -> Judgement:
     """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
-    told = [f"{describe(problem)}; {problem.remedy}" for problem in recipe_problems(candidate, {})]
-    spec = candidate.spec
-    gpu = gpu_catalog().get(spec.hardware.gpu_model)
-    backend = engine(spec.backend)
-    if gpu is not None and not told:
-        told += [
-            f"{describe(problem)}; {problem.remedy}"
-            for problem in backend.check_parallelism(spec.engine_args, spec.hardware.gpu_count)
-        ]
-    if gpu is not None and not told:
-        if spec.precision not in gpu.runnable_precisions:
-            runnable = ", ".join(sorted(gpu.runnable_precisions))
-            told.append(
-                f"precision '{spec.precision}' is not supported by {gpu.model}; use one of {runnable}"
-            )
-        else:
-            plan = backend.plan(spec.engine_args, spec.hardware.gpu_count, gpu, spec.hardware.partition)
-            sized = fit(
-                facts.model(spec.model_id), facts.checkpoint(spec.source or spec.model_id), gpu,
-                spec.hardware.partition, spec.precision, plan,
-            )  # fmt: skip
-            if sized.verdict is FitVerdict.DOES_NOT_FIT:
-                told.append(f"{sized.message}; {sized.remedy}" if sized.remedy else sized.message)
+    told = [f"{describe(problem)}; {problem.remedy}" for problem in validity_problems(candidate, facts)]
     if told:
         return Judgement("False", ConditionReason.INVALID, "; ".join(told))
     return Judgement(

@@ -1,6 +1,7 @@
 """Request x recipes x inventory -> an explained decision."""
 
 from aim_engine.selection.capacity import capacity_verdict, pod_need
+from aim_engine.selection.catalogue import FileProblem, catalogue_problems, identity, recipe_file_problems
 from aim_engine.selection.decide import decide, hold, relevant
 from aim_engine.selection.stages import (
     Memo,
@@ -24,8 +25,10 @@ from aim_engine.selection.types import (
     content_hash,
     request_of,
 )
+from aim_engine.selection.validity import recipe_fit, validity_problems
 
 __all__ = [
-    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "Memo", "Request", "Source", "Verdict", "Want",
-    "candidate", "capacity_verdict", "content_hash", "decide", "describe", "effective_args", "hold", "pod_need", "recipe_problems", "relevant", "request_of", "tenant_trust",
+    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "FileProblem", "Memo", "Request", "Source", "Verdict", "Want",
+    "candidate", "capacity_verdict", "catalogue_problems", "content_hash", "decide", "describe", "effective_args", "hold", "identity", "pod_need", "recipe_file_problems", "recipe_fit", "recipe_problems",
+    "relevant", "request_of", "tenant_trust", "validity_problems",
 ]  # fmt: skip

@@ -1,0 +1,87 @@
+"""`aim-engine recipes import`: recipes of another project as AIMRecipe files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aim_engine.api.configmap_yaml import Document, ReadError, RefusedError, load
+from aim_engine.catalog.imports import Origin, origins
+from aim_engine.importers.aim_build import import_profiles
+from aim_engine.importers.recipe import file_path, to_yaml
+from aim_engine.importers.results import Imported, Rejected, SourceFile
+
+Importer = Callable[[Sequence[SourceFile], Origin], list[Imported | Rejected]]
+IMPORTERS: dict[str, Importer] = {"aim-build": import_profiles}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("source", choices=sorted(IMPORTERS), help="project the files come from")
+    parser.add_argument("path", type=Path, help="checkout of its repository, or the folder of its recipes")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="write one file per recipe, foldered by model family (default: all to standard output)",
+    )  # fmt: skip
+    parser.add_argument("--commit", help="commit the files are of (default: the one the rules were made for)")
+    parser.add_argument("--licence", help="licence of the files, as an SPDX id (default: the project's)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import; 0 when every file was read, 1 when there is nothing to read, 4 when a file is not one of the project's."""
+    known = origins()[arguments.source]
+    origin = replace(
+        known, commit=arguments.commit or known.commit, licence=arguments.licence or known.licence
+    )
+    files = read_files(arguments.path, origin)
+    if not files:
+        print(f"aim-engine: {arguments.path}: no YAML files of {origin.repository} there", file=sys.stderr)
+        return 1
+    results = IMPORTERS[arguments.source](files, origin)
+    imported = [each for each in results if isinstance(each, Imported)]
+    refused = [each for each in results if isinstance(each, Rejected)]
+    _write(imported, arguments.output)
+    for each in refused:
+        print(f"not imported: {each}", file=sys.stderr)
+    _print_counts(len(files), imported, refused)
+    return 4 if any(isinstance(file.content, ReadError) for file in files) else 0
+
+
+def read_files(path: Path, origin: Origin) -> list[SourceFile]:
+    """The project's recipe files below `path`, named from the root of its repository."""
+    root = path / origin.folder if (path / origin.folder).is_dir() else path
+    found = sorted(each for each in root.rglob("*.yaml") if each.is_file())
+    return [SourceFile(f"{origin.folder}/{each.relative_to(root).as_posix()}", _read(each)) for each in found]
+
+
+def _read(path: Path) -> Document | ReadError:
+    try:
+        return load(path.read_text(encoding="utf-8"))
+    except RefusedError as refused:
+        return refused.error
+    except (OSError, UnicodeDecodeError) as error:
+        return ReadError("", "", f"the file cannot be read: {error}", "make it readable UTF-8 text")
+
+
+def _write(imported: list[Imported], folder: Path | None) -> None:
+    for each in imported:
+        text = to_yaml(each.recipe)
+        if folder is None:
+            print(f"---\n{text}", end="")
+            continue
+        target = folder / file_path(each.recipe)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+def _print_counts(files: int, imported: list[Imported], refused: list[Rejected]) -> None:
+    models = {each.recipe.spec.model_id for each in imported}
+    taken, left = (sum(len(each.sources) for each in results) for results in (imported, refused))
+    print(
+        f"{files} files with {taken + left} configurations: {taken} imported as {len(imported)} recipes of "
+        f"{len(models)} models, {left} not imported",
+        file=sys.stderr,
+    )

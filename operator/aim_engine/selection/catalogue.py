@@ -1,0 +1,130 @@
+"""Rules for a set of recipe files: each can run, says where its numbers come from, and is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from aim_engine.api.configmap_yaml import dotted, shown
+from aim_engine.api.enums import ProvenanceKind
+from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
+from aim_engine.catalog.models import checkpoint_catalog
+from aim_engine.engines import Problem, engine
+from aim_engine.selection.types import Facts, Source, candidate
+from aim_engine.selection.validity import validity_problems
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """What is wrong with one file, by field, value and remedy."""
+
+    file: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        told = self.problem
+        value = "" if told.field.startswith("env.") or told.value is None else f" '{shown(told.value)}'"
+        return f"{self.file}: {told.field}{value}: {told.message}; {told.remedy}"
+
+
+def catalogue_problems(files: Mapping[str, object], facts: Facts) -> tuple[FileProblem, ...]:
+    """All problems of recipe files, given by name and parsed content, in the order of the names."""
+    read = {name: _load(files[name]) for name in sorted(files)}
+    recipes = {name: each for name, each in read.items() if isinstance(each, AIMRecipe)}
+    unreadable = (FileProblem(name, each) for name, each in read.items() if isinstance(each, Problem))
+    single = (
+        FileProblem(name, problem)
+        for name, recipe in recipes.items()
+        for problem in recipe_file_problems(recipe, facts)
+    )
+    return (*unreadable, *single, *_twins(recipes))
+
+
+def recipe_file_problems(recipe: AIMRecipe, facts: Facts) -> tuple[Problem, ...]:
+    """What is wrong with one recipe by itself."""
+    spec = recipe.spec
+    made = candidate(recipe.metadata.name, Source.CATALOGUE, spec)
+    ignored = (
+        Problem(f"env.{warning.split()[0]}", None, warning, "remove the variable, or correct its name")
+        for warning in engine(spec.backend).env_warnings(spec.env)
+    )
+    return (*_spelling(spec), *validity_problems(made, facts), *ignored, *_performance(spec))
+
+
+def _load(content: object) -> AIMRecipe | Problem:
+    try:
+        return AIMRecipe.strict_load(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        return Problem(
+            dotted(tuple(first["loc"])) or "document",
+            first["input"],
+            message,
+            "see `kubectl explain aimrecipe.spec`",
+        )
+
+
+def _spelling(spec: AIMRecipeSpec) -> Iterator[Problem]:
+    """Hub ids are written in one case only: a twin in another would be a model of its own to us."""
+    known = {name.lower(): name for name in checkpoint_catalog()}
+    for field, value in (("modelID", spec.model_id), ("source", spec.source)):
+        right = known.get(value.lower()) if value else None
+        if right is not None and right != value:
+            yield Problem(
+                f"spec.{field}", value, "is a known model in other upper and lower case", f"write {right}"
+            )
+
+
+def _performance(spec: AIMRecipeSpec) -> Iterator[Problem]:
+    for index, entry in enumerate(spec.performance):
+        field = f"spec.performance[{index}].provenance"
+        provenance = entry.provenance
+        if provenance.kind is ProvenanceKind.DECLARED:
+            yield Problem(
+                f"{field}.kind",
+                provenance.kind,
+                "is a bare claim",
+                "give a published source, or remove the entry",
+            )
+        elif not provenance.source.startswith("https://"):
+            yield Problem(
+                f"{field}.source", provenance.source, "is not a public address", "write its https:// URL"
+            )
+        elif provenance.engine_version is None or provenance.date is None:
+            yield Problem(
+                field, provenance.source, "lacks engineVersion or date", "say what was measured, and when"
+            )
+
+
+def _twins(recipes: Mapping[str, AIMRecipe]) -> Iterator[FileProblem]:
+    names: dict[str, str] = {}
+    identities: dict[object, str] = {}
+    for file, recipe in recipes.items():
+        first = names.setdefault(recipe.metadata.name, file)
+        if first != file:
+            message = f"is also the name of the recipe in {first}"
+            yield FileProblem(
+                file, Problem("metadata.name", recipe.metadata.name, message, "rename one of the two")
+            )
+        first = identities.setdefault(identity(recipe.spec), file)
+        if first != file:
+            message = f"is the configuration of {first} again"
+            yield FileProblem(file, Problem("spec", recipe.metadata.name, message, "keep one of the two"))
+
+
+def identity(spec: AIMRecipeSpec) -> tuple[object, ...]:
+    """What makes a configuration that one; two recipes of a catalogue never share it."""
+    hardware = spec.hardware
+    return (
+        spec.model_id,
+        spec.source or spec.model_id,
+        hardware.gpu_model,
+        hardware.gpu_count,
+        hardware.partition,
+        spec.precision,
+        spec.backend,
+        spec.objective,
+    )
