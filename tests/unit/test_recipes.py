@@ -15,10 +15,13 @@ from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.imports import origins
 from aim_engine.catalog.measurements import Setting, measurements, published
 from aim_engine.catalog.models import checkpoint
+from aim_engine.cli.recipes_import import IMPORTERS, read_files
 from aim_engine.engines import Trust, engine
 from aim_engine.importers.recipe import MEMORY_UNKNOWN, file_path, recipe_name, to_yaml
+from aim_engine.importers.results import Imported
 from aim_engine.selection import CatalogueFacts, Source, candidate, catalogue_problems, recipe_fit
 from aim_engine.sizing import FitVerdict
+from unit.importer_files import shared_data
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 PATHS = sorted(FOLDER.glob("*/*.yaml"))
@@ -32,7 +35,15 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.ke
 def test_the_set_covers_the_models_and_gpus_asked_for() -> None:
     specs = [recipe.spec for recipe in RECIPES.values()]
     assert len(specs) >= 100
-    assert {spec.hardware.gpu_model for spec in specs} >= {"MI210", "MI250X", "MI300X", "MI325X", "MI355X"}
+    assert len({spec.model_id for spec in specs}) >= 25
+    assert {spec.hardware.gpu_model for spec in specs} >= {
+        "MI210",
+        "MI250X",
+        "MI300X",
+        "MI325X",
+        "MI350X",
+        "MI355X",
+    }
     assert {spec.model_id for spec in specs} >= {
         "Qwen/Qwen3-32B",
         "meta-llama/Llama-2-70b-chat-hf",
@@ -153,6 +164,23 @@ def test_every_published_number_is_in_a_recipe() -> None:
     unused = [entry for entries in measurements().values() for entry in entries if entry not in used]
     assert measurements()
     assert unused == []
+
+
+@pytest.mark.parametrize("project", origins())
+def test_importing_again_gives_the_shipped_files(project: str) -> None:
+    origin = origins()[project]
+    results = IMPORTERS[project](read_files(shared_data(project), origin), origin)
+    made = {file_path(each.recipe): to_yaml(each.recipe) for each in results if isinstance(each, Imported)}
+    shipped = {
+        path.relative_to(FOLDER).as_posix(): path.read_text()
+        for path in PATHS
+        if RECIPES[path.stem]
+        .metadata.annotations[ANNOTATION_ORIGIN]
+        .startswith(f"https://github.com/{origin.repository}/blob/{origin.commit}/")
+    }
+    assert shipped
+    assert {path: made.get(path) for path in shipped} == shipped
+    assert {path for path in made if not (FOLDER / path).exists()} == set()
 
 
 def test_optimized_is_claimed_only_with_a_profile_of_amd() -> None:

@@ -34,8 +34,16 @@ class Outdated:
 
 
 @dataclass(frozen=True, slots=True)
+class Sibling:
+    """A GPU model that is the same chip as another."""
+
+    of: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImportRules:
-    """What happens to flags and variables that the pinned engine does not have."""
+    """What happens to flags and variables that the pinned engine does not have, or that no recipe may set."""
 
     dropped_flags: Mapping[str, str]
     defaults: Mapping[str, object]
@@ -45,6 +53,9 @@ class ImportRules:
     outdated: Mapping[str, Outdated]
     resources: Mapping[int, RecipeResources]
     """Host resources by GPUs per replica."""
+    features: tuple[str, ...]
+    """Abilities of a vLLM recipe that are turned on."""
+    siblings: Mapping[str, Sibling]
     families: tuple[tuple[str, str], ...]
     """Beginnings of model ids with the folder of their recipes; the first that matches counts."""
 
@@ -72,5 +83,9 @@ def import_rules() -> ImportRules:
         dropped_variables=MappingProxyType(content["droppedVariables"]),
         outdated=MappingProxyType(outdated),
         resources=MappingProxyType(resources),
+        features=tuple(content["features"]),
+        siblings=MappingProxyType(
+            {model: Sibling(row["of"], row["why"]) for model, row in content["siblings"].items()}
+        ),
         families=tuple((row["begins"], row["folder"]) for row in content["families"]),
     )

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from aim_engine.api.configmap_yaml import Document, ReadError, RefusedError, load
+from aim_engine.api.meta import ANNOTATION_ORIGIN
 from aim_engine.catalog.imports import Origin, origins
 from aim_engine.importers.aim_build import import_profiles
 from aim_engine.importers.recipe import file_path, to_yaml
 from aim_engine.importers.results import Imported, Rejected, SourceFile
+from aim_engine.importers.vllm_recipes import import_models
 
 Importer = Callable[[Sequence[SourceFile], Origin], list[Imported | Rejected]]
-IMPORTERS: dict[str, Importer] = {"aim-build": import_profiles}
+IMPORTERS: dict[str, Importer] = {"aim-build": import_profiles, "vllm-recipes": import_models}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     results = IMPORTERS[arguments.source](files, origin)
     imported = [each for each in results if isinstance(each, Imported)]
     refused = [each for each in results if isinstance(each, Rejected)]
-    _write(imported, arguments.output)
+    for path, origin_found in _write(imported, arguments.output):
+        print(f"left alone: {path} has another origin: {origin_found}", file=sys.stderr)
     for each in refused:
         print(f"not imported: {each}", file=sys.stderr)
     _print_counts(len(files), imported, refused)
@@ -66,15 +69,34 @@ def _read(path: Path) -> Document | ReadError:
         return ReadError("", "", f"the file cannot be read: {error}", "make it readable UTF-8 text")
 
 
-def _write(imported: list[Imported], folder: Path | None) -> None:
+def _write(imported: list[Imported], folder: Path | None) -> list[tuple[Path, str]]:
+    """Write the recipes; what is there already from elsewhere is left alone and returned with its origin."""
+    left: list[tuple[Path, str]] = []
     for each in imported:
         text = to_yaml(each.recipe)
         if folder is None:
             print(f"---\n{text}", end="")
             continue
         target = folder / file_path(each.recipe)
+        elsewhere = _other_origin(target, each.recipe.metadata.annotations[ANNOTATION_ORIGIN])
+        if elsewhere is not None:
+            left.append((target, elsewhere))
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
+    return left
+
+
+def _other_origin(target: Path, origin: str) -> str | None:
+    """Where an existing file comes from, when that is another project; None when it may be written."""
+    if not target.exists():
+        return None
+    found = _read(target)
+    metadata = found.data.get("metadata") if isinstance(found, Document) else None
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    said = annotations.get(ANNOTATION_ORIGIN) if isinstance(annotations, dict) else None
+    project = origin.split("/blob/", 1)[0]
+    return None if isinstance(said, str) and said.startswith(f"{project}/") else str(said or "not told")
 
 
 def _print_counts(files: int, imported: list[Imported], refused: list[Rejected]) -> None:

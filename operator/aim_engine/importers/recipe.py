@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from aim_engine.api.configmap_yaml import ReadError, dotted, shown
 from aim_engine.api.enums import Backend, Objective
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN, API_VERSION
-from aim_engine.api.recipe import AIMRecipe
+from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.imports import Origin, import_rules
 from aim_engine.catalog.measurements import Setting, published
-from aim_engine.engines import Problem
+from aim_engine.engines import Problem, Trust, engine
 from aim_engine.importers.results import Configuration, Imported, Rejected
 from aim_engine.selection import CatalogueFacts, recipe_file_problems
 
@@ -31,10 +31,19 @@ def build(found: Configuration, origin: Origin) -> Imported | Rejected:
         first = error.errors(include_url=False)[0]
         field = dotted(tuple(first["loc"]))
         return rejected(found, field, first["input"], first["msg"], "correct it in the source")
-    problems = recipe_file_problems(recipe, CatalogueFacts())
+    problems = (*recipe_file_problems(recipe, CatalogueFacts()), *_beyond_a_tenant(recipe.spec))
     if problems:
         return _refused(found, problems[0])
     return Imported(recipe, found.sources)
+
+
+def _beyond_a_tenant(spec: AIMRecipeSpec) -> tuple[Problem, ...]:
+    """What only an admin could ask for; we take nothing of the kind from others unread."""
+    backend = engine(spec.backend)
+    return (
+        *backend.check_args(spec.engine_args, spec.engine_version or PINNED_VLLM, trust=Trust.TENANT),
+        *backend.check_env(spec.env, trust=Trust.TENANT),
+    )
 
 
 def rejected(found: Configuration, field: str, value: object, message: str, remedy: str) -> Rejected:

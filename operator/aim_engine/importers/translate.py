@@ -44,12 +44,12 @@ def _flags(written: Mapping[str, object]) -> _Kept:
     usual: list[str] = []
     for name, value in engine(Backend.VLLM).merge_args(written, {}).items():
         flag = table.flags.get(name)
-        if flag is None and name in rules.dropped_flags:
+        if name in rules.defaults and rules.defaults[name] == value:
+            usual.append(name)
+        elif name in rules.dropped_flags:
             notes.append(f"{name} was dropped: {rules.dropped_flags[name]}")
         elif flag is not None and flag.flag_class is FlagClass.OWNED:
             notes.append(f"{name} was dropped: the operator sets it")
-        elif name in rules.defaults and rules.defaults[name] == value:
-            usual.append(name)
         else:
             kept[name] = value
     if usual:
