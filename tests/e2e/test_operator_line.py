@@ -28,28 +28,34 @@ def test_a_big_one_is_not_starved_by_small_ones(tenant: Tenant) -> None:
     tenant.wait_ready("overtakes")
     tenant.delete("Pod", "stranger-2")
 
+    tried: list[str] = []
+
     def refused() -> bool:
-        """A newcomer is told that what is free is kept. One that came too early is removed, and another tried."""
-        tenant.deploy("late", model=f"{tenant.model}-small")
+        """A newcomer is told that what is free is kept. One that came too early stops, and another tries."""
+        name = f"late-{len(tried)}"
+        tried.append(name)
+        tenant.deploy(name, model=f"{tenant.model}-small")
         obj = tenant.wait(
-            "to be judged", lambda obj: condition(obj, "RecipeSelected").get("status") in ("True", "False"), "late"
+            "to be judged", lambda obj: condition(obj, "RecipeSelected").get("status") in ("True", "False"), name
         )  # fmt: skip
         if condition(obj, "RecipeSelected")["status"] == "False":
             return True
-        tenant.remove("late")
-        tenant.wait_none("Pod", "late")
+        tenant.update(name, replicas=0)
+        tenant.wait_none("Pod", name)
+        tenant.remove(name)
         return False
 
     tenant.wait_for("the node to be kept for the big one", refused, timeout=KEEPING)
-    told = message(tenant.get("late"), "RecipeSelected")
+    late = tried[-1]
+    told = message(tenant.get(late), "RecipeSelected")
     assert f"GPUs free on {tenant.nodes[0]} are kept for a deployment that waits longer" in told
     assert small in told
     tenant.delete("Pod", "stranger-1")
-    tenant.remove("overtakes")
+    tenant.update("overtakes", replicas=0)
     tenant.wait_ready("big", timeout=KEEPING)
-    assert not ready(tenant, "late")
-    tenant.remove("big")
-    tenant.wait_ready("late", timeout=KEEPING)
+    assert not ready(tenant, late)
+    tenant.update("big", replicas=0)
+    tenant.wait_ready(late, timeout=KEEPING)
 
 
 def test_of_those_that_wait_the_higher_priority_goes_first_then_the_older(tenant: Tenant) -> None:

@@ -159,6 +159,10 @@ class Cache:
             value = known.value if known else 0
         return -value, stored.created, key
 
+    def child(self, key: Key, kind: str) -> LiveChild | None:
+        """The rendered object of a kind that is named like its deployment."""
+        return self.children.get(key, {}).get(kind)
+
     def newest_revision(self, uid: str) -> Record | None:
         """The revision in force."""
         return max(self.revisions.get(uid, {}).values(), key=lambda record: record.number, default=None)

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.configmap_yaml import ReadError
-from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, Recommendation, RolloutStrategy
-from aim_engine.api.enums import Tier
-from aim_engine.inventory import Freed, Inventory, PodNeed, PoolKey, Tracker, place, withhold
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
+from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
 from aim_engine.kube import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier
@@ -28,14 +25,12 @@ from aim_engine.reconcile.cache import (
     read_config_recipe,
 )
 from aim_engine.reconcile.config import OperatorConfig
-from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
+from aim_engine.reconcile.plan import Plan
+from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recorder import Recorder, transitions
 from aim_engine.reconcile.revision import (
-    Inputs,
     Record,
-    Revision,
-    inputs_of,
     revision_name,
 )
 from aim_engine.reconcile.status import (
@@ -51,7 +46,7 @@ from aim_engine.reconcile.status import (
     workload_of,
 )
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Candidate, Facts, Memo, pod_need
+from aim_engine.selection import Candidate
 from aim_engine.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -80,22 +75,13 @@ class Reconciler:
     applier: Applier
     recorder: Recorder
     metrics: Metrics
-    facts: Facts
+    planner: Planner
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told when the users of recipes may have changed."""
-    _examined: dict[Key, tuple[int, frozenset[PoolKey]]] = field(default_factory=dict)
-    """Version of the model's recipes and kinds of GPUs at the last look."""
     _deferred: dict[Key, float] = field(default_factory=dict)
-    _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
-    """What the last pass recommended, whether or not it is written yet."""
     _hoped: dict[Key, PodNeed] = field(default_factory=dict)
     """What the recommended recipe takes."""
     _reviewed: Inventory | None = None
-    _memo: Memo = field(default_factory=Memo)
-    _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
-    """Hashes of a spec by (uid, generation), which nothing else changes."""
-    _decoded: dict[Key, tuple[str, Revision]] = field(default_factory=dict)
-    """The revision in force by its name, for a record never changes."""
 
     async def reconcile(self, key: Key) -> None:
         """Bring one deployment a step nearer to its spec. Raises what should be retried."""
@@ -131,7 +117,7 @@ class Reconciler:
 
     def _gives_way(self, key: Key, spec: AIMDeploymentSpec, record: Record | None) -> bool:
         """Whether others that go before were woken for free GPUs this one might take: then their passes come first."""
-        live = self._child(key, "Deployment", key[1])
+        live = self.cache.child(key, "Deployment")
         if record is not None and live is not None and live.replicas >= wanted(spec):
             return False
         before = self.waiters.woken_before(self.cache.rank(key), time.monotonic())
@@ -141,28 +127,11 @@ class Reconciler:
             self.queue.add_after(key, GIVE_WAY_SECONDS)
         return bool(before)
 
-    def restore(self, key: Key) -> None:
-        """Enter into the ledger what a deployment was granted before this process started."""
-        stored = self.cache.deployments[key]
-        record = self.cache.newest_revision(stored.uid)
-        live = self._child(key, "Deployment", key[1])
-        if record is None or live is None or live.owner_uid != stored.uid or stored.typed is None:
-            return
-        revision = record.revision()
-        need = pod_need(as_candidate(revision), stored.typed.spec)
-        self.tracker.promise(key, need, live.replicas, revision.resource, revision.strategy)
-
     def _forget(self, key: Key) -> None:
         self.waiters.leave(key)
-        for memory in (
-            self._examined,
-            self._deferred,
-            self._inputs,
-            self._decoded,
-            self._recommended,
-            self._hoped,
-        ):
-            memory.pop(key, None)
+        self._deferred.pop(key, None)
+        self._hoped.pop(key, None)
+        self.planner.forget(key)
         self.applier.forget(key)
         self.dirty_recipes(None)
         self._wake(self.tracker.release(key), key)
@@ -181,49 +150,17 @@ class Reconciler:
             return
         self._reviewed = inventory
         for key, need in self._hoped.items():
-            if not place(self._seen_by(key), need).fits:
+            if not place(self.planner.free_for(key), need).fits:
                 self.waiters.nudge(key)
                 self.queue.add(key)
-
-    def _seen_by(self, key: Key) -> Inventory:
-        """What a deployment may use: its own pods do not count, and what is kept for others is not free."""
-        return withhold(self.tracker.inventory(exclude=key), self.waiters.kept_for_others(key))
 
     def _plan(
         self, key: Key, deployment: AIMDeployment, record: Record | None, namespace: NamespaceInfo,
         named: tuple[Candidate, ...],
     ) -> Plan:  # fmt: skip
         """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
-        current = self._decode(key, record) if record else None
-        model_id = current.model_id if current else deployment.spec.model.id or ""
-        stored = self.cache.deployments[key]
-        pools = frozenset(self.tracker.inventory().pools)
-        seen = (self.cache.catalogue_versions.get(model_id, 0), pools)
-        kept = self.waiters.kept_for_others(key)
-        live = self._child(key, "Deployment", key[1])
-        around = Surroundings(
-            candidates=self.cache.candidates(key[0], named),
-            free=self._seen_by(key),
-            now=withhold(self.tracker.inventory(), kept),
-            facts=self.facts,
-            config=self.config,
-            namespace_labels=namespace.labels,
-            live_replicas=live.replicas if live else None,
-            look_again=self.waiters.take_nudge(key)
-            or (self._examined[key] != seen if key in self._examined else _looks_first(current, stored)),
-            hopes=self.waiters.hopes(key),
-            recommendation=(
-                self._recommended[key] if key in self._recommended else _recommendation(stored.status)
-            ),
-            inputs=self._inputs_of(key, deployment),
-            clock=time.time(),
-            kept_nodes=tuple(kept),
-            memo=self._memo,
-        )
         started = time.perf_counter()
-        plan = make_plan(deployment, current, around)
-        self._examined[key] = seen
-        self._recommended[key] = plan.recommendation
+        plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
         if plan.recommended_need is not None:
             self._hoped[key] = plan.recommended_need
         elif plan.recommendation is None:
@@ -232,7 +169,7 @@ class Reconciler:
             self.queue.add_after(key, max(0.0, plan.look_again_at - time.time()) + 1)
         if plan.decision is not None:
             self.metrics.selected(
-                plan.decision, time.perf_counter() - started, changed=plan.is_new or current is None
+                plan.decision, time.perf_counter() - started, changed=plan.is_new or record is None
             )
         self.waiters.set(
             key, self.cache.rank(key), plan.wants, plan.hopes, time.monotonic(), self.tracker.held(key)
@@ -242,26 +179,14 @@ class Reconciler:
             freed = self.tracker.release(key)
         else:
             surge = int(
-                plan.revision.strategy is RolloutStrategy.SURGE and (plan.is_new or not _settled(live))
+                plan.revision.strategy is RolloutStrategy.SURGE
+                and (plan.is_new or not _settled(self.cache.child(key, "Deployment")))
             )
             freed = self.tracker.promise(
                 key, plan.need, plan.granted + surge, plan.revision.resource, plan.revision.strategy
             )
         self._wake(freed, key)
         return plan
-
-    def _decode(self, key: Key, record: Record) -> Revision:
-        known = self._decoded.get(key)
-        if known is None or known[0] != record.name:
-            known = self._decoded[key] = (record.name, record.revision())
-        return known[1]
-
-    def _inputs_of(self, key: Key, deployment: AIMDeployment) -> Inputs:
-        version = (deployment.metadata.uid, deployment.metadata.generation)
-        known = self._inputs.get(key)
-        if known is None or known[:2] != version:
-            known = self._inputs[key] = (*version, inputs_of(deployment.spec))
-        return known[2]
 
     async def _named_config_map(self, deployment: AIMDeployment) -> tuple[Candidate, ...]:
         """A ConfigMap recipe without our label takes part only where it is named, and no watch brings it."""
@@ -287,7 +212,7 @@ class Reconciler:
     async def _publish(self, stored: StoredDeployment, plan: Plan, prerequisites: Judgement) -> None:
         assert stored.typed is not None  # noqa: S101
         key = (stored.namespace, stored.name)
-        live = self._child(key, "Deployment", stored.name)
+        live = self.cache.child(key, "Deployment")
         owned = live is not None and live.owner_uid == stored.uid
         report = Report(
             generation=stored.generation,
@@ -384,26 +309,7 @@ class Reconciler:
         self.cache.is_news(resources.DEPLOYMENTS_AIM, written)
         self.cache.deployments[key] = replace(current, status=status)
 
-    def _child(self, key: Key, kind: str, name: str) -> LiveChild | None:
-        return self.cache.children.get((key[0], name), {}).get(kind)
-
-
-def _looks_first(current: Revision | None, stored: StoredDeployment) -> bool:
-    """After a start nothing is known to have changed, but a fallback must learn what it waits for, and advice may have
-    become untrue."""
-    return current is not None and (
-        current.tier is not Tier.PRIMARY or stored.status.get("recommendation") is not None
-    )
-
 
 def _settled(live: LiveChild | None) -> bool:
     """No rollout is under way, so no replica beside the granted ones needs room."""
     return live is None or workload_of(live.summary).updated
-
-
-def _recommendation(status: Mapping[str, Any]) -> Recommendation | None:
-    try:
-        found = status.get("recommendation")
-        return Recommendation.model_validate(found) if found else None
-    except ValidationError:
-        return None

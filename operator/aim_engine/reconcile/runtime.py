@@ -19,6 +19,7 @@ from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecip
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
+from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
 from aim_engine.reconcile.reconciler import RECHECK_SECONDS, Reconciler
@@ -50,6 +51,7 @@ class Runtime:
     client: KubeClient = field(init=False)
     intake: Intake = field(init=False)
     recipes: RecipeStatuses = field(init=False)
+    planner: Planner = field(init=False)
     reconciler: Reconciler = field(init=False)
     recorder: Recorder = field(init=False)
     election: Election = field(init=False)
@@ -71,10 +73,11 @@ class Runtime:
         self.intake = Intake(
             self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark, self._refuse_config_map
         )
+        self.planner = Planner(self.config, self.cache, self.tracker, self.waiters, facts)
         self.reconciler = Reconciler(
             self.client, self.config, self.cache, self.tracker, self.waiters, self.queue,
             Applier(self.client, self.cache, self.recorder), self.recorder,
-            self.metrics, facts, self.recipes.mark,
+            self.metrics, self.planner, self.recipes.mark,
         )  # fmt: skip
         self.election = Election(self.client, self.config.namespace, self.config.lease)
         self.metrics.collect_objects(self._samples)
@@ -205,7 +208,7 @@ class Runtime:
             key for key, stored in self.cache.deployments.items() if self.cache.newest_revision(stored.uid)
         ]
         for key in decided:
-            self.reconciler.restore(key)
+            self.planner.restore(key)
         for key in sorted(self.cache.deployments, key=self.cache.rank):
             self.queue.add(key)
 
