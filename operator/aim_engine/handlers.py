@@ -14,7 +14,8 @@ from typing import Any
 
 import kopf
 
-from aim_engine.kube import Resource, connect
+from aim_engine.kube.connection import connect
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.config import load
 from aim_engine.reconcile.runtime import Runtime

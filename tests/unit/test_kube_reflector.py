@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from aim_engine.kube import Reflector, Resource
+from aim_engine.kube.reflector import Reflector
+from aim_engine.kube.resource import Resource
 
 PODS = Resource("", "v1", "pods", "Pod")
 

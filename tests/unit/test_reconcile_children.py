@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_engine.kube import KubeClient
+from aim_engine.kube.client import KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import read_child
 from aim_engine.reconcile.children import (

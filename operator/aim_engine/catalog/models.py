@@ -126,7 +126,30 @@ def checkpoint_row(known: Checkpoint) -> dict[str, Any]:
 
 
 def _values(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.name: row[key] for field in fields(kind) if (key := _key(field.name)) in row}
+    return {
+        field.name: _value(field.type, key, row[key])
+        for field in fields(kind)
+        if (key := _key(field.name)) in row
+    }
+
+
+def _value(annotation: object, key: str, value: Any) -> Any:
+    """The value, when it is of the field's type; numbers are above 0."""
+    kinds = str(annotation).split(" | ")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = (
+        (
+            number
+            and value >= 0
+            and (isinstance(value, int) or "float" in kinds)
+            and {"int", "float"} & set(kinds)
+        )
+        or (isinstance(value, bool) and "bool" in kinds)
+        or (isinstance(value, str) and {"str", "Precision"} & set(kinds))
+    )
+    if not fits:
+        raise TypeError(f"{key} {value!r} is not {annotation}")
+    return value
 
 
 def _row(value: ModelFacts | Checkpoint) -> dict[str, Any]:

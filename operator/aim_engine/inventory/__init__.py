@@ -14,6 +14,7 @@ from aim_engine.inventory.state import (
     Usage,
     build_inventory,
     revise_inventory,
+    standing,
     withhold,
 )
 from aim_engine.inventory.tracker import Freed, Tracker, free_on
@@ -41,6 +42,7 @@ __all__ = [
     "read_node",
     "read_pod",
     "revise_inventory",
+    "standing",
     "tolerates",
     "whole_partition",
     "withhold",

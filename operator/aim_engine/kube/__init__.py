@@ -1,7 +1,4 @@
-"""Thin asynchronous Kubernetes client: what the operator needs and nothing else, on one bounded connection pool."""
+"""Thin asynchronous Kubernetes client: what the operator needs and nothing else, on one bounded connection pool.
 
-from aim_engine.kube.client import ApiError, KubeClient, Resource
-from aim_engine.kube.connection import Connection, connect
-from aim_engine.kube.reflector import Reflector
-
-__all__ = ["ApiError", "Connection", "KubeClient", "Reflector", "Resource", "connect"]
+Modules are imported by name: the command line names resource types without loading a client.
+"""

@@ -6,15 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
 from aim_engine.api.meta import FIELD_MANAGER
 from aim_engine.kube.connection import Connection
+from aim_engine.kube.resource import Resource
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 PAGE = 500
@@ -35,31 +34,6 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A resource type and how to address it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(
-        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
-    ) -> str:
-        """URL path of the collection, an object or a subresource; without namespace, of all namespaces."""
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts += [self.plural, *([name] if name else []), *([subresource] if subresource else [])]
-        return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 class KubeClient:

@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aim_engine.kube.client import ApiError, KubeClient, Resource
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.resource import Resource
 
 log = logging.getLogger(__name__)
 

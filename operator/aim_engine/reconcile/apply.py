@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.kube import ApiError, KubeClient, Resource
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, LiveChild, StoredDeployment
 from aim_engine.reconcile.children import Effect, Ensured, ensure, holds

@@ -14,7 +14,7 @@ from aim_engine.api.configmap import read_recipe
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.recipe import AIMRecipeSpec, AIMRecipeStatus
-from aim_engine.kube import Resource
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Record

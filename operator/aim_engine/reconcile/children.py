@@ -9,7 +9,8 @@ from typing import Any
 
 from aim_engine.api.meta import FIELD_MANAGER, GROUP, LABEL_MANAGED_BY, MANAGED_BY
 from aim_engine.api.quantity import parse_quantity
-from aim_engine.kube import ApiError, KubeClient, Resource
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile.cache import LiveChild, read_child
 from aim_engine.reconcile.status import merge_patch
 from aim_engine.selection import content_hash

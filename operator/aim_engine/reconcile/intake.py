@@ -6,12 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
-from aim_engine.kube import Resource
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import (
     Cache,
@@ -26,7 +26,6 @@ from aim_engine.reconcile.cache import (
     read_stored_recipe,
 )
 from aim_engine.reconcile.pods import PodHealth, read_health
-from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.waiters import Waiters
 
@@ -44,6 +43,14 @@ def decode_pod(obj: Object) -> SeenPod:
     return usage, read_health(obj) if usage.owner else None
 
 
+class Passes(Protocol):
+    """Told which deployments are worth a pass."""
+
+    def add(self, key: Key, *, urgent: bool = False) -> None: ...
+
+    def add_after(self, key: Key, seconds: float) -> None: ...
+
+
 @dataclass(slots=True)
 class Intake:
     """Takes events of all kinds. Everything is idempotent: an old or repeated event changes nothing."""
@@ -51,7 +58,7 @@ class Intake:
     cache: Cache
     tracker: Tracker
     waiters: Waiters
-    queue: WorkQueue[Key]
+    queue: Passes
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told the names of recipes whose status may change; None means all."""
     refuse_config_map: Callable[[Object, str], None]

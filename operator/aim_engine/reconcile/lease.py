@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from aim_engine.kube import ApiError, KubeClient
+from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.config import LeaseConfig
 from aim_engine.reconcile.resources import LEASES
 

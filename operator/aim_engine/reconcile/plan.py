@@ -108,13 +108,7 @@ class Plan:
 
 def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surroundings) -> Plan:
     """Decide what to do; a decision once made is kept until the user's wishes change (or its policy is Automatic)."""
-    request = Request(
-        deployment.metadata.namespace,
-        deployment.spec,
-        around.namespace_labels,
-        tuple(around.config.allowed_images),
-        f"{around.inputs.wishes}/{around.inputs.shape}",
-    )
+    request = request_in(deployment, around)
     problem = spec_problem(request)
     if problem is not None:
         invalid = Judgement("False", ConditionReason.INVALID_SPEC, problem)
@@ -131,6 +125,17 @@ def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surro
     if changed_shape:
         return _choose(deployment, request, current, around)
     return _follow(deployment, request, current, around)
+
+
+def request_in(deployment: AIMDeployment, around: Surroundings) -> Request:
+    """What the deployment asks of selection in its surroundings."""
+    return Request(
+        deployment.metadata.namespace,
+        deployment.spec,
+        around.namespace_labels,
+        tuple(around.config.allowed_images),
+        f"{around.inputs.wishes}/{around.inputs.shape}",
+    )
 
 
 def spec_problem(request: Request) -> str | None:

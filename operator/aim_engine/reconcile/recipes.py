@@ -13,7 +13,7 @@ from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
 from aim_engine.inventory import Tracker, place
-from aim_engine.kube import ApiError, KubeClient
+from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.cache import Cache, StoredRecipe
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch

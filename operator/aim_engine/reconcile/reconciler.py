@@ -13,7 +13,7 @@ from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
-from aim_engine.kube import ApiError, KubeClient
+from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier
 from aim_engine.reconcile.cache import (

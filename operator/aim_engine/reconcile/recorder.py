@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.meta import API_VERSION, FIELD_MANAGER
-from aim_engine.kube import KubeClient
+from aim_engine.kube.client import KubeClient
 from aim_engine.reconcile.cache import StoredDeployment
 from aim_engine.reconcile.resources import EVENTS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aim_engine.api.meta import GROUP, LABEL_MANAGED_BY, LABEL_RECIPE, MANAGED_BY, VERSION
-from aim_engine.kube import Resource
+from aim_engine.kube.resource import Resource
 
 DEPLOYMENTS_AIM = Resource(GROUP, VERSION, "aimdeployments", "AIMDeployment")
 RECIPES = Resource(GROUP, VERSION, "aimrecipes", "AIMRecipe", namespaced=False)

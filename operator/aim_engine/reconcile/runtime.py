@@ -12,7 +12,10 @@ from typing import Any
 
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.inventory import Tracker
-from aim_engine.kube import ApiError, Connection, KubeClient, Reflector, Resource
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.connection import Connection
+from aim_engine.kube.reflector import Reflector
+from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe

@@ -3,6 +3,7 @@
 from aim_engine.selection.capacity import capacity_verdict, pod_need
 from aim_engine.selection.catalogue import FileProblem, catalogue_problems, identity, recipe_file_problems
 from aim_engine.selection.decide import decide, hold, relevant
+from aim_engine.selection.report import inventory_summary, report, schema
 from aim_engine.selection.stages import (
     Memo,
     describe,
@@ -29,6 +30,6 @@ from aim_engine.selection.validity import recipe_fit, validity_problems
 
 __all__ = [
     "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "FileProblem", "Memo", "Request", "Source", "Verdict", "Want",
-    "candidate", "capacity_verdict", "catalogue_problems", "content_hash", "decide", "describe", "effective_args", "hold", "identity", "pod_need", "recipe_file_problems", "recipe_fit", "recipe_problems",
-    "relevant", "request_of", "tenant_trust", "validity_problems",
+    "candidate", "capacity_verdict", "catalogue_problems", "content_hash", "decide", "describe", "effective_args", "hold", "identity", "inventory_summary", "pod_need", "recipe_file_problems", "recipe_fit", "recipe_problems",
+    "relevant", "report", "request_of", "schema", "tenant_trust", "validity_problems",
 ]  # fmt: skip

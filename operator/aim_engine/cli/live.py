@@ -1,0 +1,137 @@
+"""The cluster of the kubeconfig, read once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import yaml
+from kubernetes.config import ConfigException
+from pydantic import ValidationError
+
+from aim_engine.cli.files import Found, Object
+from aim_engine.cli.output import CommandError, invalid
+from aim_engine.cli.snapshot_file import Snapshot
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.connection import connect
+from aim_engine.kube.resource import Resource
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import explain
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.selection import CatalogueFacts
+
+OPERATOR_NAMESPACE = "aim-engine"
+OPERATOR_CONFIG_MAP = "aim-engine-config"
+CONFIG_FILE = "config.yaml"
+_RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+_NOT_NEEDED = (resources.SERVICES, resources.CLAIMS, resources.BUDGETS)
+
+Result = TypeVar("Result")
+
+
+def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
+    """Run `work` against the cluster; what fails ends the command with one clear message."""
+
+    async def main() -> Result:
+        connection = await connect()
+        try:
+            return await work(KubeClient(connection))
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(main())
+    except ConfigException as error:
+        remedy = "set KUBECONFIG, or name a snapshot with --cluster"
+        raise CommandError(f"no cluster is configured: {error}; {remedy}") from None
+    except ApiError as error:
+        raise CommandError(
+            f"the cluster refused: {error}; check `kubectl auth can-i` and the connection"
+        ) from None
+
+
+def fetch_snapshot() -> Snapshot:
+    """Everything decisions are made from, as it is now."""
+    objects, config = with_client(fetch)
+    found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
+    return Snapshot(found, config, CatalogueFacts(), datetime.now(UTC).timestamp())
+
+
+async def fetch(client: KubeClient) -> tuple[list[tuple[str, Object]], OperatorConfig]:
+    """(kind, object) of all kinds that count, and the operator's configuration."""
+    found: list[tuple[str, Object]] = []
+    for resource in (resources.NODES, resources.PODS, *resources.WATCHED):
+        if resource not in _NOT_NEEDED:
+            found += [(resource.kind, obj) for obj in await _all(client, resource)]
+    found = [*_newest_revisions(found), *await _unlabelled(client, found)]
+    return found, await operator_config(client)
+
+
+async def operator_config(client: KubeClient) -> OperatorConfig:
+    """The configuration in the operator's ConfigMap; the default where there is none."""
+    try:
+        obj = await client.get(resources.CONFIG_MAPS, OPERATOR_NAMESPACE, OPERATOR_CONFIG_MAP)
+    except ApiError as error:
+        if error.code in (403, 404):
+            return OperatorConfig()
+        raise
+    try:
+        return OperatorConfig.strict_load(
+            yaml.safe_load((obj.get("data") or {}).get(CONFIG_FILE) or "") or {}
+        )
+    except ValidationError as error:
+        where = f"ConfigMap {OPERATOR_NAMESPACE}/{OPERATOR_CONFIG_MAP}"
+        raise invalid(f"{where}: {explain(error)}; correct it, or name a file with --config") from None
+
+
+async def _all(client: KubeClient, resource: Resource) -> list[Object]:
+    selector = resources.WATCHED.get(resource)
+    phase = _RUNNING_PODS if resource is resources.PODS else None
+    objects: list[Object] = []
+    try:
+        async for page, _ in client.pages(resource, label_selector=selector, field_selector=phase):
+            objects += [{**obj, "apiVersion": resource.api_version, "kind": resource.kind} for obj in page]
+    except ApiError as error:
+        if error.code == 404:  # our CRDs are not installed: a cluster before its first installation
+            return []
+        raise
+    return objects
+
+
+def _newest_revisions(found: list[tuple[str, Object]]) -> list[tuple[str, Object]]:
+    """Only the decision in force of each deployment counts."""
+    newest: dict[str, Object] = {}
+    for kind, obj in found:
+        if kind == resources.REVISIONS.kind:
+            owner = str((obj["metadata"].get("ownerReferences") or [{}])[0].get("uid"))
+            if owner not in newest or obj["revision"] > newest[owner]["revision"]:
+                newest[owner] = obj
+    kept = {obj["metadata"]["uid"] for obj in newest.values()}
+    return [(k, o) for k, o in found if k != resources.REVISIONS.kind or o["metadata"]["uid"] in kept]
+
+
+async def _unlabelled(client: KubeClient, found: list[tuple[str, Object]]) -> list[tuple[str, Object]]:
+    """ConfigMaps that deployments name though they do not carry our label."""
+    there = {_key(obj) for kind, obj in found if kind == resources.CONFIG_MAPS.kind}
+    wanted = {
+        (obj["metadata"]["namespace"], name)
+        for kind, obj in found
+        if kind == resources.DEPLOYMENTS_AIM.kind
+        and (name := ((obj.get("spec") or {}).get("recipe") or {}).get("configMap"))
+    }
+    more: list[tuple[str, Object]] = []
+    for namespace, name in sorted(wanted - there):
+        try:
+            obj = await client.get(resources.CONFIG_MAPS, namespace, name)
+        except ApiError as error:
+            if error.code in (403, 404):
+                continue
+            raise
+        more.append((resources.CONFIG_MAPS.kind, obj))
+    return more
+
+
+def _key(obj: Any) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
