@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources as package_resources
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,12 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-n", "--namespace", help="namespace (default: default)")
 
 
-def world_of(arguments: argparse.Namespace) -> World:
-    """The world that the flags name; raises CommandError."""
+_APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
+"""What a change may bring beside deployments that bears on them."""
+
+
+def world_of(arguments: argparse.Namespace, applied: Iterable[Found] = ()) -> World:
+    """The world that the flags name, with objects `applied` over it; raises CommandError."""
     snapshot = _snapshot(arguments)
     config = read_config(arguments.config) if arguments.config else snapshot.config
     objects = snapshot.objects
@@ -53,7 +57,16 @@ def world_of(arguments: argparse.Namespace) -> World:
         ]
     elif not any(each.obj["kind"] == "AIMRecipe" for each in objects):
         objects = [*objects, *read_recipes(shipped_recipes())]
-    return _build(objects, config, snapshot)
+    return _build([*objects, *_changes(applied, arguments.namespace)], config, snapshot)
+
+
+def _changes(applied: Iterable[Found], namespace: str | None) -> Iterator[Found]:
+    for each in applied:
+        if each.obj["kind"] == "AIMRecipe":
+            check_recipe(each)
+        if each.obj["kind"] in _APPLIED:
+            metadata = {"namespace": namespace or "default", **each.obj["metadata"]}
+            yield Found({**each.obj, "metadata": metadata}, each.where)
 
 
 def read_config(path: Path) -> OperatorConfig:

@@ -40,10 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
         document = decision_of(world, named(world, arguments.name, arguments.namespace), arguments.name)
         emit(arguments.output, document, lambda wide: decision_table(document, wide=wide))
         return exit_code(document)
-    found = [each for each in read_manifests(arguments.filename) if each.obj["kind"] == "AIMDeployment"]
+    manifests = read_manifests(arguments.filename)
+    found = [each for each in manifests if each.obj["kind"] == "AIMDeployment"]
     if not found:
         raise invalid(f"{arguments.filename}: there is no AIMDeployment; name a file that has one")
-    return _explain_files(arguments, found)
+    return _explain_files(
+        arguments, found, [each for each in manifests if each.obj["kind"] != "AIMDeployment"]
+    )
 
 
 def decision_of(world: World, key: Key, where: str) -> dict[str, Any]:
@@ -55,9 +58,12 @@ def decision_of(world: World, key: Key, where: str) -> dict[str, Any]:
     return decision_document(world, key)
 
 
-def _explain_files(arguments: argparse.Namespace, found: list[Found]) -> int:
-    """Each file of a change. What is chosen for one counts as taken for the next, as it would in the cluster."""
-    world = world_of(arguments)
+def _explain_files(arguments: argparse.Namespace, found: list[Found], beside: list[Found]) -> int:
+    """Each file of a change, with the recipes and namespaces that come with it.
+
+    What is chosen for one counts as taken for the next, as it would in the cluster.
+    """
+    world = world_of(arguments, beside)
     documents: list[dict[str, Any]] = []
     codes: list[Exit] = []
     for each in found:

@@ -1,0 +1,315 @@
+"""The command line against a small cluster in a file: answers, exit codes, formats, help, completion."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aim_engine.cli import COMMANDS
+from aim_engine.selection import schema
+from unit.cli_world import Terminal, config_map, deployment, node, pod, recipe, snapshot
+from unit.json_schema import problems
+from unit.selection_world import QWEN
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    """Commands without a cluster: no kubeconfig, and the repository as the place examples speak of."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.chdir(ROOT)
+    return Terminal(capsys)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    """Two nodes, half of the first one taken, three recipes and one deployment."""
+    return snapshot(
+        tmp_path,
+        node("gpu-1"),
+        node("gpu-2", gpu="MI325X"),
+        pod("other", "gpu-1", 4),
+        recipe("small"),
+        recipe("large", gpus=8, maturity="optimized"),
+        recipe("newer", gpu="MI325X", maturity="preview"),
+        deployment("chat"),
+    )
+
+
+def manifest(folder: Path, name: str = "app", **spec: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(deployment(name, **spec)[1]))
+    return path
+
+
+def test_select_shows_choice_candidates_and_inventory(run: Terminal, cluster: Path) -> None:
+    ended = run("select", QWEN, "--cluster", cluster, "-o", "json")
+    assert ended.code == 0
+    chosen = ended.json["chosen"]
+    assert (chosen["recipe"], chosen["gpuCount"], chosen["node"]) == ("small", 1, "gpu-1")
+    assert {each["recipe"]: each["verdict"] for each in ended.json["candidates"]} == {
+        "small": "chosen", "large": "eligible", "newer": "eligible",
+    }  # fmt: skip
+    assert ended.json["inventory"]["gpus"] == [
+        {"gpuModel": "MI300X", "partition": None, "nodes": 1, "allocatable": 8, "free": 4},
+        {"gpuModel": "MI325X", "partition": None, "nodes": 1, "allocatable": 8, "free": 8},
+    ]
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize(
+    "words", [("select", QWEN), ("select", "acme/unheard-of"), ("explain", "chat", "-n", "team-a")]
+)
+def test_documents_follow_the_published_schema(
+    run: Terminal, cluster: Path, form: str, words: tuple[str, ...]
+) -> None:
+    ended = run(*words, "--cluster", cluster, "-o", form)
+    assert list(problems(schema(), yaml.safe_load(ended.out))) == []
+
+
+def test_wishes_of_select_are_wishes_of_a_deployment(run: Terminal, cluster: Path) -> None:
+    ended = run("select", QWEN, "--cluster", cluster, "--gpu", "MI325X", "-o", "json")
+    assert ended.json["chosen"]["recipe"] == "newer"
+    refused = run("select", QWEN, "--cluster", cluster, "--gpu-count", "0")
+    assert refused.code == 4
+    assert "gpuCount" in refused.err
+
+
+def test_explain_of_a_running_deployment_does_not_count_its_own_pods(run: Terminal, tmp_path: Path) -> None:
+    cluster = snapshot(
+        tmp_path, node("gpu-1"), recipe("large", gpus=8), pod("chat-0", "gpu-1", 8, owner="chat"), deployment("chat")
+    )  # fmt: skip
+    assert (
+        run("explain", "chat", "-n", "team-a", "--cluster", cluster, "-o", "json").json["chosen"]["recipe"]
+        == "large"
+    )
+    other = run("select", QWEN, "--cluster", cluster, "-o", "json")
+    assert (other.code, other.json["outcome"]) == (0, "Waiting")
+
+
+def test_explain_of_a_folder_reports_each_file_and_counts_what_the_former_ones_take(
+    run: Terminal, cluster: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "apps"
+    folder.mkdir()
+    wish = {"gpuModel": "MI300X"}
+    for name in ("a", "b", "c", "d", "e"):
+        manifest(folder, name, recipe=wish)
+    ended = run("explain", "-f", folder, "--cluster", cluster, "-o", "json")
+    assert [each["outcome"] for each in ended.json] == ["Selected"] * 4 + ["Waiting"]
+    assert [Path(each["file"]).name for each in ended.json] == [f"{name}.yaml" for name in "abcde"]
+    assert ended.code == 0
+
+
+def test_a_folder_fails_when_one_file_cannot_be_served(run: Terminal, cluster: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "apps"
+    folder.mkdir()
+    manifest(folder, "good")
+    manifest(folder, "hopeless", model={"id": "acme/unheard-of"})
+    ended = run("explain", "-f", folder, "--cluster", cluster)
+    assert ended.code == 3
+    assert re.search(r"good.yaml +team-a/good +Selected", ended.out)
+    assert re.search(r"hopeless.yaml +team-a/hopeless +NoRecipe", ended.out)
+    manifest(folder, "wrong", recipe={"gpuCount": "many"})
+    ended = run("explain", "-f", folder, "--cluster", cluster)
+    assert ended.code == 4
+    assert "wrong.yaml: spec.recipe.gpuCount 'many'" in ended.err
+
+
+def test_recipes_of_the_same_change_take_part(run: Terminal, cluster: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "apps"
+    folder.mkdir()
+    manifest(folder, "app", recipe={"configMap": "mine"})
+    text = (
+        "recipe_id: mine\nhuggingface_id: Qwen/Qwen3-32B\nhardware: MI300X\ngpu_count: 2\nprecision: bf16\n"
+    )
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"kind": "ConfigMap", **config_map("mine", text)[1]}))
+    ended = run("explain", "-f", folder, "--cluster", cluster, "-o", "json")
+    assert ended.json["chosen"]["recipe"] == "configmap/mine"
+
+
+def test_a_configmap_that_is_no_recipe_is_told_with_its_line(run: Terminal, tmp_path: Path) -> None:
+    cluster = snapshot(
+        tmp_path, node("gpu-1"), recipe("small"), config_map("mine", "recipe_id: [", labelled=False),
+        deployment("chat", recipe={"configMap": "mine"}),
+    )  # fmt: skip
+    ended = run("explain", "chat", "-n", "team-a", "--cluster", cluster)
+    assert ended.code == 3
+    assert "ConfigMap 'mine': line" in ended.out
+
+
+def test_render_gives_the_objects_and_diff_what_would_change(
+    run: Terminal, cluster: Path, tmp_path: Path
+) -> None:
+    app = manifest(tmp_path, "app")
+    rendered = yaml.safe_load(run("render", "-f", app, "--cluster", cluster).out)
+    assert {each["kind"] for each in rendered["items"]} >= {"Deployment", "Service"}
+    changed = run("diff", "-f", app, "--cluster", cluster)
+    assert changed.code == 0
+    assert "+++ Deployment/app then" in changed.out
+    assert "team-a/app would change" in changed.err
+
+
+def test_render_of_what_cannot_be_served_says_so(run: Terminal, cluster: Path, tmp_path: Path) -> None:
+    ended = run("render", "-f", manifest(tmp_path, model={"id": "acme/unheard-of"}), "--cluster", cluster)
+    assert ended.code == 3
+    assert "nothing is rendered: no recipe exists for model 'acme/unheard-of'" in ended.err
+
+
+def test_nodes_alone_are_enough_and_the_shipped_recipes_are_used(run: Terminal, tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.yaml"
+    nodes.write_text(json.dumps({"apiVersion": "v1", "kind": "NodeList", "items": [node("gpu-1")[1]]}))
+    ended = run("select", QWEN, "--nodes", nodes, "-o", "json")
+    assert ended.json["chosen"]["recipe"].startswith("qwen3-32b-mi300x-")
+    own = tmp_path / "recipes"
+    own.mkdir()
+    (own / "mine.yaml").write_text(yaml.safe_dump(recipe("mine")[1]))
+    ended = run("select", QWEN, "--nodes", nodes, "--recipes", own, "-o", "json")
+    assert [each["recipe"] for each in ended.json["candidates"]] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "1"), 0, "verdict"),
+        (("fit", "--model", QWEN), 0, "MI355X"),
+        (("fit", "--model", "meta-llama/Llama-3.1-405B-Instruct", "--gpu", "MI210", "--count", "4"), 3, "DoesNotFit"),
+        (("fit", "--model", "qwen/qwen3-32b"), 4, "did you mean Qwen/Qwen3-32B?"),
+        (("fit", "--model", QWEN, "--gpu", "H100"), 4, "'H100' is not one of MI210"),
+        (("fit", "--model", QWEN, "--precision", "fp5"), 4, "'fp5' is not one of bf16"),
+        (("recipes", "list", "--model", QWEN), 0, "qwen3-32b-mi300x-1x-bf16"),
+        (("recipes", "show", "qwen3-32b-mi300x-1x-bf16"), 0, "modelID: Qwen/Qwen3-32B"),
+        (("recipes", "show", "qwen3-32b-mi300x-1x-bf61"), 4, "did you mean qwen3-32b-mi300x-1x-bf16"),
+        (("recipes", "validate", "recipes/llama-2"), 0, "1 recipes, 0 with problems"),
+        (("explain", "gone", "--cluster", "CLUSTER"), 4, "'gone' does not exist in namespace 'default'"),
+        (("explain",), 2, "name an AIMDeployment, or give a file with -f"),
+        (("explain", "a", "-f", "b"), 2, "name an AIMDeployment, or give a file with -f"),
+        (("select", QWEN, "--cluster", "a", "--nodes", "b"), 2, "exclude each other"),
+        (("select", QWEN, "--cluster", "/nowhere.yaml"), 4, "/nowhere.yaml: No such file"),
+        (("select", "Qwen 3", "--cluster", "CLUSTER"), 4, "spec.model.id 'Qwen 3'"),
+        (("select", "../etc", "--cluster", "CLUSTER"), 4, "spec.model.id '../etc'"),
+        (("select", QWEN), 1, "no cluster is configured"),
+        (("status", "--cluster", "CLUSTER"), 0, "chat"),
+        (("doctor",), 1, "no cluster is configured"),
+        (("nonsense",), 2, "invalid choice"),
+        ((), 2, "COMMAND"),
+    ],
+)  # fmt: skip
+def test_answers_and_exit_codes(
+    run: Terminal, cluster: Path, words: tuple[str, ...], code: int, told: str
+) -> None:
+    ended = run(*(str(cluster) if word == "CLUSTER" else word for word in words))
+    assert told in ended.out + ended.err
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+
+
+def test_a_recipe_with_a_fault_is_told_with_file_field_value_and_remedy(
+    run: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(recipe("bad", gpus=1, precision="fp8", gpu="MI210")[1]))
+    ended = run("recipes", "validate", tmp_path)
+    assert ended.code == 4
+    assert re.search(r"bad.yaml: precision 'fp8': is not supported by MI210; use one of", ended.out)
+
+
+def test_status_shows_deployments_of_one_namespace_or_all(run: Terminal, tmp_path: Path) -> None:
+    kind, obj = deployment("chat")
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "answers"}
+    recipe_in_use = {"name": "small", "gpus": "1xMI300X", "precision": "bf16", "tier": "Primary"}
+    obj["status"] = {"conditions": [ready], "recipe": recipe_in_use, "ready": "1/1", "modelID": QWEN}
+    cluster = snapshot(tmp_path, node("gpu-1"), recipe("small"), (kind, obj), deployment("b", "team-b"))
+    rows = run("status", "--cluster", cluster, "-o", "json").json["deployments"]
+    assert [(row["namespace"], row["name"], row["ready"]) for row in rows] == [
+        ("team-a", "chat", "True"), ("team-b", "b", None),
+    ]  # fmt: skip
+    assert "team-a" not in run("status", "--cluster", cluster, "-n", "team-b").out
+
+
+def examples(command: str) -> list[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "aim_engine", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return [line.strip() for line in ended.stdout.splitlines() if line.strip().startswith("aim-engine ")]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "operator"])
+def test_the_help_of_every_command_has_examples(command: str) -> None:
+    assert examples(command)
+
+
+OFFLINE = ("select", "explain", "render", "diff", "fit", "recipes")
+
+
+@pytest.mark.parametrize("command", OFFLINE)
+def test_the_examples_of_the_help_run(run: Terminal, cluster: Path, tmp_path: Path, command: str) -> None:
+    """With the files they speak of: where an example reads the live cluster, a snapshot stands for it."""
+    apps = tmp_path / "apps"
+    apps.mkdir()
+    app = manifest(apps, "app")
+    stand_ins = {
+        "snapshot.yaml": cluster, "nodes.yaml": cluster, "apps/": apps, "app.yaml": app, "my-recipes/": ROOT / "recipes",
+        "my-recipes": tmp_path / "imported", "../aim-build": ROOT / "recipes", "qwen": "chat",
+    }  # fmt: skip
+    for example in examples(command):
+        words: list[object] = [stand_ins.get(word, word) for word in shlex.split(example)[1:]]
+        if command in ("select", "explain", "render", "diff") and not {"--cluster", "--nodes"} & set(words):
+            words += ["--cluster", cluster]
+        ended = run(*words)
+        assert ended.code in (0, 3, 4 if "import" in words else 0), f"{example}: {ended}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_its_flags(run: Terminal, shell: str) -> None:
+    script = run("completion", shell).out
+    assert all(re.search(rf"\b{name}\b", script) for name in COMMANDS)
+    assert "cluster" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_commands_and_flags(run: Terminal) -> None:
+    script = run("completion", "bash").out
+    ask = (
+        f'{script}\nCOMP_WORDS=(aim-engine {{}}); COMP_CWORD={{}}; _aim_engine; echo "${{{{COMPREPLY[@]}}}}"'
+    )
+    for typed, place, wanted in (
+        ("ex", 1, "explain"),
+        ("fit --pre", 2, "--precision"),
+        ("recipes va", 2, "validate"),
+    ):
+        text = ask.replace("{}", typed, 1).replace("{}", str(place), 1).replace("{{", "{").replace("}}", "}")
+        done = subprocess.run(["bash"], input=text, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [wanted]
+
+
+def test_colour_is_only_for_terminals(run: Terminal, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("select", QWEN, "--cluster", cluster)
+    assert "\x1b" not in run(*words).out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32mchosen\x1b[0m" in run(*words).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run(*words).out
+
+
+def test_a_closed_pipe_ends_quietly(cluster: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m aim_engine recipes list | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "NAME" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert cluster.exists()
