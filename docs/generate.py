@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,9 @@ from aim_engine.api import crd
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionType
 from aim_engine.api.enums import Reason
 from aim_engine.api.meta import API_VERSION
+from aim_engine.cli import COMMANDS
+from aim_engine.cli.completion import parser_of
+from aim_engine.selection import schema
 from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -291,6 +296,56 @@ def families() -> Iterator[tuple[str, str, str, str]]:
         yield name, family.type, ", ".join(f"`{label}`" for label in labels), family.documentation
 
 
+def cli() -> str:
+    """All commands with their flags and examples."""
+    codes = (
+        ("0", "It worked. `select` and `explain`: a recipe can serve, now or when GPUs are freed."),
+        ("1", "An error: no cluster, a file that cannot be written; `doctor` found something broken."),
+        ("2", "Wrong usage."),
+        ("3", "No recipe can serve what is asked, whatever comes free; `fit`: it does not fit."),
+        ("4", "Input that cannot be used: a broken file, an unknown field, a wrong value."),
+    )
+    parts = [
+        "# Command line\n\n",
+        "`aim-engine`, also installed as `kubectl-aim`, so that `kubectl aim` is the same. Commands that read a cluster take a snapshot of it "
+        "instead (`--cluster`), or its nodes alone (`--nodes`), and then need no access to it. They decide with the operator's own code.\n\n",
+        f"## Exit codes\n\n{table(('Code', 'Meaning'), codes)}",
+    ]
+    parts += [_command(name, about) for name, about in COMMANDS.items()]
+    return NOTE + "".join(parts)
+
+
+def _command(name: str, about: str) -> str:
+    parser = parser_of(name)
+    rows = [row for words, each in _with_actions(parser) for row in _flags(words, each)]
+    examples = f"\n```sh\n{_examples(parser)}```\n" if parser.epilog else ""
+    return f"\n## aim-engine {name}\n\n{about[0].upper()}{about[1:]}.\n\n{table(('', 'Argument', 'Meaning'), rows)}{examples}"
+
+
+def _with_actions(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    inner = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    if inner is None:
+        yield "", parser
+    else:
+        yield from inner.choices.items()
+
+
+def _flags(action: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
+    for each in parser._actions:
+        if isinstance(each, argparse._HelpAction):
+            continue
+        values = each.metavar or (
+            "" if each.nargs == 0 else "|".join(map(str, each.choices)) if each.choices else each.dest.upper()
+        )
+        flags = ", ".join(each.option_strings)
+        yield action, f"`{f'{flags} {values}'.strip()}`", each.help or ""
+
+
+def _examples(parser: argparse.ArgumentParser) -> str:
+    lines = str(parser.epilog).splitlines()[1:]
+    return "".join(f"{line.strip()}\n" for line in lines)
+
+
 def pages() -> dict[str, str]:
     """File name -> content of everything that is generated."""
     return {
@@ -298,6 +353,8 @@ def pages() -> dict[str, str]:
         "conditions.md": conditions(),
         "selection-reasons.md": selection_reasons(),
         "metrics.md": metrics(),
+        "cli.md": cli(),
+        "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
     }
 
 

@@ -272,6 +272,21 @@ def test_the_examples_of_the_help_run(run: Terminal, cluster: Path, tmp_path: Pa
         assert ended.code in (0, 3, 4 if "import" in words else 0), f"{example}: {ended}"
 
 
+def test_the_commands_of_the_guide_for_pipelines_run(run: Terminal, cluster: Path, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guides" / "gitops.md").read_text()
+    commands = re.findall(r"(?:^|`)(aim-engine (?:explain|diff) [^`\n]+)", guide, re.MULTILINE)
+    assert len(commands) >= 2
+    apps = tmp_path / "apps"
+    apps.mkdir()
+    manifest(apps, "chat")
+    (tmp_path / "snapshot.yaml").write_text(cluster.read_text())
+    for command in commands:
+        placed = [
+            str(tmp_path / word) if (tmp_path / word).exists() else word for word in shlex.split(command)[1:]
+        ]
+        assert run(*placed).code == 0, command
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_every_command_and_its_flags(run: Terminal, shell: str) -> None:
     script = run("completion", shell).out

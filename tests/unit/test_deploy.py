@@ -188,3 +188,6 @@ def test_the_wheel_with_the_locked_dependencies_is_a_whole_operator(tmp_path: Pa
     program = tmp_path / "venv" / "bin" / "aim-engine"
     run("/usr/bin/env", "-u", "PYTHONPATH", program, "operator", "--help")
     assert run("/usr/bin/env", "-u", "PYTHONPATH", program, "--version").strip() == __version__
+    listed = run("/usr/bin/env", "-u", "PYTHONPATH", program, "recipes", "list")
+    assert len(listed.splitlines()) == 1 + len(recipes)
+    assert (program.parent / "kubectl-aim").exists()

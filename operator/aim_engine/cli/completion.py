@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 def words(command: str) -> list[str]:
     """What may follow a command: its actions, then its flags."""
     found: list[str] = []
-    for action in _parser_of(command)._actions:  # argparse offers no other way to list them
+    for action in parser_of(command)._actions:  # argparse offers no other way to list them
         if isinstance(action, argparse._SubParsersAction):
             found += list(action.choices)
         elif action.choices and not action.option_strings:
@@ -67,7 +67,8 @@ def words(command: str) -> list[str]:
     return found
 
 
-def _parser_of(command: str) -> argparse.ArgumentParser:
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
     commands = next(a for a in build_parser(command)._actions if isinstance(a, argparse._SubParsersAction))
     parser: argparse.ArgumentParser = commands.choices[command]
     return parser

@@ -16,7 +16,8 @@ Object = dict[str, Any]
 MAX_BYTES = 512 * 2**20
 _MAX_SLOW_BYTES = 64 * 2**20
 """Larger YAML is not read item by item but as a whole, which takes minutes."""
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_DEPTH = 64
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ITEM = "- {"
 
 
@@ -167,8 +168,8 @@ def _documents(text: str, path: Path) -> Iterator[object]:
             f"{path}: YAML of more than {limit} MiB is not read; write it with `aim-engine snapshot`, or as JSON"
         )
     try:
-        _refuse_aliases(text, path)
-        yield from yaml.load_all(text, Loader=_LOADER)
+        _refuse_bombs(text, path)
+        yield from yaml.load_all(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
@@ -178,15 +179,22 @@ def _documents(text: str, path: Path) -> Iterator[object]:
         raise invalid(f"{path}: not YAML that can be read: {_short(error)}; correct it") from None
 
 
-def _refuse_aliases(text: str, path: Path) -> None:
-    """Aliases can multiply a small file to gigabytes, and nothing that is exported holds any."""
-    if "*" not in text:
-        return
-    for event in yaml.parse(text, Loader=_LOADER):
+def _refuse_bombs(text: str, path: Path) -> None:
+    """Aliases can multiply a small file to gigabytes, and deep nesting ends the C parser; no export holds either."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        line = event.start_mark.line + 1 if event.start_mark else "?"
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else "?"
             raise invalid(
                 f"{path}: line {line}: *{event.anchor}: YAML aliases are not allowed; write the value out"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise invalid(
+                f"{path}: line {line}: is nested more than {_MAX_DEPTH} levels deep; write it with fewer"
             )
 
 
