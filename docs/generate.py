@@ -11,10 +11,13 @@ from typing import Any
 
 from aim_engine.api import crd
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionType
-from aim_engine.api.enums import Reason
+from aim_engine.api.enums import Backend, Reason
 from aim_engine.api.meta import API_VERSION
+from aim_engine.catalog.flags import FlagClass, flag_table, flag_versions
+from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
+from aim_engine.engines import engine
 from aim_engine.selection import schema
 from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 
@@ -346,6 +349,67 @@ def _examples(parser: argparse.ArgumentParser) -> str:
     return "".join(f"{line.strip()}\n" for line in lines)
 
 
+ENGINE_NOTES: Mapping[Backend, str] = {
+    Backend.VLLM: "vLLM on ROCm, the default. `engineArgs` are flags of `vllm serve`.",
+    Backend.SGLANG: "SGLang on ROCm. `engineArgs` are flags of `sglang.launch_server`; vLLM's spellings are refused with the right one named. "
+    "Upstream builds an image per GPU generation, and none for MI210 and MI250X.",
+    Backend.AIM: "AMD's AIM containers: one image per model with its own vLLM and tuning profiles. The operator gives it GPU count, precision and metric "
+    "by environment and no command line; `engineArgs` go to the vLLM inside as `AIM_ENGINE_ARGS`. Name `image`, or the tag in `engineVersion`: AMD "
+    "publishes per model.",
+}
+
+
+def engines() -> str:
+    """All backends: images, metrics, and the flags that not everybody may set."""
+    parts = [
+        "# Engines\n\n",
+        "`backend` of a recipe. An engine's flags are checked against the table of the version that `engineVersion` names; "
+        "an administrator may use another version, whose unknown flags are then not checked.\n",
+    ]
+    parts += [_engine(backend) for backend in Backend]
+    return NOTE + "".join(parts)
+
+
+def _engine(backend: Backend) -> str:
+    module = engine(backend)
+    images = {
+        gpu.architecture: module.default_image(module.DEFAULT_VERSION, gpu, "ORG/MODEL")
+        for gpu in gpu_catalog().values()
+    }
+    facts = [
+        ("Default version", f"`{module.DEFAULT_VERSION}`"),
+        (
+            "Versions with a flag table",
+            ", ".join(f"`{v}`" for v in flag_versions(backend)) or "none: the image decides",
+        ),
+        ("Image", ", ".join(f"`{image}` ({architecture})" for architecture, image in images.items())),
+        ("Port, probes", f"{module.PORT}, `{module.HEALTH_PATH}`"),
+        (
+            "API key",
+            f"variable `{module.API_KEY.variable}` from the Secret"
+            + (f", as `{' '.join(module.API_KEY.args)}`" if module.API_KEY.args else ""),
+        ),
+    ]
+    parts = [f"\n## {backend.value}\n\n{ENGINE_NOTES[backend]}\n\n", table(("", ""), facts)]
+    parts.append(
+        "\nMetrics:\n\n"
+        + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))
+    )
+    found = flag_table(backend, module.DEFAULT_VERSION)
+    if found is not None:
+        rows = (
+            (f"`{f.name}`", f.flag_class.value, f.why or "")
+            for f in found.flags.values()
+            if f.flag_class is not FlagClass.ALLOWED
+        )
+        allowed = sum(f.flag_class is FlagClass.ALLOWED for f in found.flags.values())
+        parts.append(
+            f"\nFlags of {found.version} that not everybody may set; the other {allowed} are allowed:\n\n"
+            + table(("Flag", "Class", "Why"), rows)
+        )
+    return "".join(parts)
+
+
 def pages() -> dict[str, str]:
     """File name -> content of everything that is generated."""
     return {
@@ -354,6 +418,7 @@ def pages() -> dict[str, str]:
         "selection-reasons.md": selection_reasons(),
         "metrics.md": metrics(),
         "cli.md": cli(),
+        "engines.md": engines(),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
     }
 

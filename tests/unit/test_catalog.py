@@ -189,7 +189,7 @@ def test_flags_that_load_code_or_redirect_are_denied(name: str) -> None:
 
 
 def test_environment_notes_speak_of_variables_the_engine_does_not_read() -> None:
-    rules = env_rules()
+    rules = env_rules(Backend.VLLM)
     assert not set(rules.notes) & rules.known
     assert "VLLM_ROCM_USE_AITER" in rules.known
 

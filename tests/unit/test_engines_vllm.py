@@ -18,7 +18,7 @@ def test_the_backend_enum_and_the_engines_agree() -> None:
 
 
 def test_the_image_is_upstreams_rocm_image() -> None:
-    assert vllm.default_image(PINNED_VLLM) == "vllm/vllm-openai-rocm:v0.32.0"
+    assert vllm.default_image(PINNED_VLLM, GPUS["MI300X"], "a/b") == "vllm/vllm-openai-rocm:v0.32.0"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aim_engine.api.enums import Backend, Outcome, Reason
+from aim_engine.api.enums import Outcome, Reason
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.engines import Problem
 from aim_engine.inventory import Inventory
@@ -297,15 +297,9 @@ def test_the_outcome_follows_from_the_verdicts(case: Case) -> None:
     assert _run(case).outcome is case.outcome
 
 
-def test_a_backend_mismatch_cannot_happen_with_one_backend_but_its_verdict_is_ready() -> None:
-    """There is one backend, so no validated pair of wish and recipe differs; a future recipe is built unvalidated."""
-    assert list(Backend) == [Backend.VLLM]
-    spec = r().spec
-    asked = wishing(backend="vllm", **NO_FALLBACK)
-    assert reasons(choose([r()], EMPTY_8, asked)) == {"r": Reason.CHOSEN}
-    wishes = asked.spec.recipe.model_copy(update={"backend": "sglang"})
-    other = Request(asked.namespace, asked.spec.model_copy(update={"recipe": wishes}))
-    verdict = verdict_on(choose([Candidate("r", Source.CATALOGUE, spec, "h")], EMPTY_8, other), "r")
+def test_a_wish_for_another_backend_is_told() -> None:
+    asked = wishing(backend="sglang", **NO_FALLBACK)
+    verdict = verdict_on(choose([r()], EMPTY_8, asked), "r")
     assert verdict.reason is Reason.BACKEND_MISMATCH
     assert (verdict.needed, verdict.has) == ("sglang", "vllm")
     assert verdict.remedy == "set spec.recipe.backend to vllm or leave it out"

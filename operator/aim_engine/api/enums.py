@@ -20,6 +20,9 @@ class Backend(StrEnum):
     """Inference engine that serves the model."""
 
     VLLM = "vllm"
+    SGLANG = "sglang"
+    AIM = "aim"
+    """AMD's AIM containers."""
 
 
 class Maturity(StrEnum):

@@ -161,6 +161,9 @@ class NamespaceSelector(Model):
     ] = None
 
 
+_FORMER_DEFAULT = "0.32.0"
+
+
 class AIMRecipeSpec(Model):
     """One configuration: a model on a GPU model, count and precision, with the engine arguments that make it work."""
 
@@ -189,13 +192,13 @@ class AIMRecipeSpec(Model):
     precision: Annotated[Precision, Field(description="Numeric format of the weights.")]
     backend: Annotated[Backend, Field(description="Inference engine.")] = Backend.VLLM
     engine_version: Annotated[
-        str,
+        str | None,
         Field(
             max_length=40,
             pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?([.+-][A-Za-z0-9.+-]+)?$",
-            description="Engine version whose flags the recipe uses, for example 0.32.0.",
+            description="Engine version whose flags the recipe uses, for example 0.32.0; defaults to the operator's version of the backend.",
         ),
-    ] = "0.32.0"
+    ] = None
     image: Annotated[
         Image | None, Field(description="Container image; defaults to the engine's image for engineVersion.")
     ] = None
@@ -228,6 +231,13 @@ class AIMRecipeSpec(Model):
         NamespaceSelector | None,
         Field(description="Namespaces that may use the recipe; absent means all."),
     ] = None
+
+    def essence(self) -> dict[str, Any]:
+        """As for every model. A version that was the default once counts as none: recipes of then stay what they were."""
+        told = super().essence()
+        if self.backend is Backend.VLLM and told.get("engineVersion") == _FORMER_DEFAULT:
+            del told["engineVersion"]
+        return told
 
 
 class AIMRecipeStatus(Model):

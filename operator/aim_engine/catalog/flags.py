@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -110,13 +111,22 @@ class EnvRules:
 
 
 def flag_table(backend: Backend, version: str) -> FlagTable | None:
-    """Table for an engine version; patch releases share their minor version's table."""
-    return _tables().get((backend, _minor(version)))
+    """Table for an engine version; patch releases share their minor version's table. None where there is none."""
+    return _read_table(f"{backend}-{_minor(version)}.yaml")
+
+
+def flag_versions(backend: Backend) -> tuple[str, ...]:
+    """Versions of an engine whose flags are known, oldest first."""
+    tables = (
+        _read_table(name) for name in file_names("engines") if re.fullmatch(rf"{backend}-[\d.]+\.yaml", name)
+    )
+    found = (table.version for table in tables if table is not None)
+    return tuple(sorted(found, key=lambda version: [int(part) for part in version.split(".")]))
 
 
 @cache
-def env_rules() -> EnvRules:
-    """Rules for environment variables of engines."""
+def env_rules(backend: Backend) -> EnvRules:
+    """Rules for environment variables of an engine."""
     content = read_yaml("engines/env.yaml")
     return EnvRules(
         owned=MappingProxyType(content["owned"]),
@@ -124,15 +134,40 @@ def env_rules() -> EnvRules:
         admin_only=MappingProxyType(content["adminOnly"]),
         tenant_allowed=tuple(content["tenantAllowed"]),
         notes=MappingProxyType(content["notes"]),
-        known=frozenset(content["known"]),
+        known=frozenset(content["known"][backend]),
     )
 
 
 @cache
-def _tables() -> Mapping[tuple[Backend, str], FlagTable]:
-    contents = (read_yaml(f"engines/{name}") for name in file_names("engines"))
-    tables = (_table(content) for content in contents if "flags" in content)
-    return {(table.engine, _minor(table.version)): table for table in tables}
+def _read_table(name: str) -> FlagTable | None:
+    if name not in file_names("engines"):
+        return None
+    content = read_yaml(f"engines/{name}")
+    return _table(content if "basedOn" not in content else _applied(content))
+
+
+def _applied(difference: dict[str, Any]) -> dict[str, Any]:
+    """A table that is written as what differs from another version's."""
+    base = read_yaml(f"engines/{difference['engine']}-{difference['basedOn']}.yaml")
+    absent = set(difference["absent"])
+    flags = {name: row for name, row in base["flags"].items() if name not in absent}
+    for name, change in difference["changed"].items():
+        flags[name] = _changed(flags[name], change)
+    later = f"it came after {difference['version']}; set engineVersion to {base['version']}, or remove it"
+    removed = {name: why for name, why in base["removed"].items() if name not in difference["added"]}
+    return {
+        **base,
+        **{name: difference[name] for name in ("version", "source", "defaults")},
+        "flags": {**flags, **difference["added"]},
+        "removed": {**removed, **dict.fromkeys(sorted(absent), later)},
+    }
+
+
+def _changed(row: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    kept = [choice for choice in row.get("choices", ()) if choice not in change.get("without", ())]
+    choices = [] if "kind" in change else [*kept, *change.get("with", ())]
+    plain = {name: value for name, value in change.items() if name in ("kind", "aliases")}
+    return {**row, "choices": choices, **plain}
 
 
 def _minor(version: str) -> str:

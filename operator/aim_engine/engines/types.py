@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.plan import EnginePlan
 
@@ -39,12 +40,37 @@ class Diagnosis:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """How a server is given the key that its clients must show."""
+
+    variable: str
+    """Environment variable that holds it, from the user's Secret."""
+    args: tuple[str, ...] = ()
+    """Arguments that pass it on, where the server reads no variable. `$(NAME)` is expanded by the kubelet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server as a pod runs it."""
+
+    recipe: AIMRecipeSpec
+    args: Mapping[str, object]
+    """Engine arguments: the recipe's, then the workload's, then the user's."""
+    cache_path: str
+    startup_seconds: int
+
+
 class Engine(Protocol):
     """What the operator needs to know of an inference engine. One module per backend implements it."""
 
+    DEFAULT_VERSION: str
+    """Version of recipes that name none."""
     HEALTH_PATH: str
     PORT: int
     METRICS: Mapping[str, str]
+    """Names of the engine's metrics by what they mean; see docs/reference/engines.md."""
+    API_KEY: ApiKey
 
     def check_args(
         self, args: Mapping[str, object], version: str, *, trust: Trust
@@ -60,8 +86,17 @@ class Engine(Protocol):
 
     def merge_args(self, base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]: ...
 
+    def workload_args(
+        self, args: Mapping[str, object], max_batch_size: int | None, context: int | None
+    ) -> dict[str, object]: ...
+
     def plan(
-        self, args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | None = None
+        self,
+        args: Mapping[str, object],
+        gpu_count: int,
+        gpu: GPU,
+        partition: str | None = None,
+        version: str = "",
     ) -> EnginePlan: ...
 
     def command(
@@ -77,9 +112,11 @@ class Engine(Protocol):
         shutdown_timeout_seconds: int | None = None,
     ) -> tuple[list[str], list[str]]: ...
 
-    def default_image(self, version: str) -> str: ...
+    def default_image(self, version: str, gpu: GPU, model_source: str) -> str: ...
 
     def base_env(self) -> Mapping[str, str]: ...
+
+    def pod_env(self, server: Server) -> Mapping[str, str]: ...
 
     def startup_budget_seconds(self, checkpoint_bytes: int | None) -> int: ...
 

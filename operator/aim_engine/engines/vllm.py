@@ -10,11 +10,13 @@ from aim_engine.catalog.flags import PINNED_VLLM, FlagTable, env_rules, flag_tab
 from aim_engine.catalog.gpus import GPU, partition_vram_bytes
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.catalog.terminations import termination_rules
-from aim_engine.engines import arguments, environment, grammar, termination
-from aim_engine.engines.types import Diagnosis, Problem, Trust
+from aim_engine.engines import arguments, environment, grammar, termination, values
+from aim_engine.engines.types import ApiKey, Diagnosis, Problem, Server, Trust
 
+DEFAULT_VERSION = PINNED_VLLM
 HEALTH_PATH = "/health"
 PORT = 8000
+API_KEY = ApiKey("VLLM_API_KEY")
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "requestsRunning": "vllm:num_requests_running",
@@ -32,14 +34,9 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "queueTime": "vllm:request_queue_time_seconds",
     }
 )
+startup_budget_seconds = values.startup_budget_seconds
 
 _IMAGE = "vllm/vllm-openai-rocm"
-_LOADING_BYTES_PER_SECOND = 2**28
-"""A quarter GiB/s: slower than a local disk, faster than a slow download; AMD allows about as much."""
-_STARTUP_SECONDS = 720
-"""Process start, kernel compilation on first use and graph capture."""
-_UNKNOWN_STARTUP_SECONDS = 3600
-_BUDGET_STEP_SECONDS = 600
 _NEEDS = MappingProxyType(
     {
         "enable-auto-tool-choice": "tool-call-parser",
@@ -49,25 +46,28 @@ _NEEDS = MappingProxyType(
 
 
 def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tuple[Problem, ...]:
-    """Problems of engine arguments; no engine version is needed to know what is owned or denied."""
+    """Problems of engine arguments; no table of the version is needed to know what is owned or denied."""
     table = flag_table(Backend.VLLM, version)
     return arguments.check(args, table or _pinned(), trust=trust, same_version=table is not None)
 
 
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of environment variables."""
-    return environment.check(env, env_rules(), trust=trust)
+    return environment.check(env, env_rules(Backend.VLLM), trust=trust)
 
 
 def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that the engine would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(), "VLLM_")
+    return environment.warnings(env, env_rules(Backend.VLLM), "VLLM_")
 
 
 def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]:
     """Problem when pipeline and data parallelism do not divide the GPUs; tensor parallelism takes the rest."""
     normal = grammar.normalise(args, _pinned())
-    pipeline, data = _count(normal, "pipeline-parallel-size"), _count(normal, "data-parallel-size")
+    pipeline, data = (
+        values.count(normal, "pipeline-parallel-size"),
+        values.count(normal, "data-parallel-size"),
+    )
     if gpu_count % (pipeline * data) == 0:
         return ()
     name = "pipeline-parallel-size" if pipeline > 1 else "data-parallel-size"
@@ -103,30 +103,55 @@ def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> di
     return grammar.merge(base, override, _pinned())
 
 
-def plan(args: Mapping[str, object], gpu_count: int, gpu: GPU, partition: str | None = None) -> EnginePlan:
+def workload_args(
+    args: Mapping[str, object], max_batch_size: int | None, context: int | None
+) -> dict[str, object]:
+    """Arguments of a recipe made to hold a load: sequences at a time, and tokens of one request.
+
+    A context that is long enough is kept: the recipe was tuned with it.
+    """
+    wanted: dict[str, object] = {} if max_batch_size is None else {"max-num-seqs": max_batch_size}
+    normal = merge_args(args, {})
+    current = arguments.parse_human_int(normal.get("max-model-len"))
+    if context is not None and current is not None and current < context:
+        wanted["max-model-len"] = context
+    return merge_args(normal, wanted)
+
+
+def plan(
+    args: Mapping[str, object],
+    gpu_count: int,
+    gpu: GPU,
+    partition: str | None = None,
+    version: str = PINNED_VLLM,
+) -> EnginePlan:
     """What the engine would do with these arguments on these GPUs; malformed values count as absent."""
-    table = _pinned()
+    table = flag_table(Backend.VLLM, version) or _pinned()
     normal = grammar.normalise(args, table)
-    pipeline, data = _count(normal, "pipeline-parallel-size"), _count(normal, "data-parallel-size")
+    pipeline, data = (
+        values.count(normal, "pipeline-parallel-size"),
+        values.count(normal, "data-parallel-size"),
+    )
     tokens, sequences = _batching(normal, table, partition_vram_bytes(gpu, partition) or gpu.vram_bytes)
     length = arguments.parse_human_int(normal.get("max-model-len"))
     automatic = str(normal.get("max-model-len")).lower() in {"auto", "-1"}
-    quantization = _text(normal, "quantization")
+    quantization = values.text(normal, "quantization")
     return EnginePlan(
         tensor_parallel=max(1, gpu_count // (pipeline * data)),
         pipeline_parallel=pipeline,
         data_parallel=data,
-        decode_context_parallel=_count(normal, "decode-context-parallel-size"),
+        decode_context_parallel=values.count(normal, "decode-context-parallel-size"),
         expert_parallel=normal.get("enable-expert-parallel") is True,
         max_model_len=None if automatic else length,
         max_model_len_auto=automatic,
         max_num_batched_tokens=tokens,
         max_num_seqs=sequences,
         graphs=_captures_graphs(normal),
-        gpu_memory_utilization=_float(normal, "gpu-memory-utilization") or table.gpu_memory_utilization,
+        gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
+        or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
         kv_cache_memory_bytes=arguments.parse_human_int(normal.get("kv-cache-memory-bytes")),
-        weights_offload_bytes=int((_float(normal, "cpu-offload-gb") or 0) * 2**30),
+        weights_offload_bytes=int((values.number(normal, "cpu-offload-gb") or 0) * 2**30),
         quantization=quantization,
         online_precision=table.online_quantization.get(quantization or ""),
         hybrid_kv_cache=not (
@@ -151,7 +176,7 @@ def command(
     """Container command and arguments; what the operator owns is set here, whatever `args` say."""
     table = flag_table(Backend.VLLM, version) or _pinned()
     normal = grammar.normalise(args, table)
-    spread = _count(normal, "pipeline-parallel-size") * _count(normal, "data-parallel-size")
+    spread = values.count(normal, "pipeline-parallel-size") * values.count(normal, "data-parallel-size")
     owned: dict[str, object] = {
         "host": "0.0.0.0",  # noqa: S104  a pod's server listens for the Service
         "port": port,
@@ -165,8 +190,8 @@ def command(
     return ["vllm", "serve"], [model_source, *grammar.render({**normal, **owned}, table)]
 
 
-def default_image(version: str) -> str:
-    """Upstream's ROCm image of an engine version."""
+def default_image(version: str, gpu: GPU, model_source: str) -> str:  # noqa: ARG001
+    """Upstream's ROCm image of an engine version; one for all GPUs and models."""
     return f"{_IMAGE}:v{version}"
 
 
@@ -175,12 +200,12 @@ def base_env() -> Mapping[str, str]:
     return {"VLLM_NO_USAGE_STATS": "1"}
 
 
-def startup_budget_seconds(checkpoint_bytes: int | None) -> int:
-    """Time a server may take from start to ready, with the weights read from slow storage."""
-    if checkpoint_bytes is None:
-        return _UNKNOWN_STARTUP_SECONDS
-    needed = _STARTUP_SECONDS + checkpoint_bytes // _LOADING_BYTES_PER_SECOND
-    return -(-needed // _BUDGET_STEP_SECONDS) * _BUDGET_STEP_SECONDS
+def pod_env(server: Server) -> Mapping[str, str]:
+    """Environment that the operator owns."""
+    return {
+        "VLLM_CACHE_ROOT": f"{server.cache_path}/vllm",
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(server.startup_seconds),
+    }
 
 
 def classify_termination(message: str, exit_code: int | None, reason: str | None) -> Diagnosis | None:
@@ -196,13 +221,13 @@ def _pinned() -> FlagTable:
 
 
 def _batching(normal: Mapping[str, object], table: FlagTable, memory_bytes: int) -> tuple[int, int]:
-    defaults = next(row for row in table.batch_defaults if memory_bytes >= row.minimum_bytes)
+    usual_tokens, usual_sequences = values.batch_defaults(table, memory_bytes)
     factor = 2 if normal.get("performance-mode") == "throughput" else 1
     tokens = arguments.parse_human_int(normal.get("max-num-batched-tokens"))
-    tokens = tokens if tokens is not None and tokens > 0 else defaults.max_num_batched_tokens * factor
+    tokens = tokens if tokens is not None and tokens > 0 else usual_tokens * factor
     sequences = arguments.parse_human_int(normal.get("max-num-seqs"))
     if sequences is None or sequences < 1:
-        sequences = min(defaults.max_num_seqs * factor, tokens)
+        sequences = min(usual_sequences * factor, tokens)
     return tokens, sequences
 
 
@@ -210,20 +235,3 @@ def _captures_graphs(normal: Mapping[str, object]) -> bool:
     compilation = normal.get("compilation-config")
     mode = compilation.get("cudagraph_mode", "") if isinstance(compilation, Mapping) else ""
     return normal.get("enforce-eager") is not True and str(mode).upper() != "NONE"
-
-
-def _count(normal: Mapping[str, object], name: str) -> int:
-    return max(1, arguments.parse_human_int(normal.get(name)) or 1)
-
-
-def _float(normal: Mapping[str, object], name: str) -> float | None:
-    value = normal.get(name)
-    try:
-        return None if value is None or isinstance(value, bool) else float(str(value))
-    except ValueError:
-        return None
-
-
-def _text(normal: Mapping[str, object], name: str) -> str | None:
-    value = normal.get(name)
-    return value if isinstance(value, str) else None

@@ -15,7 +15,7 @@ from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.imports import Origin, import_rules
 from aim_engine.catalog.measurements import Setting, published
-from aim_engine.engines import Problem, Trust, engine
+from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.importers.results import Configuration, Imported, Rejected
 from aim_engine.selection import CatalogueFacts, recipe_file_problems
 
@@ -41,7 +41,7 @@ def _beyond_a_tenant(spec: AIMRecipeSpec) -> tuple[Problem, ...]:
     """What only an admin could ask for; we take nothing of the kind from others unread."""
     backend = engine(spec.backend)
     return (
-        *backend.check_args(spec.engine_args, spec.engine_version or PINNED_VLLM, trust=Trust.TENANT),
+        *backend.check_args(spec.engine_args, version_of(spec), trust=Trust.TENANT),
         *backend.check_env(spec.env, trust=Trust.TENANT),
     )
 

@@ -74,7 +74,7 @@ def _variables(written: Mapping[str, str]) -> _Kept:
 
 def _useless(name: str) -> str | None:
     """Why a variable has no place in a recipe; None when it may have one."""
-    rules = env_rules()
+    rules = env_rules(Backend.VLLM)
     if name in import_rules().dropped_variables:
         return import_rules().dropped_variables[name]
     if name in rules.notes:

@@ -33,6 +33,10 @@ class OperatorConfig(Model):
         "docker.io/vllm/vllm-openai-rocm",
         "rocm/vllm",
         "docker.io/rocm/vllm",
+        "lmsysorg/sglang",
+        "docker.io/lmsysorg/sglang",
+        "amdenterpriseai/",
+        "docker.io/amdenterpriseai/",
     ]
     """Repositories that `spec.overrides.image` and ConfigMap recipes may use; a trailing slash allows all below it."""
     lease: LeaseConfig = LeaseConfig()

@@ -19,7 +19,6 @@ from aim_engine.api.deployment import (
 from aim_engine.api.enums import Backend, Outcome
 from aim_engine.api.quantity import milli, whole
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
@@ -148,7 +147,7 @@ def spec_problem(request: Request) -> str | None:
     trust = tenant_trust(request.namespace_labels)
     backend = engine(spec.recipe.backend or Backend.VLLM)
     problems = [
-        *backend.check_args(overrides.engine_args, PINNED_VLLM, trust=trust),
+        *backend.check_args(overrides.engine_args, backend.DEFAULT_VERSION, trust=trust),
         *backend.check_env(overrides.env, trust=trust),
     ]
     if problems:

@@ -8,7 +8,7 @@ from typing import Any
 from aim_engine.api.deployment import AccessMode, AIMDeploymentSpec, SecretKey, Toleration
 from aim_engine.api.quantity import whole
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.engines import Engine, engine
+from aim_engine.engines import Engine, Server, engine, version_of
 from aim_engine.inventory.nodes import GPU_TAINT
 from aim_engine.render.affinity import node_affinity
 from aim_engine.render.config import EngineConfig
@@ -103,15 +103,18 @@ def _container(inp: RenderInput, backend: Engine) -> Manifest:
         recipe.hardware.gpu_count,
         served_names(inp.spec, recipe),
         backend.PORT,
-        recipe.engine_version,
+        version_of(recipe),
         revision=inp.spec.model.revision or recipe.revision,
         shutdown_timeout_seconds=drain_seconds(inp.spec),
     )
     cpu, memory = pod_resources(inp.spec, recipe)
     amounts = {inp.resource: str(recipe.hardware.gpu_count), "cpu": cpu, "memory": memory}
     return {
-        "args": [_literal(arg) for arg in args],
-        "command": command,
+        **(
+            {"args": [*map(_literal, args), *_api_key_args(inp, backend)], "command": command}
+            if command
+            else {}
+        ),
         "env": _env(inp, backend),
         "image": _image(inp, backend),
         "imagePullPolicy": "IfNotPresent",
@@ -134,23 +137,27 @@ def _container(inp: RenderInput, backend: Engine) -> Manifest:
 
 def _env(inp: RenderInput, backend: Engine) -> list[Manifest]:
     """Sorted by name. What the operator owns wins over the user, the user over the recipe, that over defaults."""
-    values = {**backend.base_env(), "VLLM_ENGINE_READY_TIMEOUT_S": str(startup_seconds(inp))}
+    values = dict(backend.base_env())
     if inp.config.hugging_face_endpoint:
         values["HF_ENDPOINT"] = inp.config.hugging_face_endpoint
     values.update(inp.recipe.env)
-    values.update(
-        HF_HOME=f"{CACHE_PATH}/huggingface", HOME=SCRATCH_PATH, VLLM_CACHE_ROOT=f"{CACHE_PATH}/vllm"
-    )
+    server = Server(inp.recipe.spec, inp.recipe.args, CACHE_PATH, startup_seconds(inp))
+    values.update(HF_HOME=f"{CACHE_PATH}/huggingface", HOME=SCRATCH_PATH, **backend.pod_env(server))
     entries: dict[str, Manifest] = {
         name: {"name": name, "value": _literal(value)} for name, value in values.items()
     }
     for name, secret in (
         ("HF_TOKEN", inp.spec.model.token_secret),
-        ("VLLM_API_KEY", inp.spec.service.api_key_secret),
+        (backend.API_KEY.variable, inp.spec.service.api_key_secret),
     ):
         if secret is not None:
             entries[name] = {"name": name, "valueFrom": {"secretKeyRef": _secret(secret)}}
     return [entries[name] for name in sorted(entries)]
+
+
+def _api_key_args(inp: RenderInput, backend: Engine) -> tuple[str, ...]:
+    """Arguments with `$(NAME)`, which the kubelet replaces by the Secret's value."""
+    return backend.API_KEY.args if inp.spec.service.api_key_secret is not None else ()
 
 
 def _secret(secret: SecretKey) -> Manifest:
@@ -166,7 +173,10 @@ def _image(inp: RenderInput, backend: Engine) -> str:
     """The user's image as it is; the recipe's or the engine's from the mirror where one is configured."""
     if inp.spec.overrides.image:
         return inp.spec.overrides.image
-    image = inp.recipe.spec.image or backend.default_image(inp.recipe.spec.engine_version)
+    recipe = inp.recipe.spec
+    image = recipe.image or backend.default_image(
+        version_of(recipe), inp.gpu, recipe.source or recipe.model_id
+    )
     if not inp.config.image_registry:
         return image
     host, slash, path = image.partition("/")

@@ -7,6 +7,7 @@ from typing import Any
 
 from aim_engine.api.enums import Outcome, Reason
 from aim_engine.catalog.flags import PINNED_VLLM
+from aim_engine.engines import version_of
 from aim_engine.inventory import Inventory, PodNeed, best_fit, standing
 from aim_engine.selection.types import Assessment, Choice, Decision, Request, Verdict
 
@@ -35,7 +36,9 @@ def report(request: Request, decision: Decision, inventory: Inventory) -> dict[s
         "best": decision.best,
         "candidates": [_candidate(verdict) for verdict in decision.verdicts],
         "inventory": inventory_summary(inventory),
-        "engineVersion": PINNED_VLLM,
+        "engineVersion": version_of(decision.choice.assessment.candidate.spec)
+        if decision.choice
+        else PINNED_VLLM,
     }
 
 

@@ -10,7 +10,7 @@ from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
-from aim_engine.engines import Problem, Trust, engine
+from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
 from aim_engine.selection.performance import with_performance
@@ -104,15 +104,9 @@ class Memo:
 
 def effective_args(candidate: Candidate, spec: AIMDeploymentSpec) -> dict[str, object]:
     """Engine arguments by precedence: `overrides.engineArgs` > `workload` > recipe."""
-    backend = engine(candidate.spec.backend)
-    args = dict(backend.merge_args(candidate.spec.engine_args, {}))
-    load = spec.workload
-    if load.max_batch_size is not None:
-        args = backend.merge_args(args, {"max-num-seqs": load.max_batch_size})
+    backend, load = engine(candidate.spec.backend), spec.workload
     asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
-    current = args.get("max-model-len")
-    if asked and isinstance(current, int) and current < asked:
-        args = backend.merge_args(args, {"max-model-len": asked})
+    args = backend.workload_args(candidate.spec.engine_args, load.max_batch_size, asked or None)
     return backend.merge_args(args, spec.overrides.engine_args)
 
 
@@ -131,7 +125,7 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
     backend = engine(spec.backend)
     trust = tenant_trust(namespace_labels) if candidate.source is Source.CUSTOM else Trust.ADMIN
     problems = [
-        *backend.check_args(spec.engine_args, spec.engine_version, trust=trust),
+        *backend.check_args(spec.engine_args, version_of(spec), trust=trust),
         *backend.check_env(spec.env, trust=trust),
         *backend.check_combination(spec.engine_args),
     ]
@@ -186,7 +180,7 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
         tenant_trust(request.namespace_labels),
     )
     own = [
-        *backend.check_args(overrides.engine_args, spec.engine_version, trust=trust),
+        *backend.check_args(overrides.engine_args, version_of(spec), trust=trust),
         *backend.check_env(overrides.env, trust=trust),
     ]
     together = own or backend.check_combination(current.args)
@@ -248,7 +242,9 @@ def _parallelism(context: Context, current: Assessment) -> Verdict | Assessment:
     problems = backend.check_parallelism(current.args, spec.hardware.gpu_count)
     if problems:
         return _verdict(current, Reason.PARALLELISM_INVALID, describe(problems[0]), remedy=problems[0].remedy)
-    plan = backend.plan(current.args, spec.hardware.gpu_count, _gpu(current), spec.hardware.partition)
+    plan = backend.plan(
+        current.args, spec.hardware.gpu_count, _gpu(current), spec.hardware.partition, version_of(spec)
+    )
     sized = fit(
         context.facts.model(spec.model_id), context.facts.checkpoint(spec.source or spec.model_id), _gpu(current),
         spec.hardware.partition, spec.precision, plan, required_context=context.request.required_context,

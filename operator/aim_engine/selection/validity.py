@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import Problem, engine
+from aim_engine.engines import Problem, engine, version_of
 from aim_engine.selection.stages import recipe_problems
 from aim_engine.selection.types import Candidate, Facts
 from aim_engine.sizing import Fit, FitVerdict, fit
@@ -31,7 +31,10 @@ def recipe_fit(candidate: Candidate, facts: Facts) -> Fit | None:
     if gpu is None:
         return None
     stored = facts.checkpoint(spec.source or spec.model_id)
-    plan = engine(spec.backend).plan(spec.engine_args, spec.hardware.gpu_count, gpu, spec.hardware.partition)
+    hardware = spec.hardware
+    plan = engine(spec.backend).plan(
+        spec.engine_args, hardware.gpu_count, gpu, hardware.partition, version_of(spec)
+    )
     return fit(facts.model(spec.model_id), stored, gpu, spec.hardware.partition, spec.precision, plan)
 
 
