@@ -95,8 +95,8 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
         "Lower the context to the length in the remedy, or use more GPUs.",
     ),
     Reason.TARGET_NOT_REACHABLE: (
-        "`spec.targets.minTokensPerSecond` is above the bound of the hardware, and no published number says otherwise.",
-        "Lower the target, or use more replicas.",
+        "Evidence, observed here or published, says that the recipe misses `spec.targets`; or, without evidence, the target is beyond what the hardware can do at all.",
+        "Lower the target to the value in the remedy, use more replicas, or allow larger recipes.",
     ),
     Reason.NODE_NOT_USABLE: (
         "Nodes with the GPUs exist, but none takes the pod: cordoned, not Ready, tainted, or not selected by `spec.scheduling`.",

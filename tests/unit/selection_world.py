@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,7 @@ from aim_engine.selection import (
     Candidate,
     CatalogueFacts,
     Decision,
+    Observation,
     Request,
     Source,
     Verdict,
@@ -27,7 +29,9 @@ QWEN = "Qwen/Qwen3-32B"
 LLAMA_405B = "meta-llama/Llama-3.1-405B-Instruct"
 GPT_OSS = "openai/gpt-oss-120b"
 UNKNOWN = "acme/unheard-of"
-DEVICE_IDS = {"MI210": "740f", "MI300X": "74a1", "MI325X": "74a5", "MI355X": "75a3"}
+DEVICE_IDS = {
+    "MI210": "740f", "MI250X": "740c", "MI300X": "74a1", "MI325X": "74a5", "MI350X": "75a0", "MI355X": "75a3",
+}  # fmt: skip
 FACTS = CatalogueFacts()
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For laws: a busy machine is no failure."""
@@ -107,6 +111,7 @@ def recipe(
     first_token: int | None = None,
     inter_token: int | None = None,
     provenance: str = "vendor",
+    observed: Observation | None = None,
     **fields: Any,
 ) -> Candidate:
     """A candidate; `fields` are further fields of the spec as users write them."""
@@ -129,7 +134,8 @@ def recipe(
         wire["performance"] = [
             {**told, "provenance": {"kind": provenance, "source": "https://example.com/run"}}
         ]
-    return candidate(name, origin, AIMRecipeSpec.strict_load(wire), listed=listed)
+    made = candidate(name, origin, AIMRecipeSpec.strict_load(wire), listed=listed)
+    return replace(made, observed=observed)
 
 
 def request(

@@ -11,7 +11,7 @@ import pytest
 
 from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.inventory import Inventory, PoolKey, Tracker
-from aim_engine.selection import Candidate, Request, Source, Want
+from aim_engine.selection import Candidate, Observation, Request, Source, Want
 from unit.selection_world import (
     FACTS,
     GPT_OSS,
@@ -33,7 +33,7 @@ from unit.selection_world import (
 
 EVERYTHING = cluster(
     node("a", "MI210"), node("b", "MI300X"), node("c", "MI325X"), node("d", "MI355X"),
-    node("e", "MI300X", 64, partition="cpx_nps4"),
+    node("e", "MI300X", 64, partition="cpx_nps4"), node("f", "MI250X"), node("g", "MI350X"),
 )  # fmt: skip
 """A mixed cluster in which everything is free."""
 FP8 = "Qwen/Qwen3-32B-FP8"
@@ -50,6 +50,8 @@ class Order:
     asked: Request = field(default_factory=request)
     facts: Any = FACTS
     inventory: Inventory = field(default_factory=lambda: EVERYTHING)
+    missing: Sequence[Candidate] = ()
+    """Candidates that evidence says miss a target."""
 
 
 def asking(model: str = QWEN, **spec: Any) -> Request:
@@ -59,30 +61,64 @@ def asking(model: str = QWEN, **spec: Any) -> Request:
 TARGET_3000: dict[str, Any] = {"targets": {"minTokensPerSecond": 3000}}
 TTFT_500: dict[str, Any] = {"targets": {"maxTimeToFirstTokenMilliseconds": 500}}
 
+SEEN_4000 = Observation(
+    "MI300X", "0.32.0", tokens_per_second=4000, inter_token_latency_ms=10, first_token_ms=300
+)
+SEEN_2000 = Observation("MI300X", "0.32.0", tokens_per_second=2000)
+SEEN_OTHERWISE = Observation("MI300X", "0.31.0", tokens_per_second=2000)
+
 ORDERS = [
     # Targets
-    Order("a recipe measured to meet the target before a better tuned one measured to miss it", [
-        recipe("z", model=UNKNOWN, tokens=3500, maturity="preview"), recipe("a", model=UNKNOWN, tokens=2000, maturity="optimized"),
-    ], asking(UNKNOWN, **TARGET_3000)),
-    Order("known to meet, then unknown, then known to miss", [
-        recipe("c", model=UNKNOWN, tokens=3500), recipe("b", model=UNKNOWN), recipe("a", model=UNKNOWN, tokens=2000),
-    ], asking(UNKNOWN, **TARGET_3000)),
+    Order("a recipe measured to meet the target, though a better tuned one was measured to miss it", [
+        recipe("z", model=UNKNOWN, tokens=3500, maturity="preview"),
+    ], asking(UNKNOWN, **TARGET_3000), missing=[recipe("a", model=UNKNOWN, tokens=2000, maturity="optimized")]),
+    Order("known to meet, then unknown; known to miss is out", [
+        recipe("c", model=UNKNOWN, tokens=3500), recipe("b", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000), missing=[recipe("a", model=UNKNOWN, tokens=2000)]),
     Order("a target is met at exactly its value", [
-        recipe("b", model=UNKNOWN, tokens=3000, maturity="preview"), recipe("a", model=UNKNOWN, tokens=2999, maturity="general"),
-    ], asking(UNKNOWN, **TARGET_3000)),
+        recipe("b", model=UNKNOWN, tokens=3000, maturity="preview"),
+    ], asking(UNKNOWN, **TARGET_3000), missing=[recipe("a", model=UNKNOWN, tokens=2999, maturity="general")]),
     Order("first token within the target", [
-        recipe("c", first_token=400, tokens=1, maturity="preview"), recipe("b"), recipe("a", first_token=900, tokens=1),
-    ], asking(**TTFT_500)),
+        recipe("c", first_token=400, tokens=1, maturity="preview"), recipe("b"),
+    ], asking(**TTFT_500), missing=[recipe("a", first_token=900, tokens=1)]),
     Order("the worse of two targets counts", [
         recipe("b", model=UNKNOWN, tokens=3500, first_token=400),
-        recipe("a", model=UNKNOWN, tokens=90000, first_token=900, maturity="optimized"),
+    ], asking(UNKNOWN, targets={"minTokensPerSecond": 3000, "maxTimeToFirstTokenMilliseconds": 500}),
+        missing=[recipe("a", model=UNKNOWN, tokens=90000, first_token=900, maturity="optimized")]),
+    Order("one target known to be met and one unknown is unknown", [
+        recipe("z", model=UNKNOWN, tokens=3500, first_token=400, maturity="preview"), recipe("a", model=UNKNOWN, tokens=9000),
     ], asking(UNKNOWN, targets={"minTokensPerSecond": 3000, "maxTimeToFirstTokenMilliseconds": 500})),
+    Order("an estimate neither meets a target nor misses it", [
+        recipe("z", tokens=3500, maturity="preview"), recipe("a", maturity="optimized"),
+    ], asking(**TARGET_3000)),
+    Order("what was observed here misses the target, whatever is published", [
+        recipe("b", model=UNKNOWN, tokens=3100),
+    ], asking(UNKNOWN, **TARGET_3000), missing=[recipe("a", model=UNKNOWN, tokens=9000, observed=SEEN_2000)]),
+    Order("what was observed here meets the target, whatever is published", [
+        recipe("z", model=UNKNOWN, tokens=100, observed=SEEN_4000), recipe("a", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000)),
+    Order("what was observed with another engine version does not count", [
+        recipe("z", model=UNKNOWN, tokens=3500, observed=SEEN_OTHERWISE), recipe("a", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000)),
+    Order("what was observed on another GPU does not count", [
+        recipe("z", model=UNKNOWN, gpu="MI325X", tokens=3500, observed=SEEN_2000), recipe("a", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000)),
     Order("without targets evidence of slowness is no handicap", [
         recipe("a", first_token=90_000, tokens=1), recipe("b"),
     ]),
-    Order("a custom recipe that misses the target after a catalogue one that meets it", [
-        recipe("z", model=UNKNOWN, tokens=3500), recipe("a", origin=CUSTOM, model=UNKNOWN, tokens=2000),
+    Order("a custom recipe of unknown speed after a catalogue one that meets the target", [
+        recipe("z", model=UNKNOWN, tokens=3500), recipe("a", origin=CUSTOM, model=UNKNOWN),
     ], asking(UNKNOWN, **TARGET_3000)),
+    # Observed
+    Order("what was observed here orders recipes, whatever is published", [
+        recipe("z", model=UNKNOWN, tokens=100, observed=SEEN_4000), recipe("a", model=UNKNOWN, tokens=3000),
+    ], asking(UNKNOWN)),
+    Order("a recipe observed to be slow goes behind one published to be faster", [
+        recipe("z", model=UNKNOWN, tokens=3000), recipe("a", model=UNKNOWN, tokens=90_000, observed=SEEN_2000),
+    ], asking(UNKNOWN)),
+    Order("latency observed here orders recipes for latency", [
+        recipe("z", model=UNKNOWN, inter_token=90, tokens=1, observed=SEEN_4000), recipe("a", model=UNKNOWN, inter_token=20, tokens=1),
+    ], asking(UNKNOWN, **LATENCY)),
     # Source
     Order("custom before catalogue", [recipe("z", origin=CUSTOM), recipe("a")]),
     Order("custom before a better tuned catalogue recipe", [
@@ -93,8 +129,8 @@ ORDERS = [
         recipe("z", gpu="MI210", count=4, maturity="unoptimized"),
         recipe("generated/a", origin=Source.GENERATED, gpu="MI355X", maturity="optimized", tokens=90_000),
     ]),
-    Order("generated last even when the other misses the target", [
-        recipe("z", model=UNKNOWN, tokens=2000), recipe("generated/a", origin=Source.GENERATED, model=UNKNOWN, tokens=90_000),
+    Order("generated last even when nobody knows whether the other meets the target", [
+        recipe("z", model=UNKNOWN), recipe("generated/a", origin=Source.GENERATED, model=UNKNOWN, tokens=90_000),
     ], asking(UNKNOWN, **TARGET_3000)),
     # Maturity
     Order("maturity from best to least", [
@@ -115,6 +151,22 @@ ORDERS = [
     ]),
     Order("MI355X over MI300X over MI210", [
         recipe("c", gpu="MI355X"), recipe("b", gpu="MI300X"), recipe("a", gpu="MI210", count=2),
+    ]),
+    Order("MI355X over MI325X over MI300X over MI250X over MI210", [
+        recipe("f", gpu="MI355X"), recipe("e", gpu="MI325X"), recipe("c", gpu="MI300X"),
+        recipe("b", gpu="MI250X", count=2), recipe("a", gpu="MI210", count=2),
+    ]),
+    Order("MI355X over MI350X: the same chip with more power", [recipe("z", gpu="MI355X"), recipe("a", gpu="MI350X")]),
+    Order("MI350X over MI325X", [recipe("z", gpu="MI350X"), recipe("a", gpu="MI325X")]),
+    Order("an older generation with better tuning before a newer one without", [
+        recipe("z", gpu="MI210", count=2, maturity="optimized"), recipe("b", gpu="MI300X", maturity="general"),
+        recipe("a", gpu="MI355X", maturity="preview"),
+    ]),
+    Order("MXFP4 of a native MXFP4 model on the generation that computes it first", [
+        recipe("z", model=GPT_OSS, gpu="MI355X", precision="mxfp4"), recipe("a", model=GPT_OSS, gpu="MI300X", precision="mxfp4"),
+    ], asking(GPT_OSS)),
+    Order("FP8 before 16 bit where the GPU computes it", [
+        recipe("z", precision="fp8", source=FP8, gpu="MI325X"), recipe("a", gpu="MI325X"),
     ]),
     Order("more GPUs must earn themselves", [recipe("z", count=1), recipe("b", count=4), recipe("a", count=8)]),
     Order("eight GPUs measured well above eight times one win", [
@@ -156,8 +208,8 @@ ORDERS = [
         recipe("b", tokens=1_600, maturity="preview"), recipe("a", maturity="optimized"),
     ], asking(targets={"minTokensPerSecond": 1500})),
     Order("a target missed by evidence is missed, whatever the estimate says", [
-        recipe("b", maturity="preview"), recipe("a", tokens=500, maturity="optimized"),
-    ], asking(targets={"minTokensPerSecond": 1500})),
+        recipe("b", maturity="preview"),
+    ], asking(targets={"minTokensPerSecond": 1500}), missing=[recipe("a", tokens=500, maturity="optimized")]),
     Order("of several published points the best one is the recipe's", [
         recipe("z", model=UNKNOWN, performance=[
             {"tokensPerSecond": rate, "provenance": {"kind": "vendor", "source": "x"}} for rate in (100, 9_000)
@@ -243,14 +295,20 @@ ORDERS = [
 @pytest.mark.parametrize("case", ORDERS, ids=lambda case: case.id)
 def test_candidates_rank_in_this_order_whatever_order_they_come_in(case: Order) -> None:
     names = [each.name for each in case.expected]
+    missing = sorted(each.name for each in case.missing)
     for shuffled in permutations(case.expected) if len(names) <= 4 else (case.expected, case.expected[::-1]):
-        decision = choose(shuffled, case.inventory, case.asked, case.facts)
-        assert [verdict.recipe for verdict in decision.verdicts] == names
-        assert [verdict.reason for verdict in decision.verdicts[1:]] == [Reason.OUTRANKED] * (len(names) - 1)
+        decision = choose((*shuffled, *case.missing), case.inventory, case.asked, case.facts)
+        assert [verdict.recipe for verdict in decision.verdicts] == [*names, *missing]
+        assert [verdict.reason for verdict in decision.verdicts[1 : len(names)]] == [Reason.OUTRANKED] * (
+            len(names) - 1
+        )
+        assert [v.reason for v in decision.verdicts[len(names) :]] == [Reason.TARGET_NOT_REACHABLE] * len(
+            missing
+        )
 
 
 def test_the_table_is_long_enough_to_mean_something() -> None:
-    assert len(ORDERS) >= 40
+    assert len(ORDERS) >= 60
     assert len({case.id for case in ORDERS}) == len(ORDERS)
 
 

@@ -177,7 +177,8 @@ CASES = [
     ),
     Case(
         "requests longer than the model allows", Reason.CONTEXT_TOO_LONG, r(),
-        ("max-model-len 60,000 exceeds the 40,960 tokens the model supports",), "set max-model-len <= 40960",
+        ("spec.workload.maxInputTokens + maxOutputTokens asks for 60000", "60,000 exceeds the 40,960 tokens the model supports"),
+        "set spec.workload.maxInputTokens + maxOutputTokens <= 40960",
         asked=request(recipe=NO_FALLBACK, workload={"maxInputTokens": 50000, "maxOutputTokens": 10000}),
         needed="60000 tokens", has="40960 tokens",
     ),
@@ -189,7 +190,7 @@ CASES = [
     ),
     Case(
         "target above the hardware", Reason.TARGET_NOT_REACHABLE, r(),
-        ("spec.targets.minTokensPerSecond asks for 99999999", "the hardware bound is about"), "lower the target to",
+        ("spec.targets.minTokensPerSecond asks for 99999999", "the hardware cannot exceed"), "set spec.targets.minTokensPerSecond <=",
         asked=request(recipe=NO_FALLBACK, targets={"minTokensPerSecond": 99_999_999}), needed="99999999", has="",
     ),
     Case(

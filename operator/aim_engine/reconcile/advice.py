@@ -58,30 +58,14 @@ def _gains(request: Request, current: Revision, old: Assessment | None, better: 
 def _faster(objective: Objective, old: Assessment, new: Assessment) -> str | None:
     """The two predictions with their kinds, where both are known and the new one is better."""
     if objective is Objective.LATENCY:
-        was, now = _latency(old), _latency(new)
-        if was is None or now is None or now[0] >= was[0]:
+        was, now = old.latency, new.latency
+        if was is None or now is None or now.value >= was.value:
             return None
-        return f"{now[0]:.1f} ms ({now[1]}) between tokens against {was[0]:.1f} ms ({was[1]})"
-    was, now = _rate(old), _rate(new)
-    if was is None or now is None or now[0] <= was[0]:
+        return f"{now.value:.1f} ms ({now}) between tokens against {was.value:.1f} ms ({was})"
+    before, after = old.rate_per_gpu, new.rate_per_gpu
+    if before is None or after is None or after <= before:
         return None
-    return f"{now[0]:.0f} tok/s per GPU ({now[1]}) against {was[0]:.0f} ({was[1]})"
-
-
-def _rate(current: Assessment) -> tuple[float, str] | None:
-    """Throughput per GPU and its kind."""
-    if current.tokens_per_second is None:
-        return None
-    kind = "estimate" if current.published_tokens_per_second is None else "published"
-    return current.tokens_per_second / current.candidate.spec.hardware.gpu_count, kind
-
-
-def _latency(current: Assessment) -> tuple[float, str] | None:
-    """Time between tokens and its kind."""
-    if current.published_inter_token_latency_ms is not None:
-        return current.published_inter_token_latency_ms, "published"
-    guess = current.estimated_inter_token_latency_ms
-    return None if guess is None else (guess, "estimate")
+    return f"{after:.0f} tok/s per GPU ({new.rate}) against {before:.0f} ({old.rate})"
 
 
 def _costs(

@@ -17,7 +17,10 @@ from aim_engine.selection.types import (
     CatalogueFacts,
     Choice,
     Decision,
+    Evidence,
     Facts,
+    Observation,
+    Prediction,
     Request,
     Source,
     Verdict,
@@ -29,7 +32,7 @@ from aim_engine.selection.types import (
 from aim_engine.selection.validity import recipe_fit, validity_problems
 
 __all__ = [
-    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Facts", "FileProblem", "Memo", "Request", "Source", "Verdict", "Want",
+    "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Evidence", "Facts", "FileProblem", "Memo", "Observation", "Prediction", "Request", "Source", "Verdict", "Want",
     "candidate", "capacity_verdict", "catalogue_problems", "content_hash", "decide", "describe", "effective_args", "hold", "identity", "inventory_summary", "pod_need", "recipe_file_problems", "recipe_fit", "recipe_problems",
     "relevant", "report", "request_of", "schema", "tenant_trust", "validity_problems",
 ]  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import Inventory
 from aim_engine.selection.capacity import capacity_verdict, never_here
 from aim_engine.selection.generate import generated
@@ -169,13 +171,16 @@ def _tier(order: list[Assessment], chosen: Assessment) -> Tier:
 def _selected(context: Context, order: list[Assessment], rejected: list[Verdict], choice: Choice) -> Decision:
     request, chosen = context.request, choice.assessment
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, _why(choice, order))]
-    verdicts += [_loser(request, order, current, choice) for current in order if current is not chosen]
+    place = next(i for i, current in enumerate(order) if current is chosen)
+    verdicts += [
+        _loser(request, current, choice, before=i < place) for i, current in enumerate(order) if i != place
+    ]
     short = choice.fits < request.replicas
     wants: tuple[Want, ...] = ()
     if short:
         wants = _wants([chosen])
     elif chosen is not order[0] and chosen.candidate.source is not Source.GENERATED:
-        wants = _wants(order[: order.index(chosen)])
+        wants = _wants(order[:place])
     name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
     message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {_why(choice, order)}"
     remedy = None
@@ -199,23 +204,23 @@ def _selected(context: Context, order: list[Assessment], rejected: list[Verdict]
 def _why(choice: Choice, order: list[Assessment]) -> str:
     chosen = choice.assessment
     parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
-    if chosen.tokens_per_second:
-        kind = "published" if chosen.published_tokens_per_second else "estimated"
-        per_gpu = chosen.tokens_per_second / chosen.candidate.spec.hardware.gpu_count
-        parts.append(f"{kind} {per_gpu:.0f} tok/s per GPU")
+    if chosen.rate and chosen.rate_per_gpu:
+        version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
+        parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per GPU{version}")
     if chosen.fit and chosen.fit.memory:
         parts.append(f"room for {chosen.fit.memory.kv_tokens // 1000}k tokens of KV cache")
     return ", ".join(parts)
 
 
-def _loser(request: Request, order: list[Assessment], current: Assessment, choice: Choice) -> Verdict:
+def _loser(request: Request, current: Assessment, choice: Choice, *, before: bool) -> Verdict:
+    """Why an eligible candidate was not taken; `before`: it stands before the chosen one in the order."""
     blocked = capacity_verdict(current, request.replicas)
     if blocked is not None and not (
         choice.fits < request.replicas and current.placement and current.placement.fits
     ):
         return blocked
     winner = choice.assessment
-    if order.index(current) < order.index(winner):
+    if before:
         return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, "fallback is off")
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
@@ -233,7 +238,7 @@ def _difference(loser: Assessment, winner: Assessment) -> str:
         return f"maturity {b.spec.maturity} over {a.spec.maturity}"
     if a.spec.objective is not b.spec.objective:
         return f"tuned for {b.spec.objective}"
-    ours, theirs = _per_gpu(loser), _per_gpu(winner)
+    ours, theirs = loser.rate_per_gpu, winner.rate_per_gpu
     if ours and theirs and theirs > ours:
         return f"{theirs:.0f} against {ours:.0f} tok/s per GPU"
     if a.spec.hardware.gpu_count != b.spec.hardware.gpu_count:
@@ -241,11 +246,6 @@ def _difference(loser: Assessment, winner: Assessment) -> str:
     if a.spec.precision is not b.spec.precision:
         return f"{b.spec.precision} preferred to {a.spec.precision} on {b.spec.hardware.gpu_model}"
     return "its GPU is newer or its name sorts first"
-
-
-def _per_gpu(current: Assessment) -> float | None:
-    rate = current.tokens_per_second
-    return rate / current.candidate.spec.hardware.gpu_count if rate else None
 
 
 def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
@@ -301,10 +301,20 @@ def _nothing_known(request: Request, candidates: list[Candidate], facts: Facts) 
             "allow spec.recipe.fallback and autoSelect for a generated configuration, or add a recipe",
         )  # fmt: skip
     why = "and it fits no GPU of this cluster" if known else "and its size is unknown"
+    near = _similar(request.model_id or "", candidates)
+    hint = f"did you mean {near}? Else " if near else ""
     return Decision(
         Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', {why}",
-        "add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
+        f"{hint}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
     )  # fmt: skip
+
+
+def _similar(model_id: str, candidates: Iterable[Candidate]) -> str | None:
+    """A model that somebody may have meant: the same in other letters, or nearly the same."""
+    known = sorted({each.spec.model_id for each in candidates if each.listed} | set(model_catalog()))
+    by_case = {name.lower(): name for name in known if name != model_id}
+    near = get_close_matches(model_id.lower(), by_case, n=1, cutoff=0.85)
+    return by_case[near[0]] if near else None
 
 
 def _by_progress(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:

@@ -50,17 +50,13 @@ def rank_key(request: Request, facts: Facts, scale: Yardstick, current: Assessme
 
 
 def _target_rank(targets: Targets, current: Assessment) -> int:
-    """0 when the targets are known to be met, 1 when nobody knows, 2 when evidence says they are missed."""
-    checks: list[int] = []
+    """0 when evidence says that all targets are met, 1 when nobody knows. Who is known to miss one is not eligible."""
+    asked = []
     if targets.min_tokens_per_second is not None:
-        rate = current.published_tokens_per_second
-        checks.append(1 if rate is None else 0 if rate >= targets.min_tokens_per_second else 2)
+        asked.append(current.rate)
     if targets.max_time_to_first_token_milliseconds is not None:
-        first = current.time_to_first_token_ms
-        checks.append(
-            1 if first is None else 0 if first <= targets.max_time_to_first_token_milliseconds else 2
-        )
-    return max(checks, default=0)
+        asked.append(current.first_token)
+    return int(any(each is None or not each.is_evidence for each in asked))
 
 
 def _four_bit(request: Request, facts: Facts, current: Assessment) -> int:
@@ -84,11 +80,11 @@ def _bucket(objective: Objective, scale: Yardstick, current: Assessment) -> int:
 
 
 def _first_token(objective: Objective, current: Assessment) -> int:
-    """For the latency objective, the bucket of the published time to first token; unknown is the worst."""
+    """For the latency objective, the bucket of the measured time to first token; unknown is the worst."""
     if objective is not Objective.LATENCY:
         return 0
-    first = current.time_to_first_token_ms
-    return math.floor(math.log(first, BUCKET)) if first else -_UNKNOWN
+    first = current.first_token
+    return math.floor(math.log(first.value, BUCKET)) if first else -_UNKNOWN
 
 
 def _preference(facts: Facts, current: Assessment) -> float:

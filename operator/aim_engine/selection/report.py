@@ -9,7 +9,7 @@ from aim_engine.api.enums import Outcome, Reason
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.engines import version_of
 from aim_engine.inventory import Inventory, PodNeed, best_fit, standing
-from aim_engine.selection.types import Assessment, Choice, Decision, Request, Verdict
+from aim_engine.selection.types import Assessment, Choice, Decision, Evidence, Prediction, Request, Verdict
 
 _ELIGIBLE = frozenset(
     {
@@ -99,10 +99,20 @@ def _node(need: PodNeed | None, assessment: Assessment, inventory: Inventory) ->
 
 
 def _performance(assessment: Assessment) -> dict[str, Any] | None:
-    if assessment.tokens_per_second is None:
+    """What is expected, each number with what it rests on."""
+    if assessment.rate is None:
         return None
-    kind = "published" if assessment.published_tokens_per_second else "estimated"
-    return {"kind": kind, "tokensPerSecond": round(assessment.tokens_per_second, 1)}
+    return {
+        "kind": assessment.rate.kind.value,
+        "tokensPerSecond": round(assessment.rate.value, 1),
+        "engineVersion": assessment.rate.engine_version,
+        "interTokenLatencyMilliseconds": _number(assessment.latency),
+        "timeToFirstTokenMilliseconds": _number(assessment.first_token),
+    }
+
+
+def _number(found: Prediction | None) -> dict[str, Any] | None:
+    return None if found is None else {"kind": found.kind.value, "value": round(found.value, 2)}
 
 
 def _candidate(verdict: Verdict) -> dict[str, Any]:
@@ -140,6 +150,8 @@ _MAYBE_COUNT: Mapping[str, Any] = {"type": ["integer", "null"], "minimum": 0}
 
 def schema() -> dict[str, Any]:
     """JSON Schema of a report."""
+    kinds: Mapping[str, Any] = {"enum": [kind.value for kind in Evidence]}
+    number = _or_null(_object({"kind": kinds, "value": {"type": "number"}}))
     chosen = _object(
         {
             "recipe": _TEXT,
@@ -158,7 +170,15 @@ def schema() -> dict[str, Any]:
             "kvCacheTokens": _MAYBE_COUNT,
             "usableContext": _MAYBE_COUNT,
             "performance": _or_null(
-                _object({"kind": {"enum": ["published", "estimated"]}, "tokensPerSecond": {"type": "number"}})
+                _object(
+                    {
+                        "kind": kinds,
+                        "tokensPerSecond": {"type": "number"},
+                        "engineVersion": _MAYBE_TEXT,
+                        "interTokenLatencyMilliseconds": number,
+                        "timeToFirstTokenMilliseconds": number,
+                    }
+                )
             ),
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
@@ -14,6 +15,8 @@ from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
 from aim_engine.selection.performance import with_performance
+from aim_engine.selection.targets import missed_target
+from aim_engine.selection.tuning import own_words
 from aim_engine.selection.types import Assessment, Candidate, Facts, Request, Source, Verdict
 from aim_engine.sizing import FitVerdict, fit
 
@@ -89,6 +92,7 @@ class Memo:
             candidate.source,
             candidate.name,
             candidate.hash,
+            candidate.observed,
         )
         if key not in self._known:
             if len(self._known) >= _MEMO_LIMIT:
@@ -212,8 +216,9 @@ def _wishes(context: Context, current: Assessment) -> Verdict | Assessment:
         ("backend", Reason.BACKEND_MISMATCH, wishes.backend, spec.backend),
     ):
         if wanted is not None and str(wanted).lower() != str(offered).lower():
+            unknown = _unknown_gpu(str(wanted)) if field == "gpuModel" else None
             return _verdict(
-                current, reason, f"spec.recipe.{field} asks for {wanted}, the recipe is for {offered}",
+                current, reason, f"spec.recipe.{field} asks for {wanted}, {unknown or f'the recipe is for {offered}'}",
                 remedy=f"set spec.recipe.{field} to {offered} or leave it out", needed=str(wanted), has=str(offered),
             )  # fmt: skip
     if spec.maturity.rank > wishes.minimum_maturity.rank:
@@ -223,6 +228,14 @@ def _wishes(context: Context, current: Assessment) -> Verdict | Assessment:
             remedy=f"allow maturity {spec.maturity}", needed=wishes.minimum_maturity, has=spec.maturity,
         )  # fmt: skip
     return current
+
+
+def _unknown_gpu(wanted: str) -> str | None:
+    """What to say of a GPU model that does not exist."""
+    if wanted.lower() in {model.lower() for model in gpu_catalog()}:
+        return None
+    near = get_close_matches(wanted.upper(), gpu_catalog(), n=1, cutoff=0.6)
+    return f"which is no known GPU model; did you mean {near[0]}?" if near else "which is no known GPU model"
 
 
 def _precision(_: Context, current: Assessment) -> Verdict | Assessment:
@@ -279,25 +292,31 @@ def _gpu_in_cluster(context: Context, current: Assessment) -> Verdict | Assessme
     )  # fmt: skip
 
 
-def _memory(_: Context, current: Assessment) -> Verdict | Assessment:
+def _memory(context: Context, current: Assessment) -> Verdict | Assessment:
     sized = current.fit
     if sized is None or sized.verdict is not FitVerdict.DOES_NOT_FIT:
         return current
     reason = sized.reason or Reason.MEMORY_INSUFFICIENT
-    return _verdict(current, reason, sized.message, remedy=sized.remedy, needed=sized.needed, has=sized.has)
+    told = own_words(context.request, context.facts, current)
+    message = f"{told.asked}; {sized.message}" if told else sized.message
+    remedy = told.remedy if told else sized.remedy
+    return _verdict(current, reason, message, remedy=remedy, needed=sized.needed, has=sized.has)
 
 
 def _targets(context: Context, current: Assessment) -> Verdict | Assessment:
-    judged = with_performance(context.facts, current)
-    wanted = context.request.spec.targets.min_tokens_per_second
-    bound = judged.estimated_tokens_per_second
-    if wanted is None or judged.published_tokens_per_second is not None or bound is None or bound >= wanted:
+    """Only evidence and the laws of the hardware refuse: an estimate is too uncertain for a no."""
+    judged = with_performance(context.facts, current, context.request.spec.workload.max_input_tokens)
+    missed = missed_target(context.request.spec.targets, judged)
+    if missed is None:
         return judged
     return _verdict(
-        judged, Reason.TARGET_NOT_REACHABLE,
-        f"spec.targets.minTokensPerSecond asks for {wanted}; the hardware bound is about {bound:.0f}",
-        remedy=f"lower the target to {bound:.0f}, or allow recipes with more GPUs", needed=str(wanted), has=f"{bound:.0f}",
-    )  # fmt: skip
+        judged,
+        Reason.TARGET_NOT_REACHABLE,
+        missed.message,
+        remedy=missed.remedy,
+        needed=missed.needed,
+        has=missed.has,
+    )
 
 
 def _capacity(context: Context, current: Assessment) -> Assessment:

@@ -16,7 +16,7 @@ from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.inventory import Placement, PodNeed, PoolKey
-from aim_engine.sizing import Fit
+from aim_engine.sizing import Bound, Estimate, Fit
 
 
 class Source(StrEnum):
@@ -46,6 +46,45 @@ class CatalogueFacts:
         return checkpoint(source_id)
 
 
+class Evidence(StrEnum):
+    """What a number rests on, strongest first."""
+
+    OBSERVED = "observed"
+    """Measured here, under load, on the same recipe, GPU model and engine version."""
+    PUBLISHED = "published"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A number with what it rests on."""
+
+    value: float
+    kind: Evidence
+    engine_version: str | None = None
+    """Of the engine it was measured with."""
+
+    @property
+    def is_evidence(self) -> bool:
+        """Somebody measured it."""
+        return self.kind is not Evidence.ESTIMATED
+
+    def __str__(self) -> str:
+        """The kind in words: `published (vLLM 0.11.1)`."""
+        return f"{self.kind} with {self.engine_version}" if self.engine_version else self.kind.value
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a recipe did in this cluster under load. Numbers of another GPU model or engine version do not count."""
+
+    gpu_model: str
+    engine_version: str
+    tokens_per_second: float | None = None
+    inter_token_latency_ms: float | None = None
+    first_token_ms: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A recipe that selection may choose."""
@@ -57,6 +96,8 @@ class Candidate:
     hash: str
     listed: bool = True
     """False: only for deployments that name it (an unlabelled ConfigMap)."""
+    observed: Observation | None = None
+    """Not part of the recipe, and so not of its hash."""
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
@@ -144,17 +185,20 @@ class Assessment:
     fit: Fit | None = None
     need: PodNeed | None = None
     placement: Placement | None = None
-    published_tokens_per_second: float | None = None
-    published_inter_token_latency_ms: float | None = None
-    time_to_first_token_ms: float | None = None
-    """Published only: nobody can estimate it without knowing the load."""
-    estimated_tokens_per_second: float | None = None
-    estimated_inter_token_latency_ms: float | None = None
+    rate: Prediction | None = None
+    """Generated tokens per second of one replica."""
+    latency: Prediction | None = None
+    """Milliseconds between two tokens of one request."""
+    first_token: Prediction | None = None
+    """Milliseconds to the first token. Never an estimate: nobody can make one without knowing the load."""
+    estimate: Estimate | None = None
+    """The roofline estimate, also where there is evidence: it is the yardstick for the others."""
+    bound: Bound | None = None
 
     @property
-    def tokens_per_second(self) -> float | None:
-        """Published throughput, else the estimate."""
-        return self.published_tokens_per_second or self.estimated_tokens_per_second
+    def rate_per_gpu(self) -> float | None:
+        """Tokens per second and GPU, whatever their kind."""
+        return self.rate.value / self.candidate.spec.hardware.gpu_count if self.rate else None
 
 
 @dataclass(frozen=True, slots=True)

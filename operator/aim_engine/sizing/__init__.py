@@ -1,11 +1,13 @@
 """Memory and speed bounds of a model on GPUs. Pure arithmetic over catalogue facts."""
 
+from aim_engine.sizing.bound import Bound, hardware_bound
 from aim_engine.sizing.explain import Step, concurrency, explain
 from aim_engine.sizing.fit import Fit, FitVerdict, fit, smallest_gpu_count
 from aim_engine.sizing.memory import MemoryModel
 from aim_engine.sizing.roofline import Estimate, estimate
 
 __all__ = [
+    "Bound",
     "Estimate",
     "Fit",
     "FitVerdict",
@@ -15,5 +17,6 @@ __all__ = [
     "estimate",
     "explain",
     "fit",
+    "hardware_bound",
     "smallest_gpu_count",
 ]

@@ -66,7 +66,10 @@ def _step_ms(
     spread = (1 - 1 / size) / (1 - 1 / 8)
     overhead = model.layers * (constants.launch_ms_per_layer + constants.communication_ms_per_layer * spread)
     peak = (
-        _peak(gpu, weight_format(checkpoint, precision, plan)) / parts * size * constants.compute_efficiency
+        peak_operations(gpu, weight_format(checkpoint, precision, plan))
+        / parts
+        * size
+        * constants.compute_efficiency
     )
     computing = 1000 * 2 * model.active_parameters * batch / peak if peak else 0.0
     return overhead + reading + computing
@@ -81,7 +84,7 @@ def touched_fraction(model: ModelFacts, batch: int) -> float:
     return 1 - experts * idle
 
 
-def _peak(gpu: GPU, precision: Precision) -> float:
+def peak_operations(gpu: GPU, precision: Precision) -> float:
     """Operations per second in a format, or in 16 bit where the GPU only stores it; 0 when nothing is published."""
     computed = precision if precision in gpu.hardware_precisions else Precision.BF16
     return 1e12 * gpu.tflops.get(computed, gpu.tflops.get(Precision.BF16, 0.0))
