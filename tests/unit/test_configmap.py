@@ -55,7 +55,8 @@ vllm_serve:
   8_gpu: {enabled: true, args: {--tensor-parallel-size: '8', --kv-cache-dtype: fp8}}
   4_gpu: {enabled: "true", args: {--tensor-parallel-size: '4'}}
 sglang_serve:
-  8_gpu: {enabled: true, args: {}}
+  2_gpu: {enabled: false, args: {}}
+  8_gpu: {enabled: true, args: {--tp-size: 8, --mem-fraction-static: 0.8}}
 """
 
 PROFILE = """
@@ -134,15 +135,35 @@ def test_hardware_may_be_a_mapping() -> None:
     assert (hardware.gpu_model, hardware.gpu_count, hardware.partition) == ("MI325X", 4, "cpx_nps4")
 
 
-def test_every_enabled_gpu_count_of_the_serve_form_is_a_recipe() -> None:
+def test_every_enabled_gpu_count_of_the_serve_form_is_a_recipe_of_its_engine() -> None:
     document = read(SERVE)
     assert document.form is RecipeForm.SERVE
-    assert [(recipe.name, recipe.spec.hardware.gpu_count) for recipe in document.recipes] == [
-        ("custom-4gpu", 4),
-        ("custom-8gpu", 8),
+    found = [
+        (recipe.name, recipe.spec.hardware.gpu_count, recipe.spec.backend) for recipe in document.recipes
+    ]
+    assert found == [
+        ("custom-4gpu", 4, Backend.VLLM),
+        ("custom-8gpu", 8, Backend.VLLM),
+        ("custom-8gpu-sglang", 8, Backend.SGLANG),
     ]
     assert document.recipes[1].spec.engine_args == {"kv-cache-dtype": "fp8"}
-    assert any("sglang" in note for note in document.notes)
+    assert document.recipes[2].spec.engine_args == {"mem-fraction-static": 0.8}
+
+
+def test_the_flat_form_serves_sglang_in_its_own_spelling() -> None:
+    text = """
+    huggingface_id: Qwen/Qwen3-32B
+    hardware: MI300X
+    gpu_count: 2
+    precision: bf16
+    backend: sglang
+    config: {args: {--model-path: Qwen/Qwen3-32B, --tp-size: 2, --dp-size: 2, --enable-dp-attention: null}}
+    """
+    spec = one(text)
+    assert spec.backend is Backend.SGLANG
+    assert spec.engine_args == {"dp-size": 2, "enable-dp-attention": True}
+    assert "the flag model-path was dropped: the operator sets it" in read(text).notes
+    assert "need 4 GPUs" in refused(text.replace(", --enable-dp-attention: null", "")).message
 
 
 def test_an_aim_profile_keeps_checkpoint_bare_flags_and_nested_arguments() -> None:
@@ -202,6 +223,18 @@ def test_newer_aim_profiles_name_accelerators() -> None:
         (FLAT.replace("config:", "confg:"), "confg", 8, "no such field"),
         (FLAT.replace("128Gi", "lots"), "resources.memory", 18, "quantity"),
         (SERVE.replace("8_gpu: {enabled: true, args: {--t", "8_gpus_: {enabled: true, args: {--t"), "vllm_serve.8_gpus_", 9, "GPU count"),
+        (SERVE.replace("8_gpu: {enabled: true, args: {--tp-", "8gpu: {enabled: true, args: {--tp-"), "sglang_serve.8gpu", 13, "GPU count"),
+        ("huggingface_id: a/b\nhardware: MI300X\nprecision: fp8\nsglang_serve: {}", "sglang_serve", 4, "enabled"),
+        (FLAT.replace("/Qwen3-32B", "/Qwen3\u201032B"), "huggingface_id", 3, "pattern"),
+        (FLAT.replace("Qwen/", "\u0421wen/"), "huggingface_id", 3, "pattern"),
+        (OWN.replace("bf16", "bf\uff11\uff16"), "precision", 4, "'bf16'"),
+        (OWN.replace("gpuCount: 2", "gpuCount: \u0662"), "hardware.gpuCount", 3, "integer"),
+        (OWN.replace("precision", "prec\u0456sion"), "precision", None, "required"),
+        (FLAT.replace("hardware: mi300x", "hardware: \u041cI300X"), "hardware", 4, "pattern"),
+        (FLAT.replace('"2"', "'\u0662'", 1), "config.args.--tensor-parallel-size", 11, "number of GPUs|GPUs, the"),
+        (OWN + "env: {A: [1]}\n", "env.A", 6, "string"),
+        (FLAT.replace("config:", "config: [1]\nversion:", 1), "config", 8, "not a mapping"),
+        ("modelID: " + "x" * 1_048_576, "", None, "larger than"),
         (PROFILE.replace("precision: fp8", "precision: fp32"), "metadata.precision", 8, "bf16"),
         ("modelID: " + "x" * 300_000, "", None, "larger than"),
         ("modelID: " + "[" * 40 + "]" * 40, "", 1, "levels"),

@@ -9,12 +9,12 @@ import yaml
 
 from aim_engine.api.enums import Maturity
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN
-from aim_engine.api.recipe import AIMRecipe
+from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
 from aim_engine.catalog.flags import PINNED_VLLM, flag_table
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.imports import origins
 from aim_engine.catalog.measurements import Setting, measurements, published
-from aim_engine.catalog.models import checkpoint
+from aim_engine.catalog.models import Checkpoint, checkpoint
 from aim_engine.cli.recipes_import import IMPORTERS, read_files
 from aim_engine.engines import Trust, engine
 from aim_engine.importers.recipe import MEMORY_UNKNOWN, file_path, recipe_name, to_yaml
@@ -28,6 +28,11 @@ PATHS = sorted(FOLDER.glob("*/*.yaml"))
 RECIPES = {path.stem: AIMRecipe.strict_load(yaml.safe_load(path.read_text())) for path in PATHS}
 OWN_ORIGIN = "generated from model facts"
 FACTS = CatalogueFacts()
+
+
+def _stored(spec: AIMRecipeSpec) -> Checkpoint | None:
+    return checkpoint(spec.source or spec.model_id)
+
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 
@@ -125,12 +130,11 @@ def test_it_fits_its_gpus_or_says_that_nobody_knows(recipe: AIMRecipe) -> None:
     assert hardware.gpu_count <= gpu_catalog()[hardware.gpu_model].gpus_per_node
 
 
-@each_recipe
-def test_its_checkpoint_has_the_precision_it_promises(recipe: AIMRecipe) -> None:
-    spec = recipe.spec
-    stored = checkpoint(spec.source or spec.model_id)
-    if stored is None:
-        pytest.skip("nothing is known about the checkpoint")
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if _stored(recipe.spec)])
+def test_its_checkpoint_has_the_precision_it_promises(name: str) -> None:
+    spec = RECIPES[name].spec
+    stored = _stored(spec)
+    assert stored is not None
     assert stored.model == spec.model_id
     sixteen_bit = {"bf16", "fp16"}
     assert stored.precision == spec.precision or {str(stored.precision), str(spec.precision)} <= sixteen_bit
@@ -179,8 +183,9 @@ def test_importing_again_gives_the_shipped_files(project: str) -> None:
         .startswith(f"https://github.com/{origin.repository}/blob/{origin.commit}/")
     }
     assert shipped
-    assert {path: made.get(path) for path in shipped} == shipped
-    assert {path for path in made if not (FOLDER / path).exists()} == set()
+    remedy = f"run: aim-engine recipes import {project} PATH --output recipes"
+    assert {path: made.get(path) for path in shipped} == shipped, remedy
+    assert {path for path in made if not (FOLDER / path).exists()} == set(), remedy
 
 
 def test_optimized_is_claimed_only_with_a_profile_of_amd() -> None:

@@ -27,17 +27,19 @@ from aim_engine.api.configmap_fields import (
     resources,
 )
 from aim_engine.api.configmap_yaml import Document, Path, ReadError, RefusedError, dotted, load
+from aim_engine.api.enums import Backend
 from aim_engine.api.meta import API_VERSION
 from aim_engine.api.recipe import AIMRecipeSpec
 
 RECIPE_KEY = "recipe.yaml"
 _COUNT_KEY = re.compile(r"^([0-9]{1,3})_gpus?$")
 
+_BACKENDS = {"vllm_serve": Backend.VLLM, "sglang_serve": Backend.SGLANG}
 _INFORMATIVE = {"recipe_id", "name", "description", "version", "author", "maintainer", "labels", "tags"}
 _FLAT = _INFORMATIVE | {
     "huggingface_id", "model_id", "hardware", "gpu_count", "precision", "backend", "config", "performance", "resources",
 }  # fmt: skip
-_SERVE = _INFORMATIVE | {"huggingface_id", "model_id", "hardware", "precision", "vllm_serve", "sglang_serve"}
+_SERVE = _INFORMATIVE | {"huggingface_id", "model_id", "hardware", "precision", *_BACKENDS}
 _PROFILE = _INFORMATIVE | {"aim_id", "model_id", "metadata", "engine_args", "env_vars", "container"}
 _METADATA = {
     "engine", "gpu", "accelerator_model", "accelerator_type", "accelerator_family", "gpu_count", "accelerator_count",
@@ -94,7 +96,7 @@ def read_recipe(text: str, *, name: str, namespace: str) -> RecipeDocument | Rea
             case RecipeForm.PROFILE:
                 drafts = {name: _profile(document, notes)}
             case RecipeForm.SERVE:
-                drafts = {f"{name}-{count}gpu": draft for count, draft in _serve(document, notes).items()}
+                drafts = {f"{name}-{end}": draft for end, draft in _serve(document, notes).items()}
         recipes = tuple(NamedRecipe(key, _validate(document, draft)) for key, draft in drafts.items())
     except RefusedError as refused:
         return refused.error
@@ -115,7 +117,7 @@ def _form(document: Document) -> RecipeForm:
         return RecipeForm.AIM_RECIPE
     if "aim_id" in data or "engine_args" in data:
         return RecipeForm.PROFILE
-    if "vllm_serve" in data or "sglang_serve" in data:
+    if any(field in data for field in _BACKENDS):
         return RecipeForm.SERVE
     if "huggingface_id" in data or "recipe_id" in data or "model_id" in data:
         return RecipeForm.FLAT
@@ -171,16 +173,28 @@ def _flat(document: Document, source: str, notes: list[str]) -> _Draft:
     return _Draft(spec, origins)
 
 
-def _serve(document: Document, notes: list[str]) -> dict[int, _Draft]:
-    data = document.data
+def _serve(document: Document, notes: list[str]) -> dict[str, _Draft]:
+    """The enabled entries by the end of their recipe's name: `4gpu`, or `4gpu-sglang` beside vLLM's."""
     only_fields(document, (), _SERVE)
-    if "sglang_serve" in data:
-        notes.append("sglang_serve was left out: the only backend is vllm")
-    model_field = "huggingface_id" if "huggingface_id" in data else "model_id"
-    model = data.get(model_field)
-    drafts: dict[int, _Draft] = {}
-    for key in mapping_at(document, ("vllm_serve",)):
-        path: Path = ("vllm_serve", key)
+    drafts: dict[str, _Draft] = {}
+    for field, backend in _BACKENDS.items():
+        suffix = "" if backend is Backend.VLLM else f"-{backend}"
+        entries = _entries(document, field)
+        drafts |= {
+            f"{count}gpu{suffix}": _entry(document, (field, entries[count]), count, backend, notes)
+            for count in sorted(entries)
+        }
+    if not drafts:
+        field = next(field for field in _BACKENDS if field in document.data)
+        raise document.refuse((field,), "", "no GPU count is enabled", "set enabled: true on one of them")
+    return drafts
+
+
+def _entries(document: Document, field: str) -> dict[int, str]:
+    """Keys of the enabled entries by their GPU count."""
+    keys: dict[int, str] = {}
+    for key in mapping_at(document, (field,)):
+        path: Path = (field, key)
         entry = mapping_at(document, path)
         matched = _COUNT_KEY.match(key)
         if not matched:
@@ -189,31 +203,34 @@ def _serve(document: Document, notes: list[str]) -> dict[int, _Draft]:
         if boolean(entry.get("enabled", True)) is False:
             continue
         count = int(matched.group(1))
-        if count in drafts:
-            raise document.refuse(
-                path, key, f"there are two entries for {count} GPUs", "remove one of the two"
-            )
-        gpus, origins = hardware(document)
-        gpus["gpuCount"] = count
-        origins |= {
-            "modelID": (model_field,),
-            "hardware.gpuCount": path,
-            "engineArgs": (*path, "args"),
-            "env": (*path, "env"),
-        }
-        spec = {
-            "modelID": model,
-            "hardware": gpus,
-            "precision": precision(data.get("precision")),
-            "engineArgs": engine_args(document, (*path, "args"), model, count, notes),
-            "env": environment(document, (*path, "env")),
-        }
-        drafts[count] = _Draft(spec, origins)
-    if not drafts:
-        raise document.refuse(
-            ("vllm_serve",), "", "no GPU count is enabled", "set enabled: true on one of them"
-        )
-    return dict(sorted(drafts.items()))
+        if count in keys:
+            message = f"there are two entries for {count} GPUs"
+            raise document.refuse(path, key, message, "remove one of the two")
+        keys[count] = key
+    return keys
+
+
+def _entry(document: Document, path: Path, count: int, backend: Backend, notes: list[str]) -> _Draft:
+    data = document.data
+    model_field = "huggingface_id" if "huggingface_id" in data else "model_id"
+    model = data.get(model_field)
+    gpus, origins = hardware(document)
+    gpus["gpuCount"] = count
+    origins |= {
+        "modelID": (model_field,),
+        "hardware.gpuCount": path,
+        "engineArgs": (*path, "args"),
+        "env": (*path, "env"),
+    }
+    spec = {
+        "modelID": model,
+        "hardware": gpus,
+        "precision": precision(data.get("precision")),
+        "backend": backend.value,
+        "engineArgs": engine_args(document, (*path, "args"), model, count, notes),
+        "env": environment(document, (*path, "env")),
+    }
+    return _Draft(spec, origins)
 
 
 def _profile(document: Document, notes: list[str]) -> _Draft:

@@ -11,7 +11,13 @@ from aim_engine.api.enums import ProvenanceKind
 
 PRECISION_ALIASES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float8": "fp8", "fp4": "mxfp4"}
 _MODEL_NAME = re.compile(r"MI\d{3}[A-Z]?")
-_PARALLEL = {"tensor-parallel-size": "tp", "pipeline-parallel-size": "pp", "data-parallel-size": "dp"}
+_PARALLEL = {
+    "tensor-parallel-size": ("tp", "tp-size"),
+    "pipeline-parallel-size": ("pp", "pp-size"),
+    "data-parallel-size": ("dp", "dp-size"),
+}
+"""Flags that multiply to the GPU count, with their shorter spellings in vLLM and SGLang."""
+_MODEL_FLAGS = ("model", "model-path", "model_path")
 
 
 def hardware(document: Document) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -62,14 +68,12 @@ def engine_args(document: Document, path: Path, model: Any, count: Any, notes: l
                 (*path, key), value, f"the flag {flag} is set twice", "remove one of the two"
             )
         args[flag], written[flag] = setting, key
-    if "model" in args:
-        if args["model"] != model:
-            named = (*path, written["model"])
-            raise document.refuse(
-                named, args["model"], f"the flag names another model than {model}", "remove the flag"
-            )
-        notes.append("the flag model was dropped: the operator sets it")
-        del args["model"]
+    for flag in (flag for flag in _MODEL_FLAGS if flag in args):
+        if args[flag] != model:
+            message = f"the flag names another model than {model}"
+            raise document.refuse((*path, written[flag]), args[flag], message, "remove the flag")
+        notes.append(f"the flag {flag} was dropped: the operator sets it")
+        del args[flag]
     tensor = _tensor_parallel(document, path, args, written, count)
     if tensor is not None:
         notes.append(f"the flag {tensor} was dropped: it follows from the GPU count")
@@ -82,14 +86,19 @@ def _tensor_parallel(
 ) -> str | None:
     """The flag that sets tensor parallelism, once all parallel sizes together agree with the GPU count."""
     canonical = {flag.replace("_", "-"): flag for flag in args}
-    sizes = {name: canonical.get(name) or canonical.get(short) for name, short in _PARALLEL.items()}
+    sizes = {
+        name: next((canonical[each] for each in (name, *shorter) if each in canonical), None)
+        for name, shorter in _PARALLEL.items()
+    }
+    if args.get(canonical.get("enable-dp-attention", "")) is True:
+        del sizes["data-parallel-size"]  # SGLang then splits the same GPUs once more
     tensor = sizes["tensor-parallel-size"]
     if tensor is None or count is None:
         return tensor
     product = 1
     for flag in (flag for flag in sizes.values() if flag is not None):
         text = str(args[flag])
-        if not text.isdecimal() or len(text) > 4:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 4:
             raise document.refuse(
                 (*path, written[flag]), args[flag], "this is no number of GPUs", "write a whole number"
             )

@@ -97,8 +97,9 @@ def shown(value: object) -> str:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it: `performance[0].tokensPerSecond`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    """A path as people write it: `performance[0].tokensPerSecond`; a long key is cut."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
 def _check_size(text: str) -> None:

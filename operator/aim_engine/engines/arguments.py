@@ -8,10 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
+from aim_engine.api.configmap_yaml import shown
 from aim_engine.catalog.flags import Flag, FlagClass, FlagKind, FlagTable
 from aim_engine.engines.grammar import FlagUse, resolve
 from aim_engine.engines.types import Problem, Trust
 
+MAX_ARGUMENTS = 256
+"""More than any server needs; each unknown one costs a search for what was meant."""
+_LONGEST_NAME = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"[+-]?\d+")
 _HUMAN_INTEGER = re.compile(r"(\d+(?:\.\d+)?)([kmgt])|(\d+)([KMGT])?|(-\d+)")
@@ -27,12 +31,25 @@ def check(
     With a table of another version than the engine's (`same_version` false) an admin may use flags the table does
     not know; what is owned or denied stays so.
     """
+    excess = tuple(_excess(args))
+    if excess:
+        return excess
     uses = [resolve(written, value, table) for written, value in args.items()]
     strict = same_version or trust is not Trust.ADMIN
     return (
         *_duplicates(uses),
         *(problem for use in uses for problem in _check_use(use, table, trust, strict)),
     )
+
+
+def _excess(args: Mapping[str, object]) -> Iterator[Problem]:
+    if len(args) > MAX_ARGUMENTS:
+        message = f"there are {len(args)} arguments, and {MAX_ARGUMENTS} are the most that is read"
+        yield Problem("engineArgs", None, message, "leave the engine's defaults out")
+    for name in args:
+        if len(name) > _LONGEST_NAME:
+            message = f"the name has {len(name)} characters, more than any flag"
+            yield Problem(f"engineArgs.{shown(name)}", None, message, "correct the name of the flag")
 
 
 def parse_human_int(value: object) -> int | None:
@@ -160,7 +177,7 @@ def _wrong_value(use: FlagUse, flag: Flag) -> tuple[str, str] | None:
 def _wrong_bool(value: object, flag: Flag) -> tuple[str, str] | None:
     if value is None or isinstance(value, bool):
         return None
-    return f"{flag.name} takes no value, got {value!r}", f"write {flag.name}: true, or false"
+    return f"{flag.name} takes no value, got {shown(repr(value))}", f"write {flag.name}: true, or false"
 
 
 def _wrong_json(value: object, flag: Flag) -> tuple[str, str] | None:
@@ -168,7 +185,7 @@ def _wrong_json(value: object, flag: Flag) -> tuple[str, str] | None:
         return None
     if isinstance(value, str) and not isinstance(_parse_json(value), str):
         return None
-    return f"{flag.name} takes an object, got {value!r}", "write the object in YAML"
+    return f"{flag.name} takes an object, got {shown(repr(value))}", "write the object in YAML"
 
 
 def _wrong_list(value: object, flag: Flag) -> tuple[str, str] | None:
@@ -179,14 +196,17 @@ def _wrong_list(value: object, flag: Flag) -> tuple[str, str] | None:
         if (wrong := _wrong_scalar(item, flag)) is not None:
             return wrong
         if str(item).startswith("-"):
-            return f"value {item!r} of {flag.name} would be read as a flag", "write the flag as its own entry"
+            return (
+                f"value {shown(repr(item))} of {flag.name} would be read as a flag",
+                "write the flag as its own entry",
+            )
     return None
 
 
 def _wrong_scalar(value: object, flag: Flag) -> tuple[str, str] | None:
     if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
         return (
-            f"{flag.name} needs one {_wanted(flag)}, got {value!r}",
+            f"{flag.name} needs one {_wanted(flag)}, got {shown(repr(value))}",
             f"write {flag.name}: <{_wanted(flag)}>",
         )
     if _CONTROL.search(str(value)):
@@ -206,7 +226,10 @@ def _wrong_scalar(value: object, flag: Flag) -> tuple[str, str] | None:
 def _wrong_number(value: str | float, flag: Flag) -> tuple[str, str] | None:
     number = _number(value, flag.kind)
     if number is None:
-        return f"{flag.name} needs a {_wanted(flag)}, got {value!r}", f"write {flag.name}: <{_wanted(flag)}>"
+        return (
+            f"{flag.name} needs a {_wanted(flag)}, got {shown(repr(value))}",
+            f"write {flag.name}: <{_wanted(flag)}>",
+        )
     if flag.minimum is not None and number < flag.minimum:
         return f"{flag.name} is {value}", f"set it to at least {flag.minimum:g}"
     if flag.maximum is not None and number > flag.maximum:
@@ -230,11 +253,15 @@ def _number(value: str | float, kind: FlagKind) -> float | None:
 
 def _not_a_choice(value: object, flag: Flag) -> tuple[str, str]:
     near = get_close_matches(str(value), flag.choices, n=1, cutoff=0.6)
-    shown = ", ".join(flag.choices) if len(flag.choices) <= 12 else ""
+    choices = ", ".join(flag.choices) if len(flag.choices) <= 12 else ""
     remedy = (
-        f"did you mean {near[0]}?" if near else f"choose one of {shown}" if shown else "see the engine's help"
+        f"did you mean {near[0]}?"
+        if near
+        else f"choose one of {choices}"
+        if choices
+        else "see the engine's help"
     )
-    return f"{value!r} is not a value of {flag.name}", remedy
+    return f"{shown(repr(value))} is not a value of {flag.name}", remedy
 
 
 def _wanted(flag: Flag) -> str:

@@ -38,8 +38,15 @@ class _Wanted:
     """The GPU as the file spells it: mi300x."""
 
     @property
-    def label(self) -> str:
+    def place(self) -> str:
+        """Where in the source the configuration stands."""
         return f"{self.path}#{self.name}@{self.key}"
+
+    @property
+    def label(self) -> str:
+        """What a refusal is about: a sibling stands at the same place as the GPU it follows."""
+        sibling = self.gpu.model in import_rules().siblings
+        return f"{self.place} for {self.gpu.model}" if sibling else self.place
 
 
 def import_models(files: Sequence[SourceFile], origin: Origin) -> list[Imported | Rejected]:
@@ -131,7 +138,7 @@ def _configuration(
     if image is not None:
         notes.append(f"the source ran it in {image}; vLLM {PINNED_VLLM} is newer")
     return Configuration(
-        sources=(f"{wanted.path}#{wanted.name}@{wanted.key}",),
+        sources=(wanted.place,),
         model_id=model_id,
         source=source,
         gpu_model=wanted.gpu.model,
