@@ -10,7 +10,7 @@ import yaml
 from aim_engine.api.enums import Maturity
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
-from aim_engine.catalog.flags import PINNED_VLLM, flag_table
+from aim_engine.catalog.flags import flag_table
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.imports import origins
 from aim_engine.catalog.measurements import Setting, measurements, published
@@ -27,6 +27,9 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 PATHS = sorted(FOLDER.glob("*/*.yaml"))
 RECIPES = {path.stem: AIMRecipe.strict_load(yaml.safe_load(path.read_text())) for path in PATHS}
 OWN_ORIGIN = "generated from model facts"
+PROJECTS = {f"https://github.com/{origin.repository}/": origin.licence for origin in origins().values()} | {
+    "https://github.com/SemiAnalysisAI/InferenceX/": "Apache-2.0"
+}
 FACTS = CatalogueFacts()
 
 
@@ -81,15 +84,9 @@ def test_files_are_foldered_and_all_of_them_are_recipes() -> None:
 def test_the_file_is_named_and_written_as_its_recipe(path: Path) -> None:
     recipe = RECIPES[path.stem]
     spec = recipe.spec
-    hardware = spec.hardware
     assert path.relative_to(FOLDER).as_posix() == file_path(recipe)
     assert path.stem == recipe_name(
-        spec.model_id,
-        hardware.gpu_model,
-        hardware.gpu_count,
-        spec.precision,
-        spec.objective,
-        hardware.partition,
+        spec.model_id, spec.hardware, spec.precision, spec.backend, spec.objective
     )
     assert path.read_text() == to_yaml(recipe)
 
@@ -97,21 +94,38 @@ def test_the_file_is_named_and_written_as_its_recipe(path: Path) -> None:
 @each_recipe
 def test_it_says_where_it_comes_from_and_under_which_licence(recipe: AIMRecipe) -> None:
     said = recipe.metadata.annotations
-    projects = {f"https://github.com/{origin.repository}/": origin.licence for origin in origins().values()}
     if said[ANNOTATION_ORIGIN] == OWN_ORIGIN:
         assert ANNOTATION_LICENCE not in said
         assert recipe.spec.maturity in (Maturity.PREVIEW, Maturity.UNOPTIMIZED)
         assert recipe.spec.performance == []
     else:
-        licences = [licence for url, licence in projects.items() if said[ANNOTATION_ORIGIN].startswith(url)]
+        licences = [licence for url, licence in PROJECTS.items() if said[ANNOTATION_ORIGIN].startswith(url)]
         assert licences == [said[ANNOTATION_LICENCE]]
+
+
+@pytest.mark.parametrize("url", PROJECTS)
+def test_the_notice_names_the_project_and_its_licence(url: str) -> None:
+    notice = (FOLDER.parent / "NOTICE").read_text()
+    licence = {"MIT": "MIT License", "Apache-2.0": "Apache License 2.0"}[PROJECTS[url]]
+    (section,) = [part for part in notice.split("\n\n") if url.removesuffix("/") in part]
+    assert licence in section
+
+
+@each_recipe
+def test_what_was_made_by_hand_says_why(recipe: AIMRecipe) -> None:
+    said = recipe.metadata.annotations
+    imported = any(
+        said[ANNOTATION_ORIGIN].startswith(f"https://github.com/{origin.repository}/blob/{origin.commit}/")
+        for origin in origins().values()
+    )
+    assert imported or said[ANNOTATION_NOTES]
 
 
 @each_recipe
 def test_it_asks_no_more_trust_than_a_tenant_has(recipe: AIMRecipe) -> None:
     spec = recipe.spec
     backend = engine(spec.backend)
-    assert spec.engine_version == PINNED_VLLM
+    assert spec.engine_version == backend.DEFAULT_VERSION
     assert flag_table(spec.backend, spec.engine_version) is not None
     assert backend.check_args(spec.engine_args, spec.engine_version, trust=Trust.TENANT) == ()
     assert backend.check_env(spec.env, trust=Trust.TENANT) == ()

@@ -9,9 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from aim_engine.api.configmap_yaml import ReadError, dotted, shown
-from aim_engine.api.enums import Backend, Objective
+from aim_engine.api.enums import Backend, Objective, Precision
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN, API_VERSION
-from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
+from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, Hardware
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.imports import Origin, import_rules
 from aim_engine.catalog.measurements import Setting, published
@@ -52,14 +52,16 @@ def rejected(found: Configuration, field: str, value: object, message: str, reme
 
 
 def recipe_name(
-    model_id: str, gpu_model: str, gpu_count: int, precision: str, objective: Objective, partition: str | None
+    model_id: str, hardware: Hardware, precision: Precision, backend: Backend, objective: Objective
 ) -> str:
-    """Name of a shipped recipe: what it is, in the order people ask for it."""
+    """Name of a shipped recipe: what it is, in the order people ask for it; what is usual goes without saying."""
     slug = _SLUG.sub("-", model_id.rsplit("/", 1)[-1].lower()).strip("-")
-    parts = [slug, gpu_model.lower(), f"{gpu_count}x"]
-    if partition is not None:
-        parts.append(partition.replace("_", "-"))
+    parts = [slug, hardware.gpu_model.lower(), f"{hardware.gpu_count}x"]
+    if hardware.partition is not None:
+        parts.append(hardware.partition.replace("_", "-"))
     parts.append(precision)
+    if backend is not Backend.VLLM:
+        parts.append(backend)
     if objective is not Objective.THROUGHPUT:
         parts.append(objective)
     return "-".join(parts)
@@ -83,9 +85,8 @@ def to_yaml(recipe: AIMRecipe) -> str:
 
 
 def _manifest(found: Configuration, origin: Origin) -> dict[str, Any]:
-    name = recipe_name(
-        found.model_id, found.gpu_model, found.gpu_count, found.precision, found.objective, None
-    )
+    hardware = Hardware(gpu_model=found.gpu_model, gpu_count=found.gpu_count)
+    name = recipe_name(found.model_id, hardware, found.precision, Backend.VLLM, found.objective)
     annotations = {
         ANNOTATION_ORIGIN: f"https://github.com/{origin.repository}/blob/{origin.commit}/{found.sources[0]}",
         ANNOTATION_LICENCE: origin.licence,
