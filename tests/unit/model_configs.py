@@ -13,7 +13,13 @@ DEEPSEEK_V3 = {
     "qk_rope_head_dim": 64, "v_head_dim": 128, "quantization_config": FP8_128,
 }  # fmt: skip
 GLM_MOE = {"num_experts_per_tok": 8, "n_shared_experts": 1, "head_dim": 128}
-QWEN_MOE = {"head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "decoder_sparse_step": 1, "mlp_only_layers": []}
+QWEN_MOE = {
+    "head_dim": 128,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,14 @@ class Published:
 
 
 def decoder(
-    layers: int, hidden: int, heads: int, kv_heads: int, intermediate: int, vocab: int, positions: int, **more: Any
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    intermediate: int,
+    vocab: int,
+    positions: int,
+    **more: Any,
 ) -> Json:
     return {
         "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
