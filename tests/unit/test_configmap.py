@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from aim_engine.api.configmap import RecipeDocument, RecipeForm, read_recipe
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.selection import CatalogueFacts, Source, candidate, validity_problems
 
 OWN = """
 modelID: Qwen/Qwen3-32B
@@ -127,6 +129,14 @@ def test_the_flat_form_becomes_a_recipe_with_declared_performance() -> None:
         "configmap/team-a/custom",
     )
     assert (spec.resources.cpu, spec.resources.memory) == ("16", "128Gi")
+
+
+def test_every_form_in_the_guide_is_read_and_can_be_served() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/recipes.md").read_text()
+    documents = [read(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
+    assert [document.form for document in documents] == list(RecipeForm)
+    for found in (recipe for document in documents for recipe in document.recipes):
+        assert validity_problems(candidate(found.name, Source.CUSTOM, found.spec), CatalogueFacts()) == ()
 
 
 def test_hardware_may_be_a_mapping() -> None:

@@ -465,9 +465,10 @@ def test_a_configmap_name_means_all_its_gpu_counts_and_no_other_configmap() -> N
     def of(name: str, count: int) -> Candidate:
         return recipe(f"configmap/{name}", origin=CUSTOM, listed=False, count=count)
 
-    recipes = [of("mine-1gpu", 1), of("mine-4gpu", 4), of("mine-too", 1), of("minex4gpu", 2), recipe("mine")]
-    decision = choose(recipes, cluster(node()), wishing(None, configMap="mine"))
-    assert set(reasons(decision)) == {"configmap/mine-1gpu", "configmap/mine-4gpu"}
+    mine = [of("mine-1gpu", 1), of("mine-4gpu", 4), of("mine-4gpu-sglang", 4)]
+    others = [of("mine-too", 1), of("minex4gpu", 2), of("mine-4gpu-too", 4), recipe("mine")]
+    decision = choose([*mine, *others], cluster(node()), wishing(None, configMap="mine"))
+    assert set(reasons(decision)) == {each.name for each in mine}
 
 
 def test_an_unlabelled_configmap_serves_only_where_it_is_named() -> None:

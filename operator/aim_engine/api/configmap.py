@@ -34,6 +34,7 @@ from aim_engine.api.recipe import AIMRecipeSpec
 RECIPE_KEY = "recipe.yaml"
 _COUNT_KEY = re.compile(r"^([0-9]{1,3})_gpus?$")
 
+_ENTRY = re.compile(r"(-\d+gpu(-sglang)?)?")
 _BACKENDS = {"vllm_serve": Backend.VLLM, "sglang_serve": Backend.SGLANG}
 _INFORMATIVE = {"recipe_id", "name", "description", "version", "author", "maintainer", "labels", "tags"}
 _FLAT = _INFORMATIVE | {
@@ -58,7 +59,7 @@ class RecipeForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NamedRecipe:
-    """One recipe of a document; the name is the ConfigMap's, with the GPU count where there are several."""
+    """One recipe of a document; the name is the ConfigMap's, with GPU count and engine where there are several."""
 
     name: str
     spec: AIMRecipeSpec
@@ -101,6 +102,11 @@ def read_recipe(text: str, *, name: str, namespace: str) -> RecipeDocument | Rea
     except RefusedError as refused:
         return refused.error
     return RecipeDocument(form, recipes, tuple(dict.fromkeys(notes)))
+
+
+def is_recipe_of(recipe: str, document: str) -> bool:
+    """Whether a recipe's name is that of a document, or of one entry of its serve form."""
+    return recipe.startswith(document) and _ENTRY.fullmatch(recipe, len(document)) is not None
 
 
 def read_profile(document: Document) -> AIMRecipeSpec | ReadError:

@@ -218,7 +218,7 @@ def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:
 
 
 def read_config_recipe(obj: Mapping[str, Any], *, listed: bool = True) -> tuple[Candidate, ...] | ReadError:
-    """Recipes of a ConfigMap: `configmap/NAME`, or `configmap/NAME-<count>gpu` when it holds several."""
+    """Recipes of a ConfigMap: `configmap/NAME`, or `configmap/NAME-<count>gpu[-sglang]` when it holds several."""
     metadata = obj["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     text = (obj.get("data") or {}).get(RECIPE_FILE)

@@ -3,10 +3,10 @@ webhook and the command line all decide with this function."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import Inventory
@@ -56,11 +56,8 @@ def relevant(request: Request, candidates: Iterable[Candidate]) -> list[Candidat
 
 
 def _is_named(each: Candidate, pinned: str) -> bool:
-    """A ConfigMap may hold one recipe per GPU count: `configmap/NAME-4gpu`."""
-    return each.name == pinned or (
-        pinned.startswith("configmap/")
-        and re.fullmatch(re.escape(pinned) + r"-\d+gpu", each.name) is not None
-    )
+    """A ConfigMap may hold several recipes, the cluster's names stand for one."""
+    return each.name == pinned or (pinned.startswith("configmap/") and is_recipe_of(each.name, pinned))
 
 
 def decide(
