@@ -286,6 +286,7 @@ def families() -> Iterator[tuple[str, str, str, str]]:
     lived = Metrics()
     lived.reconciled("AIMDeployment", "success", 0.0)
     lived.requested("GET", 200, 0.0)
+    lived.hub_asked("found")
     deployment = DeploymentSample(
         "ns", "name", "model", "recipe", "MI300X", 1, "fp8", "vllm", 1, 1, (("Ready", "True", "Serving"),)
     )

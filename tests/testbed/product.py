@@ -65,7 +65,9 @@ class Operator:
         directory = plane.workdir / "operators" / name
         processes = Processes(directory)
         config_file = directory / "config.yaml"
-        config_file.write_text(yaml.safe_dump({"listen": f"127.0.0.1:{port}", **config}))
+        config_file.write_text(
+            yaml.safe_dump({"listen": f"127.0.0.1:{port}", "hub": {"enabled": False}, **config})
+        )
         operator = cls(plane, processes, name, port, kubeconfig, config_file, python_path)
         operator.run(wait=wait)
         return operator

@@ -46,6 +46,9 @@ class NoFacts:
     def checkpoint(self, source_id: str) -> Checkpoint | None:  # noqa: ARG002
         return None
 
+    def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
+        return "nobody knows"
+
 
 def node_object(
     name: str = "gpu-1",

@@ -12,7 +12,7 @@ from aim_engine.cli.output import to_json
 from aim_engine.inventory import Inventory
 from aim_engine.kube.connection import Connection
 from aim_engine.reconcile import resources
-from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.config import HubConfig, OperatorConfig
 from aim_engine.reconcile.intake import decode_pod
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.revision import to_object
@@ -52,7 +52,7 @@ class OperatorPlanner:
     """The planner of a whole operator process that was fed by watch events, in an order of its own."""
 
     def __init__(self, objects: tuple[tuple[str, Json], ...], config: OperatorConfig, order: int) -> None:
-        runtime = Runtime(config, cast(Connection, None))
+        runtime = Runtime(config.model_copy(update={"hub": HubConfig(enabled=False)}), cast(Connection, None))
         shuffled = list(objects)
         random.Random(order).shuffle(shuffled)
         for kind, obj in shuffled:

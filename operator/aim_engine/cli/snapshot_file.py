@@ -42,6 +42,9 @@ class RecordedFacts:
     def checkpoint(self, source_id: str) -> Checkpoint | None:
         return self.checkpoints.get(source_id) or CatalogueFacts().checkpoint(source_id)
 
+    def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

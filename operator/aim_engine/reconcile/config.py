@@ -21,6 +21,20 @@ class LeaseConfig(Model):
     renew_seconds: Annotated[int, Field(ge=1, le=1200)] = 5
 
 
+class HubConfig(Model):
+    """Where facts of models come from that the catalogue does not know: two small files of the model's repository."""
+
+    enabled: bool = True
+    """false: never asked, as an air-gapped cluster wants. HF_HUB_OFFLINE=1 in the environment does the same."""
+    endpoint: Annotated[str | None, Field(max_length=500, pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = None
+    """The Hub or a mirror; default: HF_ENDPOINT of the environment, else https://huggingface.co."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """For all of one inquiry."""
+    max_concurrent: Annotated[int, Field(ge=1, le=16)] = 2
+    cache_directory: str | None = None
+    """Keeps what was learned over restarts; default: in memory only."""
+
+
 class OperatorConfig(Model):
     """Everything an administrator may set."""
 
@@ -49,6 +63,7 @@ class OperatorConfig(Model):
     """Least time between two moves of one deployment by `updatePolicy: Automatic`."""
     patience_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
+    hub: HubConfig = HubConfig()
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

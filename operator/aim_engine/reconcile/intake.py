@@ -266,6 +266,14 @@ class Intake:
         for each in self.cache.config_recipes.pop(key, ()):
             self._wake_model(each.spec.model_id, f"configmap/{key[1]}")
 
+    def learned(self, source_id: str) -> None:
+        """The facts of a repository became known or changed: its users, and those of models it holds weights of, look again."""
+        recipes = (stored.candidate for stored in self.cache.recipes.values() if stored.candidate)
+        custom = (each for found in self.cache.config_recipes.values() for each in found)
+        models = {each.spec.model_id for each in (*recipes, *custom) if each.spec.source == source_id}
+        for model_id in sorted({source_id, *models}):
+            self._wake_model(model_id, "")
+
     def _wake_model(self, model_id: str | None, recipe: str) -> None:
         keys = set(self.cache.by_recipe.get(recipe, ()))
         if model_id:

@@ -107,6 +107,10 @@ class Planner:
         for memory in (self._examined, self._recommended, self._inputs, self._decoded):
             memory.pop(key, None)
 
+    def relearn(self) -> None:
+        """Facts of a model changed: what was computed from the old ones is not used again."""
+        self._memo = Memo()
+
     def _state(self, deployment: AIMDeployment, current: Revision | None) -> tuple[int, frozenset[PoolKey]]:
         model_id = current.model_id if current else deployment.spec.model.id or ""
         return self.cache.catalogue_versions.get(model_id, 0), frozenset(self.tracker.inventory().pools)

@@ -47,6 +47,11 @@ class RecipeStatuses:
         else:
             self._dirty.update(name for name in names if name in self.cache.recipes)
 
+    def relearn(self) -> None:
+        """Facts of a model changed: every recipe is judged anew."""
+        self._validity.clear()
+        self._all_dirty = True
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.hub.store import HubFacts, HubSettings
 from aim_engine.inventory import Tracker
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import Connection
@@ -19,7 +22,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
-from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.config import HubConfig, OperatorConfig
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
 from aim_engine.reconcile.planner import Planner
@@ -28,7 +31,7 @@ from aim_engine.reconcile.recipes import RecipeStatuses
 from aim_engine.reconcile.reconciler import RECHECK_SECONDS, Reconciler
 from aim_engine.reconcile.recorder import Recorder
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import CatalogueFacts
+from aim_engine.selection import CatalogueFacts, Facts
 from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 from aim_engine.telemetry.server import serve
 
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _RELIST_DELAY = 2.0
+_TRUE = ("1", "ON", "YES", "TRUE")
+"""What huggingface_hub takes for true."""
 _REVIEW_SECONDS = 5.0
 """How often the line of waiters and standing recommendations are looked through; nothing is written unless they change."""
 
@@ -55,6 +60,8 @@ class Runtime:
     intake: Intake = field(init=False)
     recipes: RecipeStatuses = field(init=False)
     planner: Planner = field(init=False)
+    hub: HubFacts | None = field(init=False)
+    """None where the Hub is never asked."""
     reconciler: Reconciler = field(init=False)
     recorder: Recorder = field(init=False)
     election: Election = field(init=False)
@@ -66,7 +73,8 @@ class Runtime:
     """Set when the process should end: the Lease was lost, or a part that never ends did."""
 
     def __post_init__(self) -> None:
-        facts = CatalogueFacts()
+        self.hub = _hub(self.config.hub, self._learned, self.metrics.hub_asked)
+        facts: Facts = self.hub or CatalogueFacts()
         self.tracker = Tracker(self.config.engine.gpu_labels)
         self.client = KubeClient(self.connection, self.metrics.requested)
         self.recipes = RecipeStatuses(
@@ -115,6 +123,11 @@ class Runtime:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.election.release()
             await runner.cleanup()
+
+    def _learned(self, source_id: str) -> None:
+        self.planner.relearn()
+        self.recipes.relearn()
+        self.intake.learned(source_id)
 
     def _refuse_config_map(self, obj: Mapping[str, Any], why: str) -> None:
         if self.election.leading:
@@ -198,7 +211,10 @@ class Runtime:
     async def _work(self) -> None:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
-        await asyncio.gather(self.recorder.run(), self.recipes.run(), self._review_forever(), *workers)
+        asking = [self.hub.run()] if self.hub else []
+        await asyncio.gather(
+            self.recorder.run(), self.recipes.run(), self._review_forever(), *asking, *workers
+        )
 
     async def _review_forever(self) -> None:
         while True:
@@ -253,6 +269,16 @@ class Runtime:
             [_deployment_sample(stored) for stored in self.cache.deployments.values()],
             [sample for stored in self.cache.recipes.values() if (sample := _recipe_sample(stored))],
         )
+
+
+def _hub(config: HubConfig, learned: Callable[[str], None], asked: Callable[[str], None]) -> HubFacts | None:
+    """Facts from the Hub as configured; None where it must not be asked."""
+    if not config.enabled or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        return None
+    folder = Path(config.cache_directory) if config.cache_directory else None
+    endpoint = config.endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    settings = HubSettings(endpoint, config.timeout_seconds, config.max_concurrent, folder)
+    return HubFacts(settings, learned, asked)
 
 
 def _deployment_sample(stored: StoredDeployment) -> DeploymentSample:

@@ -297,7 +297,9 @@ def _nothing_known(request: Request, candidates: list[Candidate], facts: Facts) 
             Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', and fallback is off",
             "allow spec.recipe.fallback and autoSelect for a generated configuration, or add a recipe",
         )  # fmt: skip
-    why = "and it fits no GPU of this cluster" if known else "and its size is unknown"
+    told = facts.unknown(request.model_id) if request.model_id and not known else None
+    unknown = f"and its size is unknown: {told}" if told else "and its size is unknown"
+    why = "and it fits no GPU of this cluster" if known else unknown
     near = _similar(request.model_id or "", candidates)
     hint = f"did you mean {near}? Else " if near else ""
     return Decision(

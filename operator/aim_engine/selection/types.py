@@ -34,6 +34,10 @@ class Facts(Protocol):
 
     def checkpoint(self, source_id: str) -> Checkpoint | None: ...
 
+    def unknown(self, model_id: str) -> str | None:
+        """Why the facts of a model are not known and what helps; None when there is nothing to say."""
+        ...
+
 
 class CatalogueFacts:
     """Facts from the shipped catalogue."""
@@ -44,6 +48,9 @@ class CatalogueFacts:
 
     def checkpoint(self, source_id: str) -> Checkpoint | None:
         return checkpoint(source_id)
+
+    def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
+        return None
 
 
 class Evidence(StrEnum):

@@ -110,6 +110,9 @@ class Metrics:
             "aim_operator_kube_request_duration_seconds", "Time of one request to the API server.", ["verb"],
             registry=registry, buckets=_BUCKETS,
         )  # fmt: skip
+        self._hub = Counter(
+            "aim_hub_requests", "Inquiries at the Hub for facts of models.", ["result"], registry=registry
+        )
         self.queue_depth = Gauge(
             "aim_operator_queue_depth", "Deployments that wait for a pass.", registry=registry
         )
@@ -143,6 +146,10 @@ class Metrics:
         """Count one request to the API server; code 0 means no answer."""
         self._requests.labels(verb, str(code)).inc()
         self._request_seconds.labels(verb).observe(seconds)
+
+    def hub_asked(self, result: str) -> None:
+        """Count one inquiry at the Hub."""
+        self._hub.labels(result).inc()
 
     def collect_objects(self, samples: Samples) -> None:
         """Show per-object series from now on."""

@@ -1,0 +1,267 @@
+"""The Hub client and the store of facts against a Hub on 127.0.0.1 with answers of real shape."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from aim_engine.hub import client
+from aim_engine.hub.client import Answer, HubResult, inquire
+from aim_engine.hub.store import HubFacts, HubSettings
+from testbed.hub import COMMIT, LocalHub, drip, endless_redirects, slow, status
+from unit.model_configs import decoder
+
+MODEL = "acme/small"
+CONFIG = decoder(2, 64, 4, 2, 128, 1000, 2048)
+INDEX = {"metadata": {"total_size": 123_456}, "weight_map": {"a": "model-00001.safetensors"}}
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as running:
+        yield running
+
+
+async def ask(hub: LocalHub, model: str = MODEL, seconds: float = 5.0, revision: str = "main") -> Answer:
+    async with aiohttp.ClientSession() as session:
+        return await inquire(session, hub.url, model, revision, seconds)
+
+
+async def test_a_repository_is_described_with_size_and_commit(hub: LocalHub) -> None:
+    hub.serve(MODEL, CONFIG, INDEX)
+    answer = await ask(hub)
+    assert answer.result is HubResult.FOUND
+    assert answer.described
+    assert (answer.described.facts.layers, answer.described.checkpoint.bytes) == (2, 123_456)
+    assert answer.described.facts.source == f"config.json of {MODEL} at {COMMIT[:12]}"
+
+
+async def test_a_model_of_one_file_has_no_index_and_an_unknown_size(hub: LocalHub) -> None:
+    hub.serve(MODEL, CONFIG)
+    answer = await ask(hub)
+    assert answer.described
+    assert answer.described.checkpoint.bytes is None
+
+
+async def test_the_revision_asked_for_is_the_one_read(hub: LocalHub) -> None:
+    hub.serve(MODEL, CONFIG)
+    await ask(hub, revision="refs/pr/1")
+    assert hub.requests[0] == f"/{MODEL}/resolve/refs/pr/1/config.json"
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["text", [1], {"metadata": 7}, {"metadata": {"total_size": -1}}, {"metadata": {"total_size": "x"}}],
+)
+async def test_an_index_that_says_nothing_leaves_the_size_unknown(hub: LocalHub, index: object) -> None:
+    hub.serve(MODEL, CONFIG, index)
+    answer = await ask(hub)
+    assert answer.described
+    assert answer.described.checkpoint.bytes is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "result", "told"),
+    [
+        (
+            status(401, "Access to model acme/small is restricted"),
+            HubResult.GATED,
+            "gated, private or does not exist",
+        ),
+        (status(403), HubResult.GATED, "the operator uses no token"),
+        (status(404), HubResult.NOT_FOUND, "no such repository"),
+        (status(429, Retry_After="7"), HubResult.LIMITED, "answered 429"),
+        (status(503), HubResult.LIMITED, "answered 503"),
+        (status(500), HubResult.UNREACHABLE, "answered 500"),
+        (status(200, "<html>"), HubResult.UNSUITABLE, "config.json is not JSON"),
+        (status(200, "[" * 100_000), HubResult.UNSUITABLE, "config.json is not JSON"),
+        (status(200, "[]"), HubResult.UNSUITABLE, "config.json cannot be used: config.json is []"),
+        (status(200, "{}"), HubResult.UNSUITABLE, "hidden_size is missing"),
+        (slow(5), HubResult.UNREACHABLE, "did not answer within 0.5 s"),
+        (drip(b"x" * 2**20, 64), HubResult.UNSUITABLE, "larger than 4 MiB"),
+        (endless_redirects(f"/{MODEL}/resolve/main/config.json"), HubResult.UNREACHABLE, "TooManyRedirects"),
+        (status(302, Location="ftp://127.0.0.1/x"), HubResult.UNREACHABLE, "could not be asked"),
+        (status(200, "{}", Content_Encoding="gzip"), HubResult.UNREACHABLE, "could not be asked"),
+    ],
+)
+async def test_what_the_hub_may_answer(
+    hub: LocalHub, behaviour: Callable[..., object], result: HubResult, told: str
+) -> None:
+    hub.behave(MODEL, behaviour)  # type: ignore[arg-type]
+    answer = await ask(hub, seconds=0.5 if "0.5" in told else 5.0)
+    assert (answer.result, told in answer.message) == (result, True), answer
+
+
+async def test_the_pause_that_the_hub_asks_for_is_told(hub: LocalHub) -> None:
+    hub.behave(MODEL, status(429, Retry_After="7"))
+    assert (await ask(hub)).retry_after == 7
+    hub.behave(MODEL, status(429, Retry_After="99999999"))
+    assert (await ask(hub)).retry_after == 3600
+    hub.behave(MODEL, status(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"))
+    assert (await ask(hub)).retry_after is None
+
+
+async def test_nobody_there_is_no_crash() -> None:
+    async with aiohttp.ClientSession() as session:
+        answer = await inquire(session, "http://127.0.0.1:1", MODEL, "main", 5)
+    assert answer.result is HubResult.UNREACHABLE
+
+
+async def test_no_token_is_ever_sent(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.serve(MODEL, CONFIG)
+    async with store(hub) as facts:
+        await known(facts)
+    assert hub.headers
+    assert not any({"Authorization", "Cookie"} & set(sent) for sent in hub.headers)
+
+
+@dataclass
+class Running:
+    """A store with its worker, and what it told."""
+
+    facts: HubFacts
+    learned: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def store(hub: LocalHub, cache: Path | None = None) -> AsyncIterator[Running]:
+    running = Running(HubFacts(HubSettings(hub.url, 5.0, 2, cache), lambda _: None))
+    running.facts.learned = running.learned.append
+    running.facts.asked = running.results.append
+    work = asyncio.create_task(running.facts.run())
+    try:
+        yield running
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def known(running: Running, model: str = MODEL) -> None:
+    """Wait until something is learned of a model, bounded."""
+    running.facts.model(model)
+    for _ in range(500):
+        if model in running.learned:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"nothing was learned of {model}")
+
+
+async def test_an_unknown_model_is_asked_for_once_and_known_afterwards(hub: LocalHub) -> None:
+    hub.serve(MODEL, CONFIG, INDEX)
+    async with store(hub) as running:
+        assert running.facts.model(MODEL) is None
+        assert running.facts.unknown(MODEL) == "the Hub is being asked"
+        for _ in range(20):
+            running.facts.model(MODEL)
+            running.facts.checkpoint(MODEL)
+        await known(running)
+        found, stored = running.facts.model(MODEL), running.facts.checkpoint(MODEL)
+        assert found
+        assert stored
+        assert (found.layers, stored.bytes) == (2, 123_456)
+        assert running.facts.unknown(MODEL) is None
+    assert hub.asked_for(MODEL) == 2, "config.json and the index, once each"
+    assert running.results == ["found"]
+
+
+async def test_the_catalogue_is_believed_first_and_costs_no_request(hub: LocalHub) -> None:
+    async with store(hub) as running:
+        found = running.facts.model("Qwen/Qwen3-32B")
+        assert found
+        assert found.layers == 64
+        await asyncio.sleep(0.05)
+    assert hub.requests == []
+
+
+async def test_a_gated_model_stays_unknown_says_so_and_is_not_asked_for_again(hub: LocalHub) -> None:
+    hub.behave(MODEL, status(401))
+    async with store(hub) as running:
+        await known(running)
+        for _ in range(20):
+            assert running.facts.model(MODEL) is None
+            await asyncio.sleep(0.005)
+        told = str(running.facts.unknown(MODEL))
+    assert "gated, private or does not exist, and the operator uses no token; write a recipe for it" in told
+    assert hub.asked_for(MODEL) == 1
+
+
+async def test_a_hub_that_asks_for_patience_gets_it_and_is_asked_again_by_itself(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aim_engine.hub.store._BACKOFF_SECONDS", (0.05,))
+    hub.behave(MODEL, status(429, Retry_After="0"))
+    async with store(hub) as running:
+        await known(running)
+        assert running.facts.model(MODEL) is None
+        hub.serve(MODEL, CONFIG)
+        for _ in range(300):
+            if running.facts.model(MODEL) is not None:
+                break
+            await asyncio.sleep(0.01)
+        assert running.facts.model(MODEL) is not None
+    assert running.results == ["limited", "found"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../etc/passwd", "a b/c", "no-slash", "a/b/c", "", "a/..", "x" * 300, "a\n/b"]
+)
+async def test_what_is_no_model_id_never_becomes_an_address(hub: LocalHub, name: str) -> None:
+    async with store(hub) as running:
+        assert running.facts.model(name) is None
+        await asyncio.sleep(0.02)
+    assert hub.requests == []
+
+
+async def test_what_was_learned_outlives_the_process(hub: LocalHub, tmp_path: Path) -> None:
+    hub.serve(MODEL, CONFIG, INDEX)
+    async with store(hub, tmp_path) as running:
+        await known(running)
+    asked = len(hub.requests)
+    async with store(hub, tmp_path) as running:
+        await known(running)
+        found = running.facts.model(MODEL)
+        assert found
+        assert found.layers == 2
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"model": {"id": 1}, "checkpoint": {}}', "\x00"])
+async def test_a_broken_record_is_passed_over(hub: LocalHub, tmp_path: Path, content: str) -> None:
+    (tmp_path / "acme%2Fsmall.json").write_text(content)
+    hub.serve(MODEL, CONFIG)
+    async with store(hub, tmp_path) as running:
+        await known(running)
+        assert running.facts.model(MODEL) is not None
+    assert json.loads((tmp_path / "acme%2Fsmall.json").read_text())["model"]["layers"] == 2
+
+
+async def test_a_folder_that_cannot_be_written_is_no_failure(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    hub.serve(MODEL, CONFIG)
+    async with store(hub, tmp_path / "file" / "cache") as running:
+        await known(running)
+        assert running.facts.model(MODEL) is not None
+
+
+async def test_the_number_of_models_remembered_as_unknown_is_bounded(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aim_engine.hub.store._MOST_UNKNOWN", 3)
+    facts = HubFacts(HubSettings(hub.url, 1.0, 1), lambda _: None)
+    for i in range(50):
+        assert facts.model(f"acme/m{i}") is None
+    assert len(facts._unknown) == 3
+
+
+def test_limits_leave_room_for_the_largest_models() -> None:
+    assert client.MAX_INDEX_BYTES >= 32 * 2**20
+    assert client.MAX_CONFIG_BYTES >= 2**20
