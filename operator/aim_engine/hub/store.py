@@ -120,6 +120,8 @@ class HubFacts:
         return known
 
     def _want(self, name: str) -> None:
+        if name in self._known:
+            return
         waiting = self._unknown.get(name)
         if waiting is None:
             if len(self._unknown) >= _MOST_UNKNOWN:
