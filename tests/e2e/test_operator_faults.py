@@ -18,7 +18,7 @@ from testbed.fault_proxy import FaultProxy
 from testbed.plane import ControlPlane
 from testbed.product import GROUP, ROOT, Operator, condition, install
 
-RECOVERY = 30.0
+RECOVERY = 60.0
 """Seconds; the longest pause between two attempts that a test provokes is about ten."""
 WATCHES = 11
 LEASE = {"durationSeconds": 3, "renewSeconds": 1}

@@ -146,7 +146,7 @@ CASES = [
     ),
     Case(
         "heads that three GPUs cannot share", Reason.PARALLELISM_INVALID, r(count=3),
-        ("64 attention and 8 KV heads cannot be divided over 3 GPUs",), "use tensor parallelism over 1, 2, 4, 8",
+        ("64 attention heads cannot be divided over 3 GPUs",), "use tensor parallelism over 1, 2, 4, 8",
         asked=wishing(**NO_FALLBACK),
     ),
     Case(

@@ -60,6 +60,8 @@ class SpeedCalibration:
     communication_ms_per_layer: float
     """Of tensor parallelism over 8 GPUs."""
     compute_efficiency: float
+    link_bytes_per_s: float
+    """Effective rate at which one GPU exchanges hidden states of a tensor parallel group."""
     concurrency: int
     context_tokens: int
 
@@ -100,6 +102,29 @@ def speed_calibration() -> SpeedCalibration:
         launch_ms_per_layer=content["launchMillisecondsPerLayer"],
         communication_ms_per_layer=content["communicationMillisecondsPerLayer"],
         compute_efficiency=content["computeEfficiency"],
+        link_bytes_per_s=content["linkGBps"] * 1e9,
         concurrency=content["concurrency"],
         context_tokens=content["contextTokens"],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DivisionRule:
+    """A rule on how a model may be divided over GPUs."""
+
+    rule: str
+    """Names the check."""
+    text: str
+    source: str
+
+
+@cache
+def division_rules() -> tuple[DivisionRule, ...]:
+    """Rules in the order they are tried."""
+    return tuple(DivisionRule(**row) for row in read_yaml("parallelism.yaml")["rules"])
+
+
+@cache
+def division_sizes() -> tuple[int, ...]:
+    """Group sizes that a remedy may propose."""
+    return tuple(read_yaml("parallelism.yaml")["sizesTried"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -82,7 +83,10 @@ def _load(configuration: kubernetes_client.Configuration) -> None:
     try:
         kubernetes_config.load_incluster_config(client_configuration=configuration)
     except kubernetes_config.ConfigException:
-        kubernetes_config.load_kube_config(client_configuration=configuration)
+        # The official client reads $KUBECONFIG when it is imported; we want it as it is now.
+        kubernetes_config.load_kube_config(
+            config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+        )
 
 
 def _proxy(configuration: kubernetes_client.Configuration) -> str | None:

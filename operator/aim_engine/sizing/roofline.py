@@ -13,6 +13,9 @@ from aim_engine.sizing.kv_cache import kv_bytes_for_context
 from aim_engine.sizing.memory import memory_model
 from aim_engine.sizing.weights import expert_fraction, weight_format, weights_bytes
 
+_EXCHANGES_PER_LAYER = 2
+"""All-reduces of a tensor parallel layer: after attention and after the MLP, of a 16-bit hidden state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -30,11 +33,15 @@ def estimate(
     precision: Precision,
     *,
     partition: str | None = None,
+    calibration: SpeedCalibration | None = None,
 ) -> Estimate:
-    """Speed of a configuration that fits; with no room for a single sequence the throughput is that of one."""
+    """Speed of a configuration that fits; with no room for a single sequence the throughput is that of one.
+
+    `calibration`: other constants or another load than those of the catalogue, to compare with a published point.
+    """
     vram_bytes = partition_vram_bytes(gpu, partition) or gpu.vram_bytes
     memory = memory_model(model, checkpoint, precision, plan, vram_bytes)
-    constants = speed_calibration()
+    constants = calibration or speed_calibration()
     batch = max(
         1, min(plan.max_num_seqs, constants.concurrency, memory.kv_tokens // constants.context_tokens)
     )
@@ -72,7 +79,8 @@ def _step_ms(
         * constants.compute_efficiency
     )
     computing = 1000 * 2 * model.active_parameters * batch / peak if peak else 0.0
-    return overhead + reading + computing
+    exchanged = batch * model.layers * _EXCHANGES_PER_LAYER * 2 * (1 - 1 / size) * 2 * model.hidden_size
+    return overhead + reading + computing + 1000 * exchanged / constants.link_bytes_per_s
 
 
 def touched_fraction(model: ModelFacts, batch: int) -> float:
