@@ -12,10 +12,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from aim_engine.cli import main
+from aim_engine.cli.hub_facts import ask_hub
+from aim_engine.cli.snapshot_file import read_snapshot, write_snapshot
 from aim_engine.hub import client
 from aim_engine.hub.client import Answer, HubResult, inquire
 from aim_engine.hub.store import HubFacts, HubSettings
+from aim_engine.reconcile.config import HubConfig, OperatorConfig
 from testbed.hub import COMMIT, LocalHub, drip, endless_redirects, slow, status
+from unit.cli_world import TAKEN
 from unit.model_configs import decoder
 
 MODEL = "acme/small"
@@ -265,3 +270,29 @@ async def test_the_number_of_models_remembered_as_unknown_is_bounded(
 def test_limits_leave_room_for_the_largest_models() -> None:
     assert client.MAX_INDEX_BYTES >= 32 * 2**20
     assert client.MAX_CONFIG_BYTES >= 2**20
+
+
+def test_fit_asks_the_hub_when_told_to(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    hub.serve("acme/eight", decoder(32, 4096, 32, 8, 14336, 128256, 131072))
+    assert main(["fit", "--model", "acme/eight", "--gpu", "MI300X"]) == 4
+    assert "ask the Hub with --hub" in capsys.readouterr().err
+    assert hub.requests == []
+    assert main(["fit", "--model", "acme/eight", "--gpu", "MI300X", "--hub"]) == 0
+    assert "config.json of acme/eight" in capsys.readouterr().out
+    hub.behave("acme/gated", status(401))
+    assert main(["fit", "--model", "acme/gated", "--gpu", "MI300X", "--hub"]) == 4
+    assert "facts of acme/gated stay unknown: the repository is gated" in capsys.readouterr().err
+
+
+def test_a_snapshot_may_hold_what_the_hub_says(hub: LocalHub, tmp_path: Path) -> None:
+    hub.serve(MODEL, CONFIG, INDEX)
+    facts = ask_hub([MODEL, "Qwen/Qwen3-32B", "None"], HubConfig(endpoint=hub.url))
+    path = tmp_path / "s.yaml"
+    path.write_text("".join(write_snapshot([], OperatorConfig(), facts, [MODEL], TAKEN, "0")))
+    known = read_snapshot(path, 0.0).facts.model(MODEL)
+    assert known
+    assert known.layers == 2
+    assert hub.asked_for("Qwen/Qwen3-32B") == 0

@@ -46,8 +46,13 @@ _APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
 """What a change may bring beside deployments that bears on them."""
 
 
-def world_of(arguments: argparse.Namespace, applied: Iterable[Found] = ()) -> World:
-    """The world that the flags name, with objects `applied` over it; raises CommandError."""
+def world_of(
+    arguments: argparse.Namespace, applied: Iterable[Found] = (), model_id: str | None = None
+) -> World:
+    """The world that the flags name, with objects `applied` over it; raises CommandError.
+
+    `model_id`: shipped recipes of other models need not be read.
+    """
     snapshot = _snapshot(arguments)
     config = read_config(arguments.config) if arguments.config else snapshot.config
     objects = snapshot.objects
@@ -57,7 +62,7 @@ def world_of(arguments: argparse.Namespace, applied: Iterable[Found] = ()) -> Wo
             *read_recipes(arguments.recipes),
         ]
     elif not any(each.obj["kind"] == "AIMRecipe" for each in objects):
-        objects = [*objects, *_shipped()]
+        objects = [*objects, *_shipped(model_id)]
     return _build([*objects, *_changes(applied, arguments.namespace)], config, snapshot)
 
 
@@ -92,10 +97,12 @@ def shipped_recipes() -> Path:
     return found
 
 
-def _shipped() -> list[Found]:
+def _shipped(model_id: str | None) -> Iterator[Found]:
     """The shipped recipes, without the checks that other people's files need: the tests made them."""
-    paths = sorted(shipped_recipes().rglob("*.yaml"))
-    return [Found(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), str(path)) for path in paths]  # noqa: S506
+    for path in sorted(shipped_recipes().rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if model_id is None or f"\n  modelID: {model_id}\n" in text:
+            yield Found(yaml.load(text, Loader=LOADER), str(path))  # noqa: S506 (a safe loader)
 
 
 def read_recipes(path: Path) -> list[Found]:

@@ -11,7 +11,8 @@ from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, checkpoint_catalog
 from aim_engine.cli.output import Exit, add_output, columns, emit, invalid
 from aim_engine.engines import engine
-from aim_engine.selection import CatalogueFacts
+from aim_engine.reconcile.config import HubConfig
+from aim_engine.selection import CatalogueFacts, Facts
 from aim_engine.sizing import FitVerdict, Step, explain, fit, smallest_gpu_count
 
 EXAMPLES = """\
@@ -44,13 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a flag of vLLM, for example kv-cache-dtype=fp8",
     )
+    parser.add_argument(
+        "--hub", action="store_true", help="ask the Hub about a model that the catalogue does not know"
+    )
     add_output(parser, wide=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit; 0 when it fits or nobody knows, 3 when it does not."""
-    facts = CatalogueFacts()
-    model, stored = facts.model(arguments.model), _checkpoint(arguments.model, arguments.precision)
+    facts: Facts = CatalogueFacts()
+    if arguments.hub:
+        from aim_engine.cli.hub_facts import ask_hub
+
+        facts = ask_hub([arguments.model], HubConfig())
+    model = facts.model(arguments.model)
+    stored = _checkpoint(arguments.model, arguments.precision) or facts.checkpoint(arguments.model)
     if model is None:
         raise invalid(_unknown(arguments.model))
     if (arguments.count or 1) < 1 or (arguments.context or 1) < 1:
@@ -183,6 +192,6 @@ def _unknown(name: str) -> str:
     hint = (
         f"did you mean {by_case[near[0]]}?"
         if near
-        else "see `aim-engine recipes list` for models that are known"
+        else "ask the Hub with --hub, or see `aim-engine recipes list`"
     )
     return f"--model '{name}': its dimensions are not known; {hint}"

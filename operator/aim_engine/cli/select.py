@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Select."""
-    world = world_of(arguments)
+    world = world_of(arguments, model_id=arguments.model)
     key = put(world, Found(_deployment(arguments), "select"), arguments.namespace)
     document = decision_of(world, key, "select")
     emit(arguments.output, document, lambda wide: decision_table(document, wide=wide))

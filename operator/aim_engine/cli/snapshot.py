@@ -13,7 +13,7 @@ from aim_engine.cli.cluster import read_config
 from aim_engine.cli.files import Object
 from aim_engine.cli.output import CommandError, Exit, progress, tell
 from aim_engine.cli.snapshot_file import write_snapshot
-from aim_engine.selection import CatalogueFacts
+from aim_engine.selection import CatalogueFacts, Facts
 
 EXAMPLES = """\
 examples:
@@ -24,6 +24,11 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument("--file", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument(
+        "--hub",
+        action="store_true",
+        help="ask the Hub about models that the catalogue does not know, as the operator does",
+    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration of the operator, instead of the cluster's"
     )
@@ -37,9 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     objects, config = with_client(fetch)
     if arguments.config is not None:
         config = read_config(arguments.config)
-    lines = write_snapshot(
-        objects, config, CatalogueFacts(), _models(objects), datetime.now(UTC), __version__
-    )
+    facts: Facts = CatalogueFacts()
+    if arguments.hub:
+        from aim_engine.cli.hub_facts import ask_hub
+
+        facts = ask_hub(_models(objects), config.hub)
+    lines = write_snapshot(objects, config, facts, _models(objects), datetime.now(UTC), __version__)
     if arguments.file is None:
         sys.stdout.writelines(lines)
         return Exit.OK
