@@ -66,6 +66,7 @@ def shaken(stage: Stage, shaken_process: Operator) -> Iterator[Tenant]:
     if shaken_process.get("/healthz")[0] == 0:
         shaken_process.run()
     stage.plane.wait_for(shaken_process.leads, RECOVERY, "the operator to lead")
+    wait_until_it_sees(stage)
     began = shaken_process.metric("process_start_time_seconds")
     yield from settle_in(stage, shaken_process)
     stage.proxy.clear()
@@ -96,9 +97,14 @@ def make_all_watches_start_anew(stage: Stage, before: Counter[tuple[str, str]]) 
     stage.proxy.clear()
 
 
+def wait_until_it_sees(stage: Stage) -> None:
+    """What a test before broke may still be in its last pause."""
+    stage.plane.wait_for(lambda: stage.proxy.open_watches >= WATCHES, RECOVERY, "all watches to be open")
+
+
 def cut(stage: Stage, way: str) -> None:
     """Break all watches in one of three ways."""
-    stage.plane.wait_for(lambda: stage.proxy.open_watches >= WATCHES, RECOVERY, "all watches to be open")
+    wait_until_it_sees(stage)
     before = stage.proxy.requests
     if way == "410":
         stage.proxy.gone_on_watch(10**6)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import pytest
+
 from aim_engine.kube.reflector import Reflector
 from aim_engine.kube.resource import Resource
 
@@ -67,3 +69,44 @@ async def test_an_object_that_cannot_be_read_is_passed_over_and_the_others_go_on
     running.cancel()
     assert listed == ["first"]
     assert seen == ["good", "-gone"]
+
+
+class Expiring(Served):
+    """Says of every version that it is too old, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__([], [])
+        self.times = times
+        self.watches = 0
+
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        self.watches += 1
+        if self.watches == 1:
+            yield {"type": "ADDED", "object": pod("first", 2)}
+        if self.watches <= self.times:
+            yield {"type": "ERROR", "object": {"code": 410, "metadata": {}}}
+            return
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize(("expired", "pauses"), [(1, 0), (2, 1), (3, 2)])
+async def test_what_was_missed_is_listed_at_once_but_not_hot(
+    expired: int, pauses: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Expiring(expired)
+    reflector = Reflector(
+        served,  # type: ignore[arg-type]
+        PODS,
+        decode=decode,
+        replace=lambda _: None,
+        upsert=lambda _: None,
+        remove=lambda _: None,
+    )
+    running = asyncio.create_task(reflector.run())
+    for _ in range(500):
+        if served.watches > expired:
+            break
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert reflector.lists == expired + 1
+    assert sum("again in" in record.getMessage() for record in caplog.records) == pauses

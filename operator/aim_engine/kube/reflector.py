@@ -16,7 +16,9 @@ from aim_engine.kube.resource import Resource
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_STEADY_SECONDS = 10.0
+"""A watch that stood so long was in order, also where nothing happened meanwhile."""
 
 
 class Reflector:
@@ -46,22 +48,31 @@ class Reflector:
         self._progressed = False
 
     async def run(self) -> None:
-        """Never returns; ends by cancellation. Whatever fails without having brought anything is retried with backoff."""
+        """Never returns; ends by cancellation. Whatever fails without having brought anything is retried with backoff.
+
+        A version that is too old is listed anew at once: until then nobody knows what happened.
+        """
         version: str | None = None
+        now = asyncio.get_running_loop().time
         while True:
             self._progressed = False
+            listed = version is None
+            started = now()
             try:
                 if version is None:
                     version = await self._list()
+                    started = now()
                 version = await self._watch(version)
-                if self._progressed:
+                if now() - started > _STEADY_SECONDS:
                     self._failures = 0
-                else:
+                elif not self._progressed and (version is not None or listed):
                     await self._pause("the watch ended without an event", None)
             except ApiError as error:
-                if error.code in (400, 410):
+                too_old = error.code in (400, 410)
+                if too_old:
                     version = None
-                await self._pause(str(error), error.retry_after)
+                if not too_old or listed:
+                    await self._pause(str(error), error.retry_after)
 
     async def _pause(self, why: str, at_least: float | None) -> None:
         pause = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
@@ -116,6 +127,7 @@ class Reflector:
                         raise ApiError(obj.get("code", 500), obj.get("reason", ""), obj.get("message", ""))
                 version = obj["metadata"]["resourceVersion"]
                 self._progressed = True
+                self._failures = 0
         except ApiError as error:
             if error.code != 0 or not self._progressed:
                 raise
