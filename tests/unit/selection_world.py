@@ -114,6 +114,8 @@ def recipe(
     first_token: int | None = None,
     inter_token: int | None = None,
     provenance: str = "vendor",
+    measured_with: str | None = None,
+    concurrency: int | None = None,
     observed: Observation | None = None,
     **fields: Any,
 ) -> Candidate:
@@ -134,9 +136,13 @@ def recipe(
         "interTokenLatencyMilliseconds": inter_token,
     }
     if told := {key: value for key, value in point.items() if value is not None}:
-        wire["performance"] = [
-            {**told, "provenance": {"kind": provenance, "source": "https://example.com/run"}}
-        ]
+        origin_of_it = {
+            "kind": provenance,
+            "source": "https://example.com/run",
+            "engineVersion": measured_with,
+        }
+        load = {"workload": {"concurrency": concurrency}} if concurrency else {}
+        wire["performance"] = [{**told, **load, "provenance": origin_of_it}]
     made = candidate(name, origin, AIMRecipeSpec.strict_load(wire), listed=listed)
     return replace(made, observed=observed)
 

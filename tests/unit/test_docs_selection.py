@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from aim_engine.api.enums import Maturity, Precision, ProvenanceKind, Tier
-from aim_engine.selection import order, stages
+from aim_engine.selection import order, performance, stages
 
 PAGE = (Path(__file__).parents[2] / "docs" / "concepts" / "selection.md").read_text()
 
@@ -19,9 +19,9 @@ PLACES = [
     ("Your own before the catalogue", "_SOURCE[current.candidate.source]"),
     ("Maturity", "spec.maturity.rank"),
     ("Tuned for the objective", "int(spec.objective is not wishes.objective)"),
-    ("Performance", "-_bucket(wishes.objective, scale, current)"),
+    ("Performance", "-_step(wishes.objective, scale, current)"),
     ("Time to first token", "_first_token(wishes.objective, current)"),
-    ("Format and generation", "_preference(facts, current)"),
+    ("Format and generation", "preference(facts, current)"),
     ("Fewer GPUs", "spec.hardware.gpu_count"),
     ("Name", "current.candidate.name"),
 ]
@@ -72,7 +72,7 @@ def test_formats_maturities_and_steps_are_those_of_the_code() -> None:
     preferred = ", ".join(order._PREFERENCE)
     assert preferred in text
     assert set(order._PREFERENCE) == set(Precision)
-    assert f"steps of {round(100 * (order.BUCKET - 1))} %" in text
+    assert f"steps of {round(100 * (performance.STEP - 1))} %" in text
     for precision in order._FOUR_BIT:
         assert f"`{precision}`" in text
 

@@ -20,7 +20,7 @@ from aim_engine.reconcile.plan import as_candidate, make_plan
 from aim_engine.reconcile.revision import inputs_of, read_record, revision_name, to_object
 from aim_engine.selection import Source, Want, candidate
 from unit.reconcile_world import around, deployment, plan, revision_of
-from unit.selection_world import QWEN, UNHURRIED, cluster, node, recipe
+from unit.selection_world import QWEN, UNHURRIED, choose, cluster, node, recipe
 
 ALL_FREE, FOUR_FREE, FULL = cluster(node()), cluster(node(used=4)), cluster(node(used=8))
 BIG, SMALL = recipe("big", count=8, maturity="optimized"), recipe("small", count=1)
@@ -327,6 +327,72 @@ def test_a_pinned_deployment_is_never_moved_by_catalogue_or_cluster(weather: lis
     for free, catalogue in weather:
         made = plan(FIRST, ON_SMALL, catalogue, free, live=1, changed=True)
         assert made.revision is ON_SMALL
+
+
+OTHER = recipe("on-mi210", gpu="MI210", count=4, maturity="preview")
+BOTH_KINDS = cluster(node(), node("old", "MI210", 4))
+WITHOUT_BIG = [
+    ("its node is cordoned", (BIG, OTHER), cluster(node(unschedulable=True), node("old", "MI210", 4))),
+    ("its node is gone", (BIG, OTHER), cluster(node("old", "MI210", 4))),
+    ("its recipe was deleted", (OTHER,), BOTH_KINDS),
+]
+
+
+@pytest.mark.parametrize("policy", ["Pinned", "Automatic"])
+@pytest.mark.parametrize(
+    ("catalogue", "free"), [row[1:] for row in WITHOUT_BIG], ids=[row[0] for row in WITHOUT_BIG]
+)
+def test_a_worse_recipe_is_neither_recommended_nor_followed(policy: str, catalogue: Any, free: Any) -> None:
+    asked = deployment(recipe={"updatePolicy": policy})
+    current = revision_of(asked, (BIG, OTHER), BOTH_KINDS)
+    made = plan(asked, current, catalogue, free, live=1, changed=True)
+    assert made.revision is current
+    assert made.recommendation is None
+    assert made.hopes == ()
+
+
+WORLDS = st.tuples(
+    st.sampled_from([*STATES, BOTH_KINDS, WITHOUT_BIG[0][2]]),
+    st.sampled_from([*CATALOGUES, (BIG, OTHER), (*FAMILY, OTHER)]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(WORLDS, WORLDS)
+def test_what_is_recommended_goes_before_what_runs(first: Any, later: Any) -> None:
+    began = plan(FIRST, None, first[1], first[0]).revision
+    if began is None:
+        return
+    made = plan(FIRST, began, later[1], later[0], live=1, changed=True)
+    if made.recommendation is None or made.recommendation.recipe == began.recipe:
+        return
+    running = as_candidate(began)
+    better = next(
+        (each for each in later[1] if each.name == made.recommendation.recipe), None
+    )  # a generated one goes before nothing written
+    assert better is not None
+    emptied = cluster(node("x"), node("y"), node("z", "MI210", 4))
+    assert choose([running, better], emptied).best == better.name
+
+
+def test_the_default_tier_hopes_for_the_written_recipe_and_is_told_when_it_is_free() -> None:
+    current = revision_of(FIRST, (BIG,), FOUR_FREE)
+    assert current.tier is Tier.DEFAULT
+    assert plan(FIRST, None, (BIG,), FOUR_FREE).hopes == (Want(MI300X, 8),)
+    assert plan(FIRST, current, (BIG,), FOUR_FREE, live=1, changed=True).hopes == (Want(MI300X, 8),)
+    freed = plan(FIRST, current, (BIG,), ALL_FREE, live=1, changed=True)
+    assert freed.recommendation
+    assert freed.recommendation.recipe == "big"
+
+
+def test_pods_are_created_pending_only_where_nothing_could_serve_now() -> None:
+    asked = deployment(recipe={"whenNoCapacity": "CreatePending"})
+    here = plan(asked, None, (BIG,), cluster(node(used=8), node("old", "MI210", 4))).revision
+    assert here
+    assert (here.recipe, here.tier) == ("generated/qwen3-32b-mi210-2x-bf16", Tier.DEFAULT)
+    pending = plan(asked, None, (BIG,), FULL)
+    assert pending.revision
+    assert (pending.revision.recipe, pending.granted) == ("big", 1)
 
 
 def test_gpus_kept_for_another_are_told_to_who_waits() -> None:

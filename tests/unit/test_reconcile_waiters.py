@@ -183,6 +183,43 @@ def test_the_kept_node_follows_the_fewest_missing_gpus_and_stays_on_a_tie() -> N
     assert waiters.kept_for_others(key("small")) == {"gpu-2": key("big")}
 
 
+def test_where_no_node_of_its_first_choice_takes_pods_one_of_the_second_is_kept() -> None:
+    there = cluster(node("gpu-1", unschedulable=True), node("old", "MI210", 4, used=1))
+    second = Want(PoolKey("MI210"), 4, PodNeed(gpu_model="MI210", gpus=4))
+    waiters = Waiters()
+    waiters.set(key("big"), rank("big", 0), (BIG_WANT, second), now=0)
+    waiters.keep_nodes(there, 100, 60)
+    assert waiters.kept_for_others(key("small")) == {"old": key("big")}
+
+
+def test_a_node_kept_in_vain_is_given_back_and_kept_again_after_another_patience() -> None:
+    waiters = big_and_small(patience=60, now=60)
+    assert waiters.keep_nodes(MI300X_NODES, 60 + 360, 60) == []
+    assert waiters.keep_nodes(MI300X_NODES, 60 + 361, 60) == [Freed(POOL, "gpu-1", 5)]
+    assert waiters.kept_for_others(key("small")) == {}
+    waiters.keep_nodes(MI300X_NODES, 480, 60)
+    assert waiters.kept_for_others(key("small")) == {}
+    waiters.keep_nodes(MI300X_NODES, 481, 60)
+    assert waiters.kept_for_others(key("small")) == {"gpu-1": key("big")}
+
+
+def test_a_node_is_kept_as_long_as_more_comes_free_on_it() -> None:
+    waiters = big_and_small(patience=60, now=60)
+    nearer = cluster(node("gpu-1", used=2), node("gpu-2", used=6))
+    waiters.keep_nodes(nearer, 400, 60)
+    waiters.keep_nodes(nearer, 700, 60)
+    assert waiters.kept_for_others(key("small")) == {"gpu-1": key("big")}
+
+
+def test_what_it_holds_itself_on_a_kept_node_stays_its_own() -> None:
+    tracker = tracker_of(node_object("gpu-1", "MI300X", 8))
+    tracker.upsert_pod(pod("mine", 4, "gpu-1", owner=key("mine")))
+    tracker.upsert_pod(pod("strange", 1, "gpu-1"))
+    mine = withhold(tracker.inventory(exclude=key("mine")), ["gpu-1"], tracker.inventory())
+    assert place(mine, PodNeed(gpu_model="MI300X", gpus=4)).fits == 1
+    assert place(mine, PodNeed(gpu_model="MI300X", gpus=5)).fits == 0
+
+
 def test_who_was_woken_just_now_goes_before_the_younger_and_not_for_ever() -> None:
     waiters = line(("old", ONE), ("young", ONE))
     waiters.woken([Freed(POOL, "n", 1)], now=100)

@@ -67,6 +67,8 @@ SEEN_4000 = Observation(
 SEEN_2000 = Observation("MI300X", "0.32.0", tokens_per_second=2000)
 SEEN_OTHERWISE = Observation("MI300X", "0.31.0", tokens_per_second=2000)
 
+RUN = {"kind": "vendor", "source": "https://example.com/run"}
+
 ORDERS = [
     # Targets
     Order("a recipe measured to meet the target, though a better tuned one was measured to miss it", [
@@ -119,6 +121,31 @@ ORDERS = [
     Order("latency observed here orders recipes for latency", [
         recipe("z", model=UNKNOWN, inter_token=90, tokens=1, observed=SEEN_4000), recipe("a", model=UNKNOWN, inter_token=20, tokens=1),
     ], asking(UNKNOWN, **LATENCY)),
+    Order("a number of the same engine line counts", [
+        recipe("z", model=UNKNOWN, tokens=3000, measured_with="0.32.1"), recipe("a", model=UNKNOWN),
+    ], asking(UNKNOWN)),
+    Order("a number of another engine line does not", [
+        recipe("a", model=UNKNOWN), recipe("z", model=UNKNOWN, tokens=3000, measured_with="0.19"),
+    ], asking(UNKNOWN)),
+    Order("nor one of another engine", [
+        recipe("a", model=UNKNOWN), recipe("z", model=UNKNOWN, tokens=3000, measured_with="sglang 0.5.12"),
+    ], asking(UNKNOWN)),
+    Order("a number of another engine line refuses no target", [
+        recipe("a", model=UNKNOWN, tokens=100, measured_with="0.11.1"),
+    ], asking(UNKNOWN, **TARGET_3000)),
+    Order("a number under a small load refuses no target, and meets one", [
+        recipe("z", model=UNKNOWN, tokens=3500, concurrency=16), recipe("a", model=UNKNOWN, tokens=100, concurrency=16),
+    ], asking(UNKNOWN, **TARGET_3000)),
+    Order("a number under the largest load refuses", [
+        recipe("z", model=UNKNOWN),
+    ], asking(UNKNOWN, **TARGET_3000), missing=[recipe("a", model=UNKNOWN, tokens=100, concurrency=1024)]),
+    Order("two targets met by two measurements are not known to be met", [
+        recipe("z", model=UNKNOWN, tokens=3100, first_token=400),
+        recipe("a", model=UNKNOWN, performance=[
+            {"tokensPerSecond": 9000, "workload": {"concurrency": 512}, "provenance": RUN},
+            {"timeToFirstTokenMilliseconds": 50, "workload": {"concurrency": 1}, "provenance": RUN},
+        ]),
+    ], asking(UNKNOWN, targets={"minTokensPerSecond": 3000, "maxTimeToFirstTokenMilliseconds": 500})),
     # Source
     Order("custom before catalogue", [recipe("z", origin=CUSTOM), recipe("a")]),
     Order("custom before a better tuned catalogue recipe", [

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
 
 from aim_engine.inventory.nodes import GPU_RESOURCE, NodeFacts, tolerates
-from aim_engine.inventory.state import Bucket, Free, Inventory, Kind, NodeState, PodNeed, Pool, places_of
+from aim_engine.inventory.state import (
+    Bucket,
+    Free,
+    Inventory,
+    Kind,
+    NodeState,
+    PodNeed,
+    Pool,
+    places_of,
+    size_class,
+)
 
 MAX_BLOCKED_LISTED = 20
 
@@ -91,9 +101,9 @@ def nearest_node(
     found = (
         (-gpus, name != prefer, name)
         for kind, buckets in inventory.pools.get(need.pool, {}).items()
-        if _matches(kind, need) and _hurdle(kind, need) is None
+        if _hurdle(kind, need) is None
         for gpus, bucket in buckets.items()
-        for name in bucket.nodes
+        for name in _matching(inventory, kind, bucket, need)
         if name not in without and _selects(need, inventory.nodes[name].facts)
     )
     return min(found, default=(0, False, None))[2]
@@ -139,16 +149,16 @@ def _place(inventory: Inventory, pool: Pool, need: PodNeed, resource: str) -> Pl
         if kind.resource != resource:
             continue
         survey.largest_allocatable = max(survey.largest_allocatable, kind.allocatable)
-        matching, hurdle = _matches(kind, need), _hurdle(kind, need)
+        hurdle = _hurdle(kind, need)
         for gpus, bucket in buckets.items():
-            survey.matching_nodes += len(bucket.nodes) if matching else 0
+            survey.matching_nodes += len(_matching(inventory, kind, bucket, need))
             if hurdle is not None:
                 survey.blocked.append((bucket, hurdle))
                 continue
             chosen = _selected(inventory, bucket, need, survey)
             if chosen.nodes:
                 survey.open.append((gpus, chosen))
-                survey.usable_nodes += len(chosen.nodes) if matching else 0
+                survey.usable_nodes += len(_matching(inventory, kind, chosen, need))
                 survey.total_free += gpus * len(chosen.nodes)
                 survey.fits += _fits(gpus, chosen, need)
     return _placement(survey, need, resource)
@@ -158,13 +168,16 @@ def _selected(inventory: Inventory, bucket: Bucket, need: PodNeed, survey: _Surv
     """The nodes of a bucket that the node selector matches; the others are blocked."""
     if not need.node_selector:
         return bucket
-    matched = {
-        name: free for name, free in bucket.nodes.items() if _selects(need, inventory.nodes[name].facts)
-    }
-    if len(matched) < len(bucket.nodes):
-        rest = {name: free for name, free in bucket.nodes.items() if name not in matched}
-        survey.blocked.append((Bucket(rest, bucket.floor), "the node selector does not match its labels"))
-    return Bucket(matched, bucket.floor)
+    names = inventory.selected(need.node_selector)
+    if names.issuperset(bucket.nodes):
+        return bucket
+    rest = Bucket(_only(bucket, bucket.nodes.keys() - names), bucket.floor)
+    survey.blocked.append((rest, "the node selector does not match its labels"))
+    return Bucket(_only(bucket, bucket.nodes.keys() & names), bucket.floor)
+
+
+def _only(bucket: Bucket, names: Iterable[str]) -> dict[str, Free]:
+    return {name: bucket.nodes[name] for name in names}
 
 
 def _fits(gpus: int, bucket: Bucket, need: PodNeed) -> int:
@@ -225,12 +238,22 @@ def _room(gpus: int, free: Free, need: PodNeed) -> int:
     return room
 
 
-def _matches(kind: Kind, need: PodNeed) -> bool:
-    return (
-        kind.allocatable >= need.gpus
-        and kind.cpu_milli >= need.cpu_milli
-        and kind.memory_bytes >= need.memory_bytes
-    )
+def _matching(inventory: Inventory, kind: Kind, bucket: Bucket, need: PodNeed) -> Collection[str]:
+    """The nodes of a bucket that are large enough. Mostly their size class tells at once."""
+    if (
+        kind.allocatable < need.gpus
+        or kind.cpu_class < size_class(need.cpu_milli)
+        or kind.memory_class < size_class(need.memory_bytes)
+    ):
+        return ()
+    if kind.cpu_class >= need.cpu_milli and kind.memory_class >= need.memory_bytes:
+        return bucket.nodes
+    facts = {name: inventory.nodes[name].facts for name in bucket.nodes}
+    return [
+        name
+        for name, node in facts.items()
+        if node.cpu_milli >= need.cpu_milli and node.memory_bytes >= need.memory_bytes
+    ]
 
 
 def _hurdle(kind: Kind, need: PodNeed) -> str | None:

@@ -86,15 +86,27 @@ class PodNeed:
 
 
 class Kind(NamedTuple):
-    """What nodes of one group have in common."""
+    """What nodes of one group have in common. CPU and memory differ a little from node to node, so only their size class
+    is part of it: a cluster has few kinds."""
 
     resource: str
     allocatable: int
-    cpu_milli: int
-    memory_bytes: int
+    cpu_class: int
+    """Thousandths of a core, rounded down by `size_class`."""
+    memory_class: int
+    """Bytes, rounded down by `size_class`."""
     standing: str | None
     """Why the nodes take no pods at all; None when they do."""
     taints: tuple[Taint, ...]
+
+
+_CLASS_BITS = 5
+
+
+def size_class(amount: int) -> int:
+    """The amount rounded down to its five highest bits: at most 6.25 % below it."""
+    shift = max(0, amount.bit_length() - _CLASS_BITS)
+    return amount >> shift << shift
 
 
 class Free(NamedTuple):
@@ -120,12 +132,27 @@ Place = tuple[PoolKey, Kind, int]
 """Which bucket of which pool."""
 
 
+Selector = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """All GPU nodes, and the pools of recognised GPUs."""
 
     nodes: Mapping[str, NodeState]
     pools: Mapping[PoolKey, Pool]
+    _labelled: dict[Selector, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    """Answers of `selected`, for the many recipes of one decision ask the same."""
+
+    def selected(self, selector: Mapping[str, str]) -> frozenset[str]:
+        """Names of the nodes that have all these labels."""
+        key = tuple(sorted(selector.items()))
+        if key not in self._labelled:
+            names = list(self.nodes)
+            for label, value in key:
+                names = [name for name in names if self.nodes[name].facts.labels.get(label) == value]
+            self._labelled[key] = frozenset(names)
+        return self._labelled[key]
 
     def partitions(self, gpu_model: str) -> tuple[str | None, ...]:
         """Partition modes in which the cluster has GPUs of the model; empty when it has none."""
@@ -203,14 +230,18 @@ class _Edit:
         return min(free[column] for free in self.nodes.values())
 
 
-def withhold(inventory: Inventory, names: Iterable[str]) -> Inventory:
-    """The inventory as if these nodes had no GPU free."""
+def withhold(inventory: Inventory, names: Iterable[str], everyone: Inventory | None = None) -> Inventory:
+    """The inventory as if these nodes had no GPU free but those that are somebody's own: taken in `everyone`, not here."""
     states = [state for name in names if (state := inventory.nodes.get(name)) is not None]
-    return revise_inventory(inventory, {state.facts.name: _full(state) for state in states})
+    others = (everyone or inventory).nodes
+    return revise_inventory(
+        inventory, {state.facts.name: _less(state, others[state.facts.name]) for state in states}
+    )
 
 
-def _full(state: NodeState) -> NodeState:
-    free = {group.resource: state.free_gpus(group.resource) for group in state.facts.groups}
+def _less(state: NodeState, others: NodeState) -> NodeState:
+    """A node without the GPUs that are free to everybody."""
+    free = {group.resource: others.free_gpus(group.resource) for group in state.facts.groups}
     return replace(state, promised=plus(state.promised, Usage(free, 0, 0, 0)))
 
 
@@ -257,8 +288,8 @@ def places_of(state: NodeState | None) -> list[tuple[Place, Free]]:
                 Kind(
                     group.resource,
                     group.allocatable,
-                    facts.cpu_milli,
-                    facts.memory_bytes,
+                    size_class(facts.cpu_milli),
+                    size_class(facts.memory_bytes),
                     standing(facts),
                     facts.taints,
                 ),

@@ -9,9 +9,29 @@ from aim_engine.api.deployment import Recommendation, RolloutStrategy
 from aim_engine.api.enums import Objective, Tier
 from aim_engine.engines import engine
 from aim_engine.reconcile.revision import Revision
-from aim_engine.selection import Assessment, Choice, Decision, Facts, Request
+from aim_engine.selection import (
+    Assessment,
+    Choice,
+    Decision,
+    Facts,
+    Request,
+    difference,
+    outranks,
+    preference,
+)
 
 _LONGEST = 1024
+
+
+def improves(
+    request: Request, facts: Facts, current: Revision, running: Choice | None, other: Assessment
+) -> bool:
+    """Whether another recipe is better than the one in use: it goes before it, or is what its author made of it since."""
+    if other.candidate.hash == current.recipe_hash:
+        return False
+    if other.candidate.name == current.recipe or running is None:
+        return True
+    return outranks(request, facts, other, running.assessment)
 
 
 def recommend(
@@ -25,32 +45,44 @@ def recommend(
     else:
         at = datetime.fromtimestamp(followed_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         how = f"it is followed at {at}, one cool-down after the last move"
-    chosen = better.assessment.candidate
+    chosen, old = better.assessment.candidate, running.assessment if running else None
+    gains = list(_gains(request, current, old, better, facts))
+    if not gains and old is not None:
+        gains = [difference(old, better.assessment)]
     return Recommendation(
         recipe=chosen.name,
         hash=chosen.hash,
         message=f"{decision.message}; {how}"[:_LONGEST],
-        gain=", ".join(_gains(request, current, running.assessment if running else None, better))[:_LONGEST],
+        gain=", ".join(gains)[:_LONGEST],
         cost=", ".join(_costs(request, current, better.assessment, facts, strategy))[:_LONGEST],
     )
 
 
-def _gains(request: Request, current: Revision, old: Assessment | None, better: Choice) -> Iterator[str]:
+def _gains(
+    request: Request, current: Revision, old: Assessment | None, better: Choice, facts: Facts
+) -> Iterator[str]:
+    """What is better, and nothing that is only different."""
     new = better.assessment
     before, after = current.recipe_spec, new.candidate.spec
     if new.candidate.name == current.recipe:
         yield "the recipe as it is now"
     if better.tier is Tier.PRIMARY and current.tier is not Tier.PRIMARY:
         yield f"the best recipe for the wishes instead of a {current.tier} one"
-    if old is not None and (faster := _faster(request.spec.recipe.objective, old, new)):
+    if old is None:
+        yield "the recipe in use no longer meets the wishes"
+        return
+    if faster := _faster(request.spec.recipe.objective, old, new):
         yield faster
-    for what, was, now in (
-        ("maturity", before.get("maturity", "general"), after.maturity.value),
-        ("precision", before["precision"], after.precision.value),
-        ("GPU", before["hardware"]["gpuModel"], after.hardware.gpu_model),
+    tuned = old.candidate.spec.maturity
+    if after.maturity.rank < tuned.rank:
+        yield f"maturity {after.maturity} instead of {tuned}"
+    if (
+        preference(facts, new) < preference(facts, old)
+        and after.precision is not old.candidate.spec.precision
     ):
-        if was != now:
-            yield f"{what} {now} instead of {was}"
+        yield f"precision {after.precision} instead of {old.candidate.spec.precision}"
+    if old.gpu and new.gpu and new.gpu.generation > old.gpu.generation:
+        yield f"GPU {new.gpu.model} instead of {old.gpu.model}"
     if after.hardware.gpu_count < before["hardware"]["gpuCount"]:
         yield f"{after.hardware.gpu_count} instead of {before['hardware']['gpuCount']} GPUs per replica"
 

@@ -22,7 +22,7 @@ from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
-from aim_engine.reconcile.advice import recommend
+from aim_engine.reconcile.advice import improves, recommend
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
@@ -45,6 +45,7 @@ from aim_engine.selection import (
     hold,
     pod_need,
     tenant_trust,
+    wants_of,
 )
 
 LEAST_MEMORY_BYTES = 2**30
@@ -273,14 +274,19 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     if not (around.look_again or due):
         return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
-    kept = replace(kept, hopes=decision.wants)
+    running = hold(request, _in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
+    kept = replace(
+        kept,
+        hopes=wants_of(
+            each for each in decision.ahead if improves(request, around.facts, current, running, each)
+        ),
+    )
     better = decision.choice
-    if better is None or better.assessment.candidate.hash == current.recipe_hash:
+    if better is None or not improves(request, around.facts, current, running, better.assessment):
         return kept
     if automatic and around.clock >= allowed_at:
         moved = _take(deployment, request, current, around, decision, better)
         return replace(moved, revision=replace(_made(moved), moved_at=around.clock))
-    running = hold(request, as_candidate(current), around.free, around.facts, any_capacity=True)
     need = better.assessment.need or pod_need(better.assessment.candidate, deployment.spec)
     strategy, _ = _strategy(deployment.spec.rollout.strategy, current, around.now, need)
     advice = recommend(
@@ -292,6 +298,12 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         recommended_need=need,
         look_again_at=allowed_at if automatic else None,
     )
+
+
+def _in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
+    """The recipe in use; with what was observed of it, where the catalogue still has it as it is."""
+    known = (c for c in candidates if (c.name, c.hash) == (current.recipe, current.recipe_hash))
+    return next(known, as_candidate(current))
 
 
 def _next_move(current: Revision, config: OperatorConfig) -> float:

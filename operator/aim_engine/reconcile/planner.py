@@ -84,8 +84,10 @@ class Planner:
         )
 
     def free_for(self, key: Key) -> Inventory:
-        """What a deployment may use: its own pods do not count, and what is kept for others is not free."""
-        return withhold(self.tracker.inventory(exclude=key), self.waiters.kept_for_others(key))
+        """What a deployment may use: its own pods do not count, and what is kept for others is not free
+        unless the deployment has it already."""
+        everyone = self.tracker.inventory()
+        return withhold(self.tracker.inventory(exclude=key), self.waiters.kept_for_others(key), everyone)
 
     def current(self, key: Key) -> Revision | None:
         """The decision in force."""

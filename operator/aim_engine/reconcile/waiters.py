@@ -2,13 +2,14 @@
 
 Higher priority goes first, then the older deployment, then the name. A small one may overtake a big one that does not
 fit yet, but not for ever: once the first in the line of a pool has waited longer than the patience, the node on which
-the fewest GPUs are missing is kept for it, and what comes free there is nobody else's.
+the fewest GPUs are missing is kept for it, and what comes free there is nobody else's. A node where nothing more comes
+free for six times the patience is given back, and the patience begins anew: pods of others may stay for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node
@@ -19,6 +20,8 @@ Rank = tuple[int, str, Key]
 """(priority, negated; creation time; key): smaller goes first."""
 
 _NOTHING_HELD: Mapping[str, int] = MappingProxyType({})
+_KEPT_IN_VAIN = 6
+"""So many times the patience a node is kept without anything more coming free on it."""
 _CLAIM_SECONDS = 2.0
 """So long a woken deployment keeps younger ones from the GPUs it was woken for; then its pass has failed or is late."""
 
@@ -44,6 +47,17 @@ class Waiter:
         return not self.wants, self.rank
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A node that is kept."""
+
+    owner: Key
+    missing: int
+    """GPUs that must still come free, at the best so far."""
+    since: float
+    """When it came nearer to that the last time."""
+
+
 class Waiters:
     """The line. Times are seconds of any one clock."""
 
@@ -52,7 +66,7 @@ class Waiters:
         self._sorted: list[Waiter] | None = None
         self._stuck: dict[Key, None] = {}
         self._nudged: dict[Key, float] = {}
-        self._kept: dict[str, Key] = {}
+        self._kept: dict[str, Kept] = {}
 
     def __len__(self) -> int:
         return len(self._line)
@@ -142,24 +156,53 @@ class Waiters:
         before, self._kept = self._kept, {}
         served: set[PoolKey] = set()
         for waiter in self._in_order():
-            want = waiter.wants[0] if waiter.wants else None
-            if want is None or want.need is None or want.pool in served or now - waiter.since < patience:
+            if now - waiter.since < patience:
                 continue
-            prefer = next((name for name, key in before.items() if key == waiter.key), None)
-            node = nearest_node(inventory, want.need, prefer=prefer, without=self._kept)
-            if node is not None:
-                served.add(want.pool)
-                self._kept[node] = waiter.key
-        given_back = [name for name, owner in before.items() if self._kept.get(name) != owner]
+            places = (self._place(waiter, want, inventory, served, before, now) for want in waiter.wants)
+            found = next((place for place in places if place is not None), None)
+            if found is None:
+                continue
+            name, pool, kept = found
+            if now - kept.since > _KEPT_IN_VAIN * patience > 0:
+                self._line[waiter.key] = replace(waiter, since=now)
+                self._sorted = None
+                continue
+            served.add(pool)
+            self._kept[name] = kept
+        given_back = [
+            name
+            for name, old in before.items()
+            if name not in self._kept or self._kept[name].owner != old.owner
+        ]
         return [freed for name in given_back for freed in free_on(inventory.nodes.get(name))]
+
+    def _place(
+        self, waiter: Waiter, want: Want, inventory: Inventory, served: Container[PoolKey], before: Mapping[str, Kept],
+        now: float,
+    ) -> tuple[str, PoolKey, Kept] | None:  # fmt: skip
+        """The node to keep for a want, unless one of its pool is kept already."""
+        if want.need is None or want.pool in served:
+            return None
+        prefer = next((name for name, kept in before.items() if kept.owner == waiter.key), None)
+        name = nearest_node(inventory, want.need, prefer=prefer, without=self._kept)
+        if name is None:
+            return None
+        free = sum(found.free_gpus for found in free_on(inventory.nodes[name]) if found.pool == want.pool)
+        missing = want.gpus - free - waiter.held.get(name, 0)
+        old = before.get(name)
+        if old is not None and old.owner == waiter.key and missing >= old.missing:
+            return name, want.pool, old
+        return name, want.pool, Kept(waiter.key, missing, now)
 
     def kept_for_others(self, key: Key) -> Mapping[str, Key]:
         """Nodes that `key` may not use, and for whom they are kept."""
-        return {name: owner for name, owner in self._kept.items() if owner != key}
+        return {name: kept.owner for name, kept in self._kept.items() if kept.owner != key}
 
     def _serves(self, waiter: Waiter, want: Want, pool: PoolKey, node: str, free: int) -> bool:
         enough = free + waiter.held.get(node, 0) >= want.gpus
-        return pool == want.pool and enough and self._kept.get(node, waiter.key) == waiter.key
+        return (
+            pool == want.pool and enough and (node not in self._kept or self._kept[node].owner == waiter.key)
+        )
 
     def _in_order(self) -> list[Waiter]:
         if self._sorted is None:

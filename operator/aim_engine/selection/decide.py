@@ -4,6 +4,7 @@ webhook and the command line all decide with this function."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from aim_engine.api.configmap import is_recipe_of
@@ -79,12 +80,18 @@ def decide(
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
             return _nothing_known(request, known, facts)
-    decision = _decide(context, pool)
-    if decision.choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
-        extra = generated(request, inventory, facts)
+    found = [_judge(context, pool)]
+    choice = _choose(request, found[-1].order)
+    if choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
+        extra = _last_resort(found[0], generated(request, inventory, facts))
         if extra:
-            return _decide(context, [*pool, *extra])
-    return decision
+            found.append(_judge(context, [*pool, *extra]))
+            choice = _choose(request, found[-1].order)
+    if choice is None and request.create_pending:
+        pending = next((made for each in found if (made := _pending(context, each))), None)
+        if pending is not None:
+            return _selected(context, *pending)
+    return _told(context, found[-1], choice)
 
 
 def hold(
@@ -98,8 +105,16 @@ def hold(
     return Choice(assessment, Tier.PRIMARY, min(fits, request.replicas))
 
 
-def _decide(context: Context, pool: list[Candidate]) -> Decision:
-    request = context.request
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Every candidate with what became of it."""
+
+    order: list[Assessment]
+    """The eligible ones, best first."""
+    failed: list[tuple[Assessment, Verdict]]
+
+
+def _judge(context: Context, pool: list[Candidate]) -> _Judged:
     eligible: list[Assessment] = []
     failed: list[tuple[Assessment, Verdict]] = []
     for each in pool:
@@ -110,24 +125,38 @@ def _decide(context: Context, pool: list[Candidate]) -> Decision:
             eligible.append(assessment)
         else:
             failed.append((assessment, verdict))
-    order = ranked(request, context.facts, eligible)
-    if not order and request.create_pending:
-        hopeful = _hopeful(context, failed)
-        if hopeful:
-            best = ranked(request, context.facts, hopeful)[0]
-            return _selected(
-                context,
-                [best],
-                [v for a, v in failed if a.candidate is not best.candidate],
-                Choice(best, Tier.PRIMARY, 0),
-            )
-    rejected = [verdict for _, verdict in failed]
+    return _Judged(ranked(context.request, context.facts, eligible), failed)
+
+
+def _last_resort(found: _Judged, generated: list[Candidate]) -> list[Candidate]:
+    """Without those whose hardware is known, by a recipe written for it, to miss a target: nobody tuned them."""
+    missed = [
+        _hardware(each.candidate)
+        for each, verdict in found.failed
+        if verdict.reason is Reason.TARGET_NOT_REACHABLE
+    ]
+    return [each for each in generated if _hardware(each) not in missed]
+
+
+def _hardware(each: Candidate) -> tuple[object, ...]:
+    hardware = each.spec.hardware
+    return hardware.gpu_model, hardware.partition, hardware.gpu_count, each.spec.precision
+
+
+def _pending(context: Context, found: _Judged) -> tuple[_Judged, Choice] | None:
+    """The best candidate although it has no room, or the best of those that lack nothing but hardware."""
+    order = found.order or ranked(context.request, context.facts, _hopeful(context, found.failed))[:1]
     if not order:
-        return _none_eligible(rejected)
-    choice = _choose(request, order)
-    if choice is None:
-        return _waiting(request, order, rejected)
-    return _selected(context, order, rejected, choice)
+        return None
+    failed = [(each, verdict) for each, verdict in found.failed if each.candidate is not order[0].candidate]
+    return _Judged(order, failed), Choice(order[0], _tier(order, order[0]), 0)
+
+
+def _told(context: Context, found: _Judged, choice: Choice | None) -> Decision:
+    if choice is not None:
+        return _selected(context, found, choice)
+    rejected = [verdict for _, verdict in found.failed]
+    return _waiting(context.request, found.order, rejected) if found.order else _none_eligible(rejected)
 
 
 def _hopeful(context: Context, failed: list[tuple[Assessment, Verdict]]) -> list[Assessment]:
@@ -149,7 +178,7 @@ def _choose(request: Request, order: list[Assessment]) -> Choice | None:
             fits = current.placement.fits if current.placement else 0
             if fits >= replicas:
                 return Choice(current, _tier(order, current), min(fits, request.replicas))
-    return Choice(order[0], _tier(order, order[0]), 0) if request.create_pending else None
+    return None
 
 
 def _tier(order: list[Assessment], chosen: Assessment) -> Tier:
@@ -165,19 +194,15 @@ def _tier(order: list[Assessment], chosen: Assessment) -> Tier:
     return Tier.TERTIARY if fewest else Tier.SECONDARY
 
 
-def _selected(context: Context, order: list[Assessment], rejected: list[Verdict], choice: Choice) -> Decision:
-    request, chosen = context.request, choice.assessment
+def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
+    request, order, chosen = context.request, found.order, choice.assessment
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, _why(choice, order))]
     place = next(i for i, current in enumerate(order) if current is chosen)
     verdicts += [
         _loser(request, current, choice, before=i < place) for i, current in enumerate(order) if i != place
     ]
-    short = choice.fits < request.replicas
-    wants: tuple[Want, ...] = ()
-    if short:
-        wants = _wants([chosen])
-    elif chosen is not order[0] and chosen.candidate.source is not Source.GENERATED:
-        wants = _wants(order[:place])
+    ahead = [each for each in order[:place] if each.candidate.source is not Source.GENERATED]
+    wants = wants_of([chosen] if choice.fits < request.replicas else ahead)
     name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
     message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {_why(choice, order)}"
     remedy = None
@@ -189,12 +214,13 @@ def _selected(context: Context, order: list[Assessment], rejected: list[Verdict]
         remedy = blocked.remedy if blocked else None
     return Decision(
         Outcome.SELECTED,
-        (*verdicts, *_by_progress(rejected)),
+        (*verdicts, *_by_progress(verdict for _, verdict in found.failed)),
         message,
         remedy,
         choice,
         order[0].candidate.name,
         wants,
+        tuple(ahead),
     )
 
 
@@ -204,6 +230,9 @@ def _why(choice: Choice, order: list[Assessment]) -> str:
     if chosen.rate and chosen.rate_per_gpu:
         version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
         parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per GPU{version}")
+    if chosen.elsewhere and not (chosen.rate and chosen.rate.is_evidence):
+        per_gpu = chosen.elsewhere.value / chosen.candidate.spec.hardware.gpu_count
+        parts.append(f"another engine version reached {per_gpu:.0f} ({chosen.elsewhere})")
     if chosen.fit and chosen.fit.memory:
         parts.append(f"room for {chosen.fit.memory.kv_tokens // 1000}k tokens of KV cache")
     return ", ".join(parts)
@@ -221,12 +250,12 @@ def _loser(request: Request, current: Assessment, choice: Choice, *, before: boo
         return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, "fallback is off")
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
-        f"fits, but {winner.candidate.name} ranks higher: {_difference(current, winner)}",
+        f"fits, but {winner.candidate.name} ranks higher: {difference(current, winner)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
     )  # fmt: skip
 
 
-def _difference(loser: Assessment, winner: Assessment) -> str:
+def difference(loser: Assessment, winner: Assessment) -> str:
     """The first place of the order in which the two differ, in words."""
     a, b = loser.candidate, winner.candidate
     if a.source is not b.source:
@@ -256,11 +285,12 @@ def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict])
     waited = order if request.fallback else order[:1]
     return Decision(
         Outcome.WAITING, (*blocked, *_by_progress(rejected)), f"waiting for {first.recipe}: {first.message}",
-        first.remedy, None, order[0].candidate.name, _wants(waited),
+        first.remedy, None, order[0].candidate.name, wants_of(waited), tuple(waited),
     )  # fmt: skip
 
 
-def _wants(waited: list[Assessment]) -> tuple[Want, ...]:
+def wants_of(waited: Iterable[Assessment]) -> tuple[Want, ...]:
+    """The GPUs that would let one of these candidates serve."""
     needs = [current.need for current in waited if current.need is not None]
     return tuple(dict.fromkeys(Want(need.pool, need.gpus, need) for need in needs))
 

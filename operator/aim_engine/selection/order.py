@@ -5,16 +5,13 @@ docs/concepts/selection.md gives the reason of each place. Names are unique, so 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Objective, Precision
-from aim_engine.selection.performance import Yardstick, yardstick
+from aim_engine.selection.performance import Yardstick, step_of, yardstick
+from aim_engine.selection.targets import known_to_meet
 from aim_engine.selection.types import Assessment, Facts, Request, Source
-
-BUCKET = 1.15
-"""Predicted performance within about 15 % counts as equal: estimates are not better than that."""
 
 _SOURCE = {Source.CUSTOM: 0, Source.CATALOGUE: 1, Source.GENERATED: 2}
 _PREFERENCE = (Precision.FP8, Precision.BF16, Precision.FP16, Precision.INT8, Precision.MXFP4, Precision.INT4)
@@ -31,6 +28,11 @@ def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) ->
     return sorted(candidates, key=lambda current: rank_key(request, facts, scale, current))
 
 
+def outranks(request: Request, facts: Facts, one: Assessment, other: Assessment) -> bool:
+    """Whether one candidate goes before another."""
+    return ranked(request, facts, (one, other))[0] is one
+
+
 def rank_key(request: Request, facts: Facts, scale: Yardstick, current: Assessment) -> Key:
     """The place of one candidate in the order."""
     spec, wishes = current.candidate.spec, request.spec.recipe
@@ -41,9 +43,9 @@ def rank_key(request: Request, facts: Facts, scale: Yardstick, current: Assessme
         _SOURCE[current.candidate.source],
         spec.maturity.rank,
         int(spec.objective is not wishes.objective),
-        -_bucket(wishes.objective, scale, current),
+        -_step(wishes.objective, scale, current),
         _first_token(wishes.objective, current),
-        _preference(facts, current),
+        preference(facts, current),
         spec.hardware.gpu_count,
         current.candidate.name,
     )
@@ -51,12 +53,7 @@ def rank_key(request: Request, facts: Facts, scale: Yardstick, current: Assessme
 
 def _target_rank(targets: Targets, current: Assessment) -> int:
     """0 when evidence says that all targets are met, 1 when nobody knows. Who is known to miss one is not eligible."""
-    asked = []
-    if targets.min_tokens_per_second is not None:
-        asked.append(current.rate)
-    if targets.max_time_to_first_token_milliseconds is not None:
-        asked.append(current.first_token)
-    return int(any(each is None or not each.is_evidence for each in asked))
+    return int(not known_to_meet(targets, current.points))
 
 
 def _four_bit(request: Request, facts: Facts, current: Assessment) -> int:
@@ -68,27 +65,25 @@ def _four_bit(request: Request, facts: Facts, current: Assessment) -> int:
     return int(model is None or model.native_precision is not precision)
 
 
-def _bucket(objective: Objective, scale: Yardstick, current: Assessment) -> int:
-    """Logarithmic bucket of the predicted performance, greater is better; unknown is the worst."""
+def _step(objective: Objective, scale: Yardstick, current: Assessment) -> int:
+    """Step of the predicted performance, greater is better; unknown is the worst."""
     if objective is Objective.LATENCY:
         latency = scale.inter_token_latency_ms(current)
-        return -math.floor(math.log(latency, BUCKET)) if latency else _UNKNOWN
-    rate = scale.tokens_per_second(current)
-    return (
-        math.floor(math.log(rate / current.candidate.spec.hardware.gpu_count, BUCKET)) if rate else _UNKNOWN
-    )
+        return _UNKNOWN if latency is None else -latency
+    rate = scale.tokens_per_second_and_gpu(current)
+    return _UNKNOWN if rate is None else rate
 
 
 def _first_token(objective: Objective, current: Assessment) -> int:
-    """For the latency objective, the bucket of the measured time to first token; unknown is the worst."""
+    """For the latency objective, the step of the measured time to first token; unknown is the worst."""
     if objective is not Objective.LATENCY:
         return 0
     first = current.first_token
-    return math.floor(math.log(first.value, BUCKET)) if first else -_UNKNOWN
+    return step_of(first.value) if first else -_UNKNOWN
 
 
-def _preference(facts: Facts, current: Assessment) -> float:
-    """Native format of the model first, then the formats the GPU computes in hardware, then newer GPUs."""
+def preference(facts: Facts, current: Assessment) -> float:
+    """Native format of the model first, then the formats the GPU computes in hardware, then newer GPUs; smaller is better."""
     spec = current.candidate.spec
     model = facts.model(spec.model_id)
     native = model is not None and model.native_precision is spec.precision

@@ -2,51 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.recipe import Performance
 from aim_engine.engines import version_of
-from aim_engine.selection.types import Assessment, Evidence, Facts, Observation, Prediction
+from aim_engine.selection.types import Assessment, Evidence, Facts, Point, Prediction
 from aim_engine.sizing import estimate, hardware_bound
+
+STEP = 1.15
+"""Predicted performance within about 15 % counts as equal: estimates are not better than that."""
+
+
+def step_of(value: float) -> int:
+    """The logarithmic step that a number lies on; only steps are compared."""
+    return math.floor(math.log(value, STEP))
 
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """What estimates are multiplied with, so that they can be compared with evidence.
+    """By how many steps estimates are moved, so that they can be compared with evidence.
 
-    A model's estimates err in one direction. Scaled by the worst ratio of evidence to estimate among the candidates, an
+    A model's estimates err in one direction. Moved by the worst ratio of evidence to estimate among the candidates, an
     estimate beats evidence only if it is higher by the same estimator too: nothing measured is demoted by an optimistic
-    estimate.
+    estimate. Whole steps leave the order of the estimates among each other as it is.
     """
 
-    rate: float = 1.0
-    latency: float = 1.0
+    rate: int = 0
+    latency: int = 0
 
-    def tokens_per_second(self, current: Assessment) -> float | None:
-        """Comparable throughput of one replica."""
-        return _scaled(current.rate, self.rate)
+    def tokens_per_second_and_gpu(self, current: Assessment) -> int | None:
+        """Step of the throughput per GPU."""
+        if current.rate is None:
+            return None
+        per_gpu = current.rate.value / current.candidate.spec.hardware.gpu_count
+        return step_of(per_gpu) + (0 if current.rate.is_evidence else self.rate)
 
-    def inter_token_latency_ms(self, current: Assessment) -> float | None:
-        """Comparable time between two tokens."""
-        return _scaled(current.latency, self.latency)
+    def inter_token_latency_ms(self, current: Assessment) -> int | None:
+        """Step of the time between two tokens."""
+        if current.latency is None:
+            return None
+        return step_of(current.latency.value) + (0 if current.latency.is_evidence else self.latency)
 
 
 def yardstick(assessments: Sequence[Assessment]) -> Yardstick:
-    """The scale for a set of candidates of one model."""
+    """The yardstick for a set of candidates of one model."""
     rates = _ratios(assessments, lambda a: (a.rate, a.estimate.tokens_per_second if a.estimate else None))
     latencies = _ratios(
         assessments, lambda a: (a.latency, a.estimate.inter_token_latency_ms if a.estimate else None)
     )
-    return Yardstick(min([1.0, *rates]), max([1.0, *latencies]))
+    return Yardstick(step_of(min([1.0, *rates])), math.ceil(math.log(max([1.0, *latencies]), STEP)))
+
+
+def line_of(version: str) -> str:
+    """The engine line of a version: the first two numbers of `0.32.0`; text without any stands for itself."""
+    found = re.search(r"\d+\.\d+", version)
+    return found.group() if found else version
 
 
 def with_performance(facts: Facts, current: Assessment, prompt_tokens: int | None) -> Assessment:
     """The assessment with its numbers. Declared ones are an author's bare claim and are not used."""
     spec = current.candidate.spec
-    published = [entry for entry in spec.performance if entry.provenance.kind is not ProvenanceKind.DECLARED]
     seen = _observed(current)
+    published, others = _published(current)
+    points = (*seen, *published)
     model, known = facts.model(spec.model_id), facts.checkpoint(spec.source or spec.model_id)
     guess = limit = None
     if model is not None and current.gpu is not None and current.plan is not None:
@@ -58,61 +80,66 @@ def with_performance(facts: Facts, current: Assessment, prompt_tokens: int | Non
     return replace(
         current,
         rate=_first(
-            _seen(seen, seen.tokens_per_second if seen else None),
-            max(_published(published, "tokens_per_second"), key=_value, default=None),
+            _best(max, seen, "tokens_per_second"),
+            _best(max, published, "tokens_per_second"),
             _guessed(guess.tokens_per_second if guess else None),
         ),
         latency=_first(
-            _seen(seen, seen.inter_token_latency_ms if seen else None),
-            min(_published(published, "inter_token_latency_milliseconds"), key=_value, default=None),
+            _best(min, seen, "inter_token_latency_ms"),
+            _best(min, published, "inter_token_latency_ms"),
             _guessed(guess.inter_token_latency_ms if guess else None),
         ),
-        first_token=_first(
-            _seen(seen, seen.first_token_ms if seen else None),
-            min(_published(published, "time_to_first_token_milliseconds"), key=_value, default=None),
-        ),
+        first_token=_first(_best(min, seen, "first_token_ms"), _best(min, published, "first_token_ms")),
+        points=points,
+        elsewhere=_best(max, others, "tokens_per_second"),
         estimate=guess,
         bound=limit,
     )
 
 
-def _observed(current: Assessment) -> Observation | None:
+def _observed(current: Assessment) -> tuple[Point, ...]:
     """What was seen of this recipe, on the GPU model and engine version it is for."""
     seen, spec = current.candidate.observed, current.candidate.spec
     if seen is None or seen.gpu_model != spec.hardware.gpu_model or seen.engine_version != version_of(spec):
+        return ()
+    return (
+        Point(
+            Evidence.OBSERVED, seen.tokens_per_second, seen.inter_token_latency_ms, seen.first_token_ms, None, seen.engine_version,
+        ),
+    )  # fmt: skip
+
+
+def _published(current: Assessment) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    """Published points of the recipe's engine line, and those of other lines. One without a version is the recipe's own."""
+    spec = current.candidate.spec
+    line = line_of(version_of(spec))
+    entries = [entry for entry in spec.performance if entry.provenance.kind is not ProvenanceKind.DECLARED]
+    own = [entry for entry in entries if line_of(entry.provenance.engine_version or line) == line]
+    return tuple(map(_point, own)), tuple(_point(entry) for entry in entries if entry not in own)
+
+
+def _point(entry: Performance) -> Point:
+    return Point(
+        Evidence.PUBLISHED, entry.tokens_per_second, entry.inter_token_latency_milliseconds,
+        entry.time_to_first_token_milliseconds, entry.workload.concurrency if entry.workload else None,
+        entry.provenance.engine_version,
+    )  # fmt: skip
+
+
+def _best(choose: Callable[..., Point], points: Sequence[Point], name: str) -> Prediction | None:
+    known = [point for point in points if getattr(point, name) is not None]
+    if not known:
         return None
-    return seen
+    best = choose(known, key=lambda point: getattr(point, name))
+    return Prediction(float(getattr(best, name)), best.kind, best.engine_version)
 
 
 def _first(*found: Prediction | None) -> Prediction | None:
     return next((each for each in found if each is not None), None)
 
 
-def _seen(seen: Observation | None, value: float | None) -> Prediction | None:
-    return (
-        None if seen is None or value is None else Prediction(value, Evidence.OBSERVED, seen.engine_version)
-    )
-
-
 def _guessed(value: float | None) -> Prediction | None:
     return None if value is None else Prediction(value, Evidence.ESTIMATED)
-
-
-def _published(entries: Sequence[Performance], name: str) -> Iterator[Prediction]:
-    for entry in entries:
-        value = getattr(entry, name)
-        if value is not None:
-            yield Prediction(float(value), Evidence.PUBLISHED, entry.provenance.engine_version)
-
-
-def _value(prediction: Prediction) -> float:
-    return prediction.value
-
-
-def _scaled(prediction: Prediction | None, scale: float) -> float | None:
-    if prediction is None:
-        return None
-    return prediction.value if prediction.is_evidence else prediction.value * scale
 
 
 def _ratios(

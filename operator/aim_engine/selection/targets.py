@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aim_engine.api.deployment import Targets
-from aim_engine.selection.types import Assessment, Prediction
+from aim_engine.selection.types import Assessment, Point, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,33 @@ def missed_target(targets: Targets, current: Assessment) -> Missed | None:
     )
 
 
+def known_to_meet(targets: Targets, points: Sequence[Point]) -> bool:
+    """Whether one point of the evidence meets all targets: numbers of two loads are never put together."""
+    rate, first = targets.min_tokens_per_second, targets.max_time_to_first_token_milliseconds
+    return any(
+        (rate is None or (point.tokens_per_second or 0) >= rate)
+        and (first is None or (point.first_token_ms is not None and point.first_token_ms <= first))
+        for point in points
+    ) or (rate is None and first is None)
+
+
+def _saturated(current: Assessment) -> bool:
+    """Whether the evidence for the throughput was taken under the load that the recipe is made for."""
+    batch = current.plan.max_num_seqs * current.plan.data_parallel if current.plan else 0
+    return any(
+        point.tokens_per_second is not None and (point.concurrency is None or point.concurrency >= batch)
+        for point in current.points
+    )
+
+
 def _throughput(wanted: int | None, current: Assessment) -> Missed | None:
     if wanted is None:
         return None
     field = "spec.targets.minTokensPerSecond"
     known = current.rate if current.rate and current.rate.is_evidence else None
-    if known is not None:
-        if known.value >= wanted:
-            return None
+    if known is not None and known.value >= wanted:
+        return None
+    if known is not None and _saturated(current):
         has = f"{known.value:.0f}"
         remedy = f"set {field} <= {math.floor(known.value)}, or use more replicas"
         return Missed(

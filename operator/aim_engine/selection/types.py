@@ -82,6 +82,19 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """Numbers that were measured together, under one load."""
+
+    kind: Evidence
+    tokens_per_second: float | None
+    inter_token_latency_ms: float | None
+    first_token_ms: float | None
+    concurrency: int | None
+    """Requests at a time; None: as many as the server takes."""
+    engine_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What a recipe did in this cluster under load. Numbers of another GPU model or engine version do not count."""
 
@@ -198,6 +211,10 @@ class Assessment:
     """Milliseconds between two tokens of one request."""
     first_token: Prediction | None = None
     """Milliseconds to the first token. Never an estimate: nobody can make one without knowing the load."""
+    points: tuple[Point, ...] = ()
+    """The evidence that the numbers above are from."""
+    elsewhere: Prediction | None = None
+    """Tokens per second published for another engine version: told, and not used."""
     estimate: Estimate | None = None
     """The roofline estimate, also where there is evidence: it is the yardstick for the others."""
     bound: Bound | None = None
@@ -252,3 +269,5 @@ class Decision:
     best: str | None = None
     """Candidate that would be chosen if capacity were free."""
     wants: tuple[Want, ...] = ()
+    ahead: tuple[Assessment, ...] = ()
+    """Candidates that would go before the choice, or all where there is none, had they free GPUs."""
