@@ -8,12 +8,13 @@ from typing import Any
 Json = dict[str, Any]
 FP8_128 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
 DEEPSEEK_V3 = {
-    "n_routed_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "n_shared_experts": 1,
+    "model_type": "deepseek_v3", "n_routed_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "n_shared_experts": 1,
     "first_k_dense_replace": 3, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128,
     "qk_rope_head_dim": 64, "v_head_dim": 128, "quantization_config": FP8_128,
 }  # fmt: skip
-GLM_MOE = {"num_experts_per_tok": 8, "n_shared_experts": 1, "head_dim": 128}
+GLM_MOE = {"model_type": "glm4_moe", "num_experts_per_tok": 8, "n_shared_experts": 1, "head_dim": 128}
 QWEN_MOE = {
+    "model_type": "qwen3_moe",
     "head_dim": 128,
     "num_experts": 128,
     "num_experts_per_tok": 8,
@@ -44,7 +45,9 @@ def decoder(
     positions: int,
     **more: Any,
 ) -> Json:
+    """What `config.json` of a decoder says, a Llama's unless `model_type` says otherwise."""
     return {
+        "model_type": "llama",
         "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
         "intermediate_size": intermediate, "vocab_size": vocab, "max_position_embeddings": positions,
         "torch_dtype": "bfloat16", "tie_word_embeddings": False, **more,
@@ -53,26 +56,26 @@ def decoder(
 
 TIED = {"tie_word_embeddings": True}
 MODELS = [
-    Published("Qwen/Qwen3-0.6B", decoder(28, 1024, 16, 8, 3072, 151936, 40960, head_dim=128, **TIED), 0.596),
-    Published("Qwen/Qwen3-1.7B", decoder(28, 2048, 16, 8, 6144, 151936, 40960, head_dim=128, **TIED), 1.721),
-    Published("Qwen/Qwen3-4B", decoder(36, 2560, 32, 8, 9728, 151936, 40960, head_dim=128, **TIED), 4.022),
-    Published("Qwen/Qwen3-8B", decoder(36, 4096, 32, 8, 12288, 151936, 40960, head_dim=128), 8.19),
-    Published("Qwen/Qwen3-14B", decoder(40, 5120, 40, 8, 17408, 151936, 40960, head_dim=128), 14.768),
-    Published("Qwen/Qwen3-32B", decoder(64, 5120, 64, 8, 25600, 151936, 40960, head_dim=128), 32.762),
+    Published("Qwen/Qwen3-0.6B", decoder(28, 1024, 16, 8, 3072, 151936, 40960, model_type="qwen3", head_dim=128, **TIED), 0.596),
+    Published("Qwen/Qwen3-1.7B", decoder(28, 2048, 16, 8, 6144, 151936, 40960, model_type="qwen3", head_dim=128, **TIED), 1.721),
+    Published("Qwen/Qwen3-4B", decoder(36, 2560, 32, 8, 9728, 151936, 40960, model_type="qwen3", head_dim=128, **TIED), 4.022),
+    Published("Qwen/Qwen3-8B", decoder(36, 4096, 32, 8, 12288, 151936, 40960, model_type="qwen3", head_dim=128), 8.19),
+    Published("Qwen/Qwen3-14B", decoder(40, 5120, 40, 8, 17408, 151936, 40960, model_type="qwen3", head_dim=128), 14.768),
+    Published("Qwen/Qwen3-32B", decoder(64, 5120, 64, 8, 25600, 151936, 40960, model_type="qwen3", head_dim=128), 32.762),
     Published("Qwen/Qwen3-30B-A3B", decoder(48, 2048, 32, 4, 6144, 151936, 40960, **QWEN_MOE, moe_intermediate_size=768), 30.53, 3.35),
     Published("Qwen/Qwen3-235B-A22B", decoder(94, 4096, 64, 4, 12288, 151936, 40960, **QWEN_MOE, moe_intermediate_size=1536), 235.09, 22.19),
     Published("Qwen/Qwen3-Coder-480B-A35B-Instruct", decoder(
         62, 6144, 96, 8, 8192, 151936, 262144, **{**QWEN_MOE, "num_experts": 160}, moe_intermediate_size=2560), 480, 35, 0.02),
     Published("Qwen/Qwen3-Next-80B-A3B-Instruct", decoder(
-        48, 2048, 16, 2, 5120, 151936, 262144, head_dim=256, num_experts=512, num_experts_per_tok=10, moe_intermediate_size=512,
+        48, 2048, 16, 2, 5120, 151936, 262144, model_type="qwen3_next", head_dim=256, num_experts=512, num_experts_per_tok=10, moe_intermediate_size=512,
         shared_expert_intermediate_size=512, full_attention_interval=4, linear_num_key_heads=16, linear_num_value_heads=32,
         linear_key_head_dim=128, linear_value_head_dim=128, linear_conv_kernel_dim=4, attn_output_gate=True, decoder_sparse_step=1,
     ), 79.7, 3.9),
-    Published("Qwen/Qwen2.5-7B-Instruct", decoder(28, 3584, 28, 4, 18944, 152064, 32768), 7.616),
-    Published("Qwen/Qwen2.5-14B-Instruct", decoder(48, 5120, 40, 8, 13824, 152064, 32768), 14.77),
-    Published("Qwen/Qwen2.5-32B-Instruct", decoder(64, 5120, 40, 8, 27648, 152064, 32768), 32.76),
-    Published("Qwen/Qwen2.5-72B-Instruct", decoder(80, 8192, 64, 8, 29568, 152064, 32768), 72.7),
-    Published("Qwen/QwQ-32B", decoder(64, 5120, 40, 8, 27648, 152064, 40960), 32.76),
+    Published("Qwen/Qwen2.5-7B-Instruct", decoder(28, 3584, 28, 4, 18944, 152064, 32768, model_type="qwen2"), 7.616),
+    Published("Qwen/Qwen2.5-14B-Instruct", decoder(48, 5120, 40, 8, 13824, 152064, 32768, model_type="qwen2"), 14.77),
+    Published("Qwen/Qwen2.5-32B-Instruct", decoder(64, 5120, 40, 8, 27648, 152064, 32768, model_type="qwen2"), 32.76),
+    Published("Qwen/Qwen2.5-72B-Instruct", decoder(80, 8192, 64, 8, 29568, 152064, 32768, model_type="qwen2"), 72.7),
+    Published("Qwen/QwQ-32B", decoder(64, 5120, 40, 8, 27648, 152064, 40960, model_type="qwen2"), 32.76),
     Published("meta-llama/Llama-2-7b-chat-hf", decoder(32, 4096, 32, 32, 11008, 32000, 4096, torch_dtype="float16"), 6.738),
     Published("meta-llama/Llama-2-13b-chat-hf", decoder(40, 5120, 40, 40, 13824, 32000, 4096, torch_dtype="float16"), 13.016),
     Published("meta-llama/Llama-2-70b-chat-hf", decoder(80, 8192, 64, 8, 28672, 32000, 4096, torch_dtype="float16"), 68.98),
@@ -81,11 +84,11 @@ MODELS = [
     Published("meta-llama/Llama-3.1-405B-Instruct", decoder(126, 16384, 128, 8, 53248, 128256, 131072), 405.9),
     Published("deepseek-ai/DeepSeek-R1", decoder(61, 7168, 128, 128, 18432, 129280, 163840, **DEEPSEEK_V3), 671, 37, 0.02),
     Published("deepseek-ai/DeepSeek-V3.2-Exp", decoder(
-        61, 7168, 128, 128, 18432, 129280, 163840, **DEEPSEEK_V3, index_head_dim=128), 671, 37, 0.02),
-    Published("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", decoder(64, 5120, 40, 8, 27648, 152064, 131072), 32.76),
+        61, 7168, 128, 128, 18432, 129280, 163840, **{**DEEPSEEK_V3, "model_type": "deepseek_v32"}, index_head_dim=128), 671, 37, 0.02),
+    Published("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", decoder(64, 5120, 40, 8, 27648, 152064, 131072, model_type="qwen2"), 32.76),
     Published("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", decoder(80, 8192, 64, 8, 28672, 128256, 131072), 70.55),
     Published("moonshotai/Kimi-K2-Instruct", decoder(
-        61, 7168, 64, 64, 18432, 163840, 131072, **{**DEEPSEEK_V3, "n_routed_experts": 384, "first_k_dense_replace": 1}), 1026, 32.6, 0.02),
+        61, 7168, 64, 64, 18432, 163840, 131072, **{**DEEPSEEK_V3, "model_type": "kimi_k2", "n_routed_experts": 384, "first_k_dense_replace": 1}), 1026, 32.6, 0.02),
     Published("zai-org/GLM-4.5", decoder(
         92, 5120, 96, 8, 12288, 151552, 131072, **GLM_MOE, n_routed_experts=160, moe_intermediate_size=1536, first_k_dense_replace=3), 355, 32, 0.06),
     Published("zai-org/GLM-4.6", decoder(
@@ -95,16 +98,16 @@ MODELS = [
     Published("zai-org/GLM-4.5-Air", decoder(
         46, 4096, 96, 8, 10944, 151552, 131072, **GLM_MOE, n_routed_experts=128, moe_intermediate_size=1408, first_k_dense_replace=1), 106, 12, 0.12),
     Published("MiniMaxAI/MiniMax-M2", decoder(
-        62, 3072, 48, 8, 1536, 200064, 196608, head_dim=128, num_local_experts=256, num_experts_per_tok=8, quantization_config=FP8_128), 230, 10, 0.11),
-    Published("mistralai/Mistral-7B-Instruct-v0.3", decoder(32, 4096, 32, 8, 14336, 32768, 32768), 7.248),
+        62, 3072, 48, 8, 1536, 200064, 196608, model_type="minimax_m2", head_dim=128, num_local_experts=256, num_experts_per_tok=8, quantization_config=FP8_128), 230, 10, 0.11),
+    Published("mistralai/Mistral-7B-Instruct-v0.3", decoder(32, 4096, 32, 8, 14336, 32768, 32768, model_type="mistral"), 7.248),
     Published("mistralai/Mixtral-8x7B-Instruct-v0.1", decoder(
-        32, 4096, 32, 8, 14336, 32000, 32768, num_local_experts=8, num_experts_per_tok=2), 46.7, 12.9),
+        32, 4096, 32, 8, 14336, 32000, 32768, model_type="mixtral", num_local_experts=8, num_experts_per_tok=2), 46.7, 12.9),
     Published("mistralai/Mixtral-8x22B-Instruct-v0.1", decoder(
-        56, 6144, 48, 8, 16384, 32768, 65536, num_local_experts=8, num_experts_per_tok=2), 140.6, 39.1),
-    Published("mistralai/Mistral-Large-Instruct-2411", decoder(88, 12288, 96, 8, 28672, 32768, 131072), 122.6),
-    Published("microsoft/phi-4", decoder(40, 5120, 40, 10, 17920, 100352, 16384), 14.66),
+        56, 6144, 48, 8, 16384, 32768, 65536, model_type="mixtral", num_local_experts=8, num_experts_per_tok=2), 140.6, 39.1),
+    Published("mistralai/Mistral-Large-Instruct-2411", decoder(88, 12288, 96, 8, 28672, 32768, 131072, model_type="mistral"), 122.6),
+    Published("microsoft/phi-4", decoder(40, 5120, 40, 10, 17920, 100352, 16384, model_type="phi3"), 14.66),
     Published("google/gemma-2-27b-it", decoder(
-        46, 4608, 32, 16, 36864, 256000, 8192, head_dim=128, sliding_window=4096, sliding_window_pattern=2, **TIED), 27.2),
+        46, 4608, 32, 16, 36864, 256000, 8192, model_type="gemma2", head_dim=128, sliding_window=4096, tie_word_embeddings=None), 27.2),
     Published("CohereLabs/command-a-reasoning-08-2025", decoder(
-        64, 12288, 96, 8, 36864, 256000, 131072, head_dim=128, sliding_window=4096, sliding_window_pattern=4, **TIED), 111),
+        64, 12288, 96, 8, 36864, 256000, 131072, model_type="cohere2", head_dim=128, sliding_window=4096, tie_word_embeddings=None), 111),
 ]  # fmt: skip

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.api.enums import Precision
-from aim_engine.catalog.models import model_catalog
+from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.catalog.models import checkpoint, model_catalog
+from aim_engine.catalog.plan import EnginePlan
 from aim_engine.hub.config_json import ConfigError, describe
+from aim_engine.sizing import FitVerdict, fit
 from unit.model_configs import MODELS, Published, decoder
 
 DIMENSIONS = (
@@ -55,7 +58,7 @@ SMALL = decoder(2, 64, 4, 2, 128, 1000, 2048)
         ({"torch_dtype": "float16"}, Precision.FP16, None),
         ({"torch_dtype": None, "dtype": "torch.float16"}, Precision.FP16, None),
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, Precision.FP8, 128),
-        ({"quantization_config": {"quant_method": "mxfp4"}}, Precision.MXFP4, 32),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, Precision.MXFP4, None),
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, Precision.INT4, None),
         ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, Precision.INT8, None),
         ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {
@@ -65,12 +68,45 @@ SMALL = decoder(2, 64, 4, 2, 128, 1000, 2048)
         ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {
             "group_0": {"weights": {"num_bits": 4, "type": "int"}}}}}, Precision.INT4, None),
         ({"quantization_config": {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}}, Precision.FP8, None),
-        ({"quantization_config": {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "x": "mxfp4"}}}}, Precision.MXFP4, None),
+        ({"quantization_config": {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "group_size": 32}}}}, Precision.MXFP4, None),
+        ({"quantization_config": {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "uint4"}}}}, Precision.INT4, None),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}, Precision.FP8, None),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized", "config_groups": {
+            "group_0": {"weights": {"num_bits": 4, "type": "float"}}}}}, Precision.MXFP4, None),
     ],
 )  # fmt: skip
 def test_formats_of_weights(changes: dict[str, Any], precision: Precision, block: int | None) -> None:
     facts = facts_of({**SMALL, **changes})
     assert (facts.native_precision, facts.quantization_block) == (precision, block)
+
+
+EXPERTS = {
+    **SMALL,
+    "model_type": "qwen3_moe",
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+}
+INT4 = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"g": {"weights": {"num_bits": 4, "type": "int"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "rest"),
+    [
+        ({**EXPERTS, "quantization_config": {**INT4, "ignore": ["re:.*self_attn.*", "lm_head"]}}, Precision.BF16),
+        ({**EXPERTS, "quantization_config": {**INT4, "ignore": ["lm_head"]}}, None),
+        ({**SMALL, "quantization_config": {**INT4, "ignore": ["re:.*self_attn.*"]}}, None),
+        ({**EXPERTS, "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}}, Precision.BF16),
+    ],
+)  # fmt: skip
+def test_what_only_the_experts_are_stored_in_is_said_of_them_alone(
+    config: dict[str, Any], rest: Precision | None
+) -> None:
+    found = describe("acme/model", config, None, "test")
+    assert (found.facts.native_rest_precision, found.checkpoint.rest_precision) == (rest, rest)
 
 
 def test_the_text_part_of_a_multimodal_model_counts() -> None:
@@ -84,20 +120,69 @@ def test_the_text_part_of_a_multimodal_model_counts() -> None:
     assert facts_of({"thinker_config": {"text_config": SMALL}}).layers == 2
 
 
+GEMMA_3 = {"model_type": "gemma3_text", "num_hidden_layers": 12, "sliding_window": 512}
+LLAMA_4 = {"model_type": "llama4_text", "num_hidden_layers": 8, "attention_chunk_size": 512}
+QWEN_3 = {"model_type": "qwen3", "num_hidden_layers": 8, "sliding_window": 512, "max_window_layers": 6}
+
+
 @pytest.mark.parametrize(
     ("changes", "window", "layers"),
     [
-        ({"sliding_window": 512}, 512, 2),
-        ({"sliding_window": 512, "use_sliding_window": False}, None, None),
+        ({"model_type": "mistral", "sliding_window": 512}, 512, 2),
+        ({"model_type": "mistral", "sliding_window": None}, None, None),
         ({"sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"]}, 512, 1),
         ({"sliding_window": 512, "layer_types": ["full_attention", "full_attention"]}, None, None),
         ({"sliding_window": 512, "sliding_window_pattern": 2}, 512, 1),
+        ({"sliding_window": 512, "use_sliding_window": False}, None, None),
         ({"sliding_window": None}, None, None),
+        ({"model_type": "gemma2", "num_hidden_layers": 46, "sliding_window": 4096}, 4096, 23),
+        (GEMMA_3, 512, 10),
+        ({**GEMMA_3, "sliding_window_pattern": 2}, 512, 6),
+        ({"model_type": "cohere2", "num_hidden_layers": 8, "sliding_window": 512}, 512, 6),
+        ({"model_type": "gpt_oss", "num_hidden_layers": 8, "sliding_window": 128}, 128, 4),
+        (LLAMA_4, 512, 6),
+        ({**LLAMA_4, "no_rope_layers": [1, 0] * 4}, 512, 4),
+        ({**LLAMA_4, "no_rope_layers": [], "no_rope_layer_interval": 2}, 512, 4),
+        ({**LLAMA_4, "attention_chunk_size": None}, None, None),
+        (QWEN_3, None, None),
+        ({**QWEN_3, "use_sliding_window": True}, 512, 2),
     ],
 )
 def test_windows(changes: dict[str, Any], window: int | None, layers: int | None) -> None:
     facts = facts_of({**SMALL, **changes})
     assert (facts.sliding_window, facts.sliding_layers) == (window, layers)
+
+
+def test_the_experts_that_all_tokens_share_are_counted_where_only_the_class_says_so() -> None:
+    """Llama 4 Scout: 107.8 B of text, of which 6 B are shared experts that no key names."""
+    config = decoder(
+        48, 5120, 40, 8, 8192, 202048, 10485760, model_type="llama4_text", head_dim=128, num_local_experts=16,
+        num_experts_per_tok=1, interleave_moe_layer_step=1, intermediate_size_mlp=16384, attention_chunk_size=8192,
+    )  # fmt: skip
+    facts = facts_of({"model_type": "llama4", "text_config": config})
+    assert facts.parameters == pytest.approx(107.8e9, rel=0.001)
+    assert facts.active_parameters == pytest.approx(17.2e9, rel=0.01)
+
+
+def test_a_derivative_of_a_model_of_the_catalogue_is_sized_as_the_model_itself() -> None:
+    """gpt-oss in MXFP4: its groups of 32 do not restrict how experts of width 2880 are cut."""
+    config = decoder(
+        36, 2880, 64, 8, 2880, 201088, 131072, model_type="gpt_oss", head_dim=64, num_local_experts=128, num_experts_per_tok=4,
+        sliding_window=128, layer_types=["sliding_attention", "full_attention"] * 18,
+        quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]},
+    )  # fmt: skip
+    found = describe("acme/gpt-oss-tuned", config, 65_283_502_899, "test")
+    known, gpu = model_catalog()["openai/gpt-oss-120b"], gpu_catalog()["MI300X"]
+    assert found.facts.parameters == pytest.approx(known.parameters, rel=0.001)
+    for count in (1, 2, 4, 8):
+        plan = EnginePlan(tensor_parallel=count)
+        answers = [
+            fit(facts, stored, gpu, None, Precision.MXFP4, plan)
+            for facts, stored in ((found.facts, found.checkpoint), (known, checkpoint(known.id)))
+        ]
+        assert {answer.verdict for answer in answers} == {FitVerdict.FITS}
+        tokens = [answer.memory.kv_tokens for answer in answers if answer.memory]
+        assert tokens[0] == pytest.approx(tokens[1], rel=0.01)
 
 
 def test_yarn_stretches_the_context_as_the_engine_does() -> None:
@@ -109,7 +194,8 @@ def test_yarn_stretches_the_context_as_the_engine_does() -> None:
     ("config", "told"),
     [
         ([], "config.json is [], not an object"),
-        ({}, "hidden_size is missing"),
+        ({}, "model_type is None, which is none of the"),
+        ({"model_type": "llama"}, "hidden_size is missing"),
         ({**SMALL, "num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({**SMALL, "num_hidden_layers": "many"}, "num_hidden_layers is 'many'"),
         ({**SMALL, "num_hidden_layers": True}, "num_hidden_layers is True"),
@@ -119,8 +205,28 @@ def test_yarn_stretches_the_context_as_the_engine_does() -> None:
         ({**SMALL, "quantization_config": {"quant_method": "magic"}}, "quant_method is 'magic'"),
         ({**SMALL, "num_experts": 8}, "num_experts_per_tok is missing"),
         ({**SMALL, "intermediate_size": None}, "intermediate_size is missing"),
+        *(
+            ({**SMALL, "model_type": name}, f"model_type is '{name}', which is none of the")
+            for name in ("bert", "jamba", "nemotron_h", "granitemoehybrid", "kimi_linear", "mamba", "t5", "")
+        ),
+        ({**SMALL, "model_type": ["llama"]}, "model_type is ['llama']"),
+        ({**SMALL, "layer_types": ["mamba", "full_attention"]}, "layer_types has 'mamba'; known are full_attention"),
+        ({**SMALL, "layer_types": ["full_attention"]}, "layer_types has 1 entries for 2 layers"),
+        ({**SMALL, "layer_types": ["sliding_attention"] * 2}, "sliding_window is missing"),
+        ({**SMALL, "sliding_window": 512}, "sliding_window is 512, and neither layer_types nor sliding_window_pattern"),
+        ({**EXPERTS, "sliding_window": 512, "use_sliding_window": True}, "neither layer_types nor"),
+        ({**SMALL, "hybrid_override_pattern": "M-*"}, "hybrid_override_pattern is 'M-*': such hybrids"),
+        ({**SMALL, "attn_layer_period": 8}, "attn_layer_period is 8"),
+        ({**SMALL, "linear_attn_config": {"kda_layers": [1]}}, "linear_attn_config is"),
+        ({**SMALL, "num_kv_shared_layers": 20}, "num_kv_shared_layers is 20"),
+        ({**SMALL, "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, "quant_algo is 'NVFP4'"),
+        ({**SMALL, "quantization_config": {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {
+            "g": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}}}}}, "4-bit floating point that is not MXFP4"),
+        ({**SMALL, "quantization_config": {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "group_size": 16}}}},
+         "4-bit floating point that is not MXFP4"),
+        ({**SMALL, "quantization_config": {"quant_method": "quark"}}, "weight.dtype is ''"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_sized_is_told_by_field_and_value(config: Any, told: str) -> None:
     with pytest.raises(ConfigError) as refused:
         facts_of(config)
@@ -134,7 +240,15 @@ _trees = st.recursive(
 )
 _NAMES = sorted(
     {name for model in MODELS for name in model.config}
-    | {"text_config", "layer_types", "rope_scaling", "dtype"}
+    | {
+        "text_config",
+        "layer_types",
+        "rope_scaling",
+        "dtype",
+        "no_rope_layers",
+        "linear_attn_config",
+        "use_sliding_window",
+    }
 )
 
 

@@ -32,13 +32,17 @@ class ModelFacts:
     """Input and output embeddings are one matrix."""
     intermediate_size: int | None = None
     """Width of the dense MLP layers."""
+    lookup_parameters: int | None = None
+    """Parameters of further embedding tables, one per layer, which stay in 16 bit as the embeddings do."""
     checkpoint_bytes: int | None = None
     """Size of the model's own weight files where published."""
     experts: int | None = None
     experts_per_token: int | None = None
     moe_intermediate_size: int | None = None
     quantization_block: int | None = None
-    """Edge of the scale blocks of natively quantised weights (FP8 blocks, MXFP4 groups)."""
+    """Edge of the scale blocks of natively quantised weights (FP8 blocks, groups of integers)."""
+    native_rest_precision: Precision | None = None
+    """Format of everything but the routed experts, where only these have the native one."""
     mla_kv_lora_rank: int | None = None
     mla_rope_head_dim: int | None = None
     mla_index_bytes: int | None = None
@@ -46,6 +50,10 @@ class ModelFacts:
     sliding_window: int | None = None
     sliding_layers: int | None = None
     """Layers that keep only `sliding_window` tokens."""
+    full_kv_heads: int | None = None
+    """KV heads of the layers that keep every token, where they have another number than the windowed ones."""
+    full_head_dim: int | None = None
+    """Size of a head in the layers that keep every token, where it is another than in the windowed ones."""
     kv_layers: int | None = None
     """Layers that keep a KV cache, `sliding_layers` included; None means all. Hybrid models have fewer."""
     state_bytes_per_sequence: int | None = None
@@ -66,6 +74,8 @@ class Checkpoint:
     kv_cache_precision: Precision | None = None
     """Format of the KV cache scales the checkpoint carries, when it carries any."""
     quantization_block: int | None = None
+    rest_precision: Precision | None = None
+    """Format of everything but the routed experts, where only these have `precision`."""
 
 
 def model_facts(model_id: str) -> ModelFacts | None:
@@ -102,7 +112,6 @@ def _models(row: dict[str, Any]) -> list[ModelFacts]:
 def model_from_row(row: Mapping[str, Any]) -> ModelFacts:
     """Facts from a row as `catalog/models.yaml` and snapshots write it; raises KeyError, TypeError or ValueError."""
     values = _values(ModelFacts, row)
-    values["native_precision"] = Precision(values["native_precision"])
     return ModelFacts(**{"active_parameters": values["parameters"], **values})
 
 
@@ -113,11 +122,7 @@ def model_row(facts: ModelFacts) -> dict[str, Any]:
 
 def checkpoint_from_row(row: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint from its row; raises KeyError, TypeError or ValueError."""
-    values = _values(Checkpoint, row)
-    values["precision"] = Precision(values["precision"])
-    if "kv_cache_precision" in values:
-        values["kv_cache_precision"] = Precision(values["kv_cache_precision"])
-    return Checkpoint(**values)
+    return Checkpoint(**_values(Checkpoint, row))
 
 
 def checkpoint_row(known: Checkpoint) -> dict[str, Any]:
@@ -136,6 +141,8 @@ def _values(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
 def _value(annotation: object, key: str, value: Any) -> Any:
     """The value, when it is of the field's type; numbers are above 0."""
     kinds = str(annotation).split(" | ")
+    if "Precision" in kinds:
+        return Precision(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = (
         (
@@ -145,7 +152,7 @@ def _value(annotation: object, key: str, value: Any) -> Any:
             and {"int", "float"} & set(kinds)
         )
         or (isinstance(value, bool) and "bool" in kinds)
-        or (isinstance(value, str) and {"str", "Precision"} & set(kinds))
+        or (isinstance(value, str) and "str" in kinds)
     )
     if not fits:
         raise TypeError(f"{key} {value!r} is not {annotation}")
@@ -174,4 +181,5 @@ def _native_checkpoint(facts: ModelFacts) -> Checkpoint:
         source=facts.source,
         bytes=facts.checkpoint_bytes,
         quantization_block=facts.quantization_block,
+        rest_precision=facts.native_rest_precision,
     )

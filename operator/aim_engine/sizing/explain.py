@@ -12,6 +12,7 @@ from aim_engine.catalog.plan import EnginePlan
 from aim_engine.sizing.fit import fit, smallest_gpu_count
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
+    kv_bytes_per_token_per_full_layer,
     kv_bytes_per_token_per_layer,
     kv_layers,
     sequences_that_fit,
@@ -188,6 +189,11 @@ def _kv_cache(case: _Case) -> Iterator[Step]:
         heads = max(1, model.kv_heads // plan.tensor_parallel)
         vector = f"key and value x {heads} of {model.kv_heads} KV heads x {model.head_dim}"
     yield Step("KV bytes per token and layer", per_layer, "bytes", f"{vector} x {element:g} bytes")
+    full = kv_bytes_per_token_per_full_layer(model, plan)
+    if full != per_layer:
+        yield Step(
+            "KV bytes per token and full layer", full, "bytes", "layers without a window have other heads"
+        )
     yield Step("layers that keep every token", layers.full, "", "of the longest pipeline stage")
     if layers.windowed:
         yield Step(

@@ -35,19 +35,45 @@ def kv_layers(model: ModelFacts, plan: EnginePlan) -> KVLayers:
 
 
 def kv_bytes_per_token_per_layer(model: ModelFacts, plan: EnginePlan) -> float:
-    """KV cache of one token in one layer on one GPU. MLA keeps one latent vector, which every GPU holds whole."""
+    """KV cache of one token in one windowed layer on one GPU, or in any where all are alike.
+
+    MLA keeps one latent vector, which every GPU holds whole.
+    """
+    return _bytes_per_token(model, plan, model.kv_heads, model.head_dim)
+
+
+def kv_bytes_per_token_per_full_layer(model: ModelFacts, plan: EnginePlan) -> float:
+    """KV cache of one token in one layer that keeps every token, on one GPU."""
+    heads, size = model.full_kv_heads or model.kv_heads, model.full_head_dim or model.head_dim
+    return _bytes_per_token(model, plan, heads, size)
+
+
+def _bytes_per_token(model: ModelFacts, plan: EnginePlan, heads: int, size: int) -> float:
     element = plan.kv_cache_bytes_per_element or _SIXTEEN_BIT_BYTES
     if model.mla_kv_lora_rank is not None:
         values = model.mla_kv_lora_rank + (model.mla_rope_head_dim or 0)
     else:
-        values = 2 * max(1, model.kv_heads // plan.tensor_parallel) * model.head_dim
+        values = 2 * max(1, heads // plan.tensor_parallel) * size
     return (values * element + (model.mla_index_bytes or 0)) / plan.decode_context_parallel
 
 
 def kv_bytes_per_token(model: ModelFacts, plan: EnginePlan) -> float:
     """KV cache on one GPU of a token that every layer keeps."""
+    layers, full, windowed = _by_kind(model, plan)
+    return full * layers.full + windowed * layers.windowed
+
+
+def _by_kind(model: ModelFacts, plan: EnginePlan) -> tuple[KVLayers, float, float]:
+    """(layers, bytes of a token in one that keeps all, bytes in one with a window).
+
+    Without the hybrid cache all layers keep every token, and the wider of the two counts.
+    """
     layers = kv_layers(model, plan)
-    return kv_bytes_per_token_per_layer(model, plan) * (layers.full + layers.windowed)
+    full, windowed = (
+        kv_bytes_per_token_per_full_layer(model, plan),
+        kv_bytes_per_token_per_layer(model, plan),
+    )
+    return layers, full if layers.windowed or not model.sliding_layers else max(full, windowed), windowed
 
 
 def state_bytes_per_sequence(model: ModelFacts, plan: EnginePlan) -> float:
@@ -58,27 +84,25 @@ def state_bytes_per_sequence(model: ModelFacts, plan: EnginePlan) -> float:
 
 def kv_bytes_for_context(model: ModelFacts, plan: EnginePlan, context: int) -> float:
     """Cache and state of one sequence on one GPU of the longest pipeline stage."""
-    layers = kv_layers(model, plan)
-    per_layer = kv_bytes_per_token_per_layer(model, plan)
-    kept = layers.full * context + layers.windowed * min(context, layers.window_tokens)
-    return per_layer * kept + state_bytes_per_sequence(model, plan)
+    layers, full, windowed = _by_kind(model, plan)
+    kept = full * layers.full * context + windowed * layers.windowed * min(context, layers.window_tokens)
+    return kept + state_bytes_per_sequence(model, plan)
 
 
 def tokens_that_fit(model: ModelFacts, plan: EnginePlan, kv_bytes: float) -> int:
     """Longest single sequence that so much memory holds; 0 when there is none."""
-    layers = kv_layers(model, plan)
-    per_layer = kv_bytes_per_token_per_layer(model, plan)
+    layers, full, windowed = _by_kind(model, plan)
     room = kv_bytes - state_bytes_per_sequence(model, plan)
     if room <= 0:
         return 0
     if not layers.full + layers.windowed:
         return _UNLIMITED
-    within = room / (per_layer * (layers.full + layers.windowed))
+    within = room / (full * layers.full + windowed * layers.windowed)
     if within <= layers.window_tokens or not layers.windowed:
         return int(min(within, _UNLIMITED))
     if not layers.full:
         return _UNLIMITED
-    beyond = (room - per_layer * layers.windowed * layers.window_tokens) / (per_layer * layers.full)
+    beyond = (room - windowed * layers.windowed * layers.window_tokens) / (full * layers.full)
     return int(min(beyond, _UNLIMITED))
 
 

@@ -26,7 +26,7 @@ class Weights:
     experts: int
     """Routed experts."""
     rest: int
-    """Attention, dense MLPs, shared experts, norms."""
+    """Attention, dense MLPs, shared experts, norms, embeddings per layer."""
 
     @property
     def total(self) -> int:
@@ -50,26 +50,39 @@ def bytes_per_weight(
     return memory_assumptions().formats[weight_format(checkpoint, precision, plan)].bytes_per_weight(block)
 
 
+def rest_bytes_per_weight(
+    model: ModelFacts, checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan
+) -> float:
+    """Bytes of one weight outside the routed experts, which may have a format of their own."""
+    loaded = weight_format(checkpoint, precision, plan)
+    forms = memory_assumptions().formats
+    kept = None if checkpoint is None or loaded is not checkpoint.precision else checkpoint.rest_precision
+    if kept is None and forms[loaded].experts_only and expert_fraction(model):
+        kept = Precision.BF16
+    if kept is not None:
+        return forms[kept].bytes_per_weight(None)
+    return bytes_per_weight(model, checkpoint, precision, plan)
+
+
 def weights(
     model: ModelFacts, checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan
 ) -> Weights:
     """Size of the published files where it is known, else parameters by their format."""
     loaded = weight_format(checkpoint, precision, plan)
-    width = bytes_per_weight(model, checkpoint, precision, plan)
-    form = memory_assumptions().formats
     matrix = (model.vocab_size or 0) * model.hidden_size
     matrices = 1 if model.tied_embeddings else 2
+    lookup = model.lookup_parameters or 0
     expert_parameters = model.parameters * expert_fraction(model)
     embedding = _EMBEDDING_BYTES * matrix
-    experts = math.ceil(expert_parameters * width)
+    experts = math.ceil(expert_parameters * bytes_per_weight(model, checkpoint, precision, plan))
     if checkpoint is not None and checkpoint.bytes is not None and loaded is checkpoint.precision:
         embedding = min(embedding, checkpoint.bytes // matrices)
         experts = min(experts, checkpoint.bytes - matrices * embedding)
         rest = checkpoint.bytes - matrices * embedding - experts
     else:
-        only_experts = form[loaded].experts_only and expert_parameters > 0
-        rest_width = form[Precision.BF16].bytes if only_experts else width
-        rest = math.ceil(max(0.0, model.parameters - matrices * matrix - expert_parameters) * rest_width)
+        quantised = max(0.0, model.parameters - matrices * matrix - lookup - expert_parameters)
+        width = rest_bytes_per_weight(model, checkpoint, precision, plan)
+        rest = math.ceil(quantised * width) + lookup * _EMBEDDING_BYTES
     return Weights(embedding, model.tied_embeddings, experts, rest)
 
 
@@ -89,7 +102,7 @@ def weights_bytes_per_gpu(
     out whole under expert parallelism.
     """
     parts = weights(model, checkpoint, precision, plan)
-    width = bytes_per_weight(model, checkpoint, precision, plan)
+    width = rest_bytes_per_weight(model, checkpoint, precision, plan)
     layers = (
         parts.rest / plan.tensor_parallel
         + parts.experts * expert_share(model, plan)
