@@ -9,11 +9,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from aiohttp import web
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    commit: str
 
 
 @dataclass
@@ -23,17 +30,28 @@ class LocalHub:
     requests: list[str] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     url: str = ""
-    _files: dict[str, bytes] = field(default_factory=dict)
+    _files: dict[tuple[str, str | None, str], _File] = field(default_factory=dict)
     _behaviours: dict[str, Behaviour] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread | None = None
 
-    def serve(self, model_id: str, config: Any, index: Any = None) -> None:
-        """A repository with a configuration and, for models of several files, an index."""
+    def serve(
+        self,
+        model_id: str,
+        config: Any,
+        index: Any = None,
+        *,
+        revision: str | None = None,
+        commit: str = COMMIT,
+    ) -> None:
+        """A repository with a configuration and, for models of several files, an index; at one revision, or at any."""
         self._behaviours.pop(model_id, None)
-        self._files[f"{model_id}/config.json"] = json.dumps(config).encode()
-        if index is not None:
-            self._files[f"{model_id}/model.safetensors.index.json"] = json.dumps(index).encode()
+        for where in (revision, commit) if revision else (None,):
+            self._files[model_id, where, "config.json"] = _File(json.dumps(config).encode(), commit)
+            if index is not None:
+                self._files[model_id, where, "model.safetensors.index.json"] = _File(
+                    json.dumps(index).encode(), commit
+                )
 
     def behave(self, model_id: str, behaviour: Behaviour) -> None:
         """Answer everything about a repository in another way."""
@@ -67,7 +85,7 @@ class LocalHub:
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_get("/{organisation}/{name}/resolve/{revision}/{file}", self._resolve)
-        app.router.add_get("/storage/{organisation}/{name}/{file}", self._storage)
+        app.router.add_get("/storage/{organisation}/{name}/{revision}/{file}", self._storage)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -81,16 +99,26 @@ class LocalHub:
         model_id = f"{part['organisation']}/{part['name']}"
         if model_id in self._behaviours:
             return await self._behaviours[model_id](request)
-        key = f"{model_id}/{part['file']}"
-        if key not in self._files:
+        found = self._find(part)
+        if found is None:
             return web.json_response(
                 {"error": "Entry not found"}, status=404, headers={"X-Error-Code": "EntryNotFound"}
             )
-        return web.Response(status=302, headers={"Location": f"/storage/{key}", "X-Repo-Commit": COMMIT})
+        place = f"{model_id}/{quote(part['revision'], safe='')}/{part['file']}"
+        return web.Response(
+            status=302, headers={"Location": f"/storage/{place}", "X-Repo-Commit": found.commit}
+        )
+
+    def _find(self, part: Mapping[str, str]) -> _File | None:
+        model_id = f"{part['organisation']}/{part['name']}"
+        revisions = (part["revision"], None)
+        return next(
+            (found for each in revisions if (found := self._files.get((model_id, each, part["file"])))), None
+        )
 
     async def _storage(self, request: web.Request) -> web.StreamResponse:
-        part = request.match_info
-        return web.Response(body=self._files[f"{part['organisation']}/{part['name']}/{part['file']}"])
+        found = self._find(request.match_info)
+        return web.Response(body=found.content) if found else web.Response(status=404)
 
 
 def status(code: int, text: str = "", **headers: str) -> Behaviour:

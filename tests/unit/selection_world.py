@@ -49,6 +49,9 @@ class NoFacts:
     def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
         return "nobody knows"
 
+    def at(self, revision: str | None, repository: str | None) -> NoFacts:  # noqa: ARG002
+        return self
+
 
 def node_object(
     name: str = "gpu-1",

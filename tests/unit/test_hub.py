@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -21,11 +19,8 @@ from aim_engine.hub.store import HubFacts, HubSettings
 from aim_engine.reconcile.config import HubConfig, OperatorConfig
 from testbed.hub import COMMIT, LocalHub, drip, endless_redirects, slow, status
 from unit.cli_world import TAKEN
+from unit.hub_world import CONFIG, INDEX, MODEL, known, store
 from unit.model_configs import decoder
-
-MODEL = "acme/small"
-CONFIG = decoder(2, 64, 4, 2, 128, 1000, 2048)
-INDEX = {"metadata": {"total_size": 123_456}, "weight_map": {"a": "model-00001.safetensors"}}
 
 
 @pytest.fixture
@@ -128,38 +123,6 @@ async def test_no_token_is_ever_sent(hub: LocalHub, monkeypatch: pytest.MonkeyPa
     assert not any({"Authorization", "Cookie"} & set(sent) for sent in hub.headers)
 
 
-@dataclass
-class Running:
-    """A store with its worker, and what it told."""
-
-    facts: HubFacts
-    learned: list[str] = field(default_factory=list)
-    results: list[str] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def store(hub: LocalHub, cache: Path | None = None) -> AsyncIterator[Running]:
-    running = Running(HubFacts(HubSettings(hub.url, 5.0, 2, cache), lambda _: None))
-    running.facts.learned = running.learned.append
-    running.facts.asked = running.results.append
-    work = asyncio.create_task(running.facts.run())
-    try:
-        yield running
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-
-
-async def known(running: Running, model: str = MODEL) -> None:
-    """Wait until something is learned of a model, bounded."""
-    running.facts.model(model)
-    for _ in range(500):
-        if model in running.learned:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"nothing was learned of {model}")
-
-
 async def test_an_unknown_model_is_asked_for_once_and_known_afterwards(hub: LocalHub) -> None:
     hub.serve(MODEL, CONFIG, INDEX)
     async with store(hub) as running:
@@ -241,12 +204,12 @@ async def test_what_was_learned_outlives_the_process(hub: LocalHub, tmp_path: Pa
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"model": {"id": 1}, "checkpoint": {}}', "\x00"])
 async def test_a_broken_record_is_passed_over(hub: LocalHub, tmp_path: Path, content: str) -> None:
-    (tmp_path / "acme%2Fsmall.json").write_text(content)
+    (tmp_path / "acme%2Fsmall@main.json").write_text(content)
     hub.serve(MODEL, CONFIG)
     async with store(hub, tmp_path) as running:
         await known(running)
         assert running.facts.model(MODEL) is not None
-    assert json.loads((tmp_path / "acme%2Fsmall.json").read_text())["model"]["layers"] == 2
+    assert json.loads((tmp_path / "acme%2Fsmall@main.json").read_text())["model"]["layers"] == 2
 
 
 async def test_a_folder_that_cannot_be_written_is_no_failure(hub: LocalHub, tmp_path: Path) -> None:
@@ -264,7 +227,7 @@ async def test_the_number_of_models_remembered_as_unknown_is_bounded(
     facts = HubFacts(HubSettings(hub.url, 1.0, 1), lambda _: None)
     for i in range(50):
         assert facts.model(f"acme/m{i}") is None
-    assert len(facts._unknown) == 3
+    assert len(facts._open) == 3
 
 
 def test_limits_leave_room_for_the_largest_models() -> None:

@@ -74,7 +74,9 @@ def test_pods_and_nodes_of_a_kind_cost_a_decision_nothing(small: Inventory) -> N
 
 
 def test_nodes_of_slightly_different_size_are_one_kind(small: Inventory) -> None:
-    assert warm(MODELS_RECIPES, filled(200, 400, uneven=True).inventory()) <= 1.1 * warm(MODELS_RECIPES, small)
+    assert warm(MODELS_RECIPES, filled(200, 400, uneven=True).inventory()) <= 1.1 * warm(
+        MODELS_RECIPES, small
+    )
 
 
 @pytest.mark.parametrize("pods", [400, 4000])

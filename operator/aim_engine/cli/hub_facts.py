@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable
-
-import aiohttp
 
 from aim_engine.cli.output import tell
 from aim_engine.cli.snapshot_file import RecordedFacts
 from aim_engine.hub.client import Answer, inquire
-from aim_engine.hub.store import REVISION
+from aim_engine.hub.environment import endpoint, offline, session
+from aim_engine.hub.records import MAIN
 from aim_engine.reconcile.config import HubConfig
 from aim_engine.selection import CatalogueFacts
 
 
 def ask_hub(model_ids: Iterable[str], config: HubConfig) -> RecordedFacts:
-    """The catalogue, and the Hub's answers about models it does not know; what stays unknown is told."""
+    """The catalogue, and the Hub's answers about models it does not know; what stays unknown is told.
+
+    Where the environment or the configuration forbids to ask, as in an air-gapped cluster, nobody is asked and that is told.
+    """
     unknown = [
         name for name in sorted(set(model_ids)) if "/" in name and CatalogueFacts().model(name) is None
     ]
-    answers = asyncio.run(_ask(unknown, config))
+    forbidden = _forbidden(config)
+    if forbidden and unknown:
+        tell(f"the Hub is not asked about {', '.join(unknown)}: {forbidden}")
+    answers = {} if forbidden else asyncio.run(_ask(unknown, config))
     for name, answer in answers.items():
         if answer.described is None:
             tell(f"facts of {name} stay unknown: {answer.message}")
@@ -32,9 +36,13 @@ def ask_hub(model_ids: Iterable[str], config: HubConfig) -> RecordedFacts:
     )
 
 
+def _forbidden(config: HubConfig) -> str | None:
+    if offline():
+        return "HF_HUB_OFFLINE is set; unset it to ask"
+    return None if config.enabled else "hub.enabled is false in the operator's configuration"
+
+
 async def _ask(names: list[str], config: HubConfig) -> dict[str, Answer]:
-    endpoint = config.endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    async with aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        return {
-            name: await inquire(session, endpoint, name, REVISION, config.timeout_seconds) for name in names
-        }
+    where = endpoint(config.endpoint)
+    async with session() as client:
+        return {name: await inquire(client, where, name, MAIN, config.timeout_seconds) for name in names}

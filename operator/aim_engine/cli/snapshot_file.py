@@ -45,6 +45,10 @@ class RecordedFacts:
     def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
         return None
 
+    def at(self, revision: str | None, repository: str | None) -> Facts:  # noqa: ARG002
+        """As they were recorded."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

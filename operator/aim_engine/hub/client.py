@@ -53,6 +53,8 @@ class Answer:
     result: HubResult
     message: str
     described: Described | None = None
+    commit: str | None = None
+    """The commit that was described, where the Hub named it."""
     retry_after: float | None = None
     """Seconds the Hub asked to wait."""
 
@@ -62,7 +64,7 @@ class _HubError(Exception):
 
     def __init__(self, result: HubResult, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.answer = Answer(result, message, None, retry_after)
+        self.answer = Answer(result, message, retry_after=retry_after)
 
 
 async def inquire(
@@ -83,15 +85,20 @@ async def inquire(
 
 
 async def _inquire(session: aiohttp.ClientSession, endpoint: str, model_id: str, revision: str) -> Answer:
-    base = f"{endpoint.rstrip('/')}/{quote(model_id)}/resolve/{quote(revision, safe='')}"
-    config, commit = await _json(session, f"{base}/config.json", MAX_CONFIG_BYTES)
-    size = await _weights_bytes(session, f"{base}/model.safetensors.index.json")
+    base = f"{endpoint.rstrip('/')}/{quote(model_id)}/resolve"
+    config, commit = await _json(session, f"{base}/{_quoted(revision)}/config.json", MAX_CONFIG_BYTES)
+    # The commit, so that a branch that moves meanwhile does not mix two states.
+    size = await _weights_bytes(session, f"{base}/{_quoted(commit or revision)}/model.safetensors.index.json")
     source = f"config.json of {model_id} at {commit[:12] if commit else revision}"
     try:
         found = describe(model_id, config, size, source)
     except ConfigError as error:
         raise _HubError(HubResult.UNSUITABLE, f"its config.json cannot be used: {error}") from None
-    return Answer(HubResult.FOUND, source, found)
+    return Answer(HubResult.FOUND, source, found, commit)
+
+
+def _quoted(revision: str) -> str:
+    return quote(revision, safe="")
 
 
 async def _weights_bytes(session: aiohttp.ClientSession, url: str) -> int | None:

@@ -99,15 +99,15 @@ def _modelopt(quantised: Mapping[str, Any]) -> Precision:
 
 
 def _float(bits: object, *, mx: bool) -> Precision:
-    if bits == 8:  # noqa: PLR2004
+    if bits == 8:
         return Precision.FP8
-    if bits == 4 and mx:  # noqa: PLR2004
+    if bits == 4 and mx:
         return Precision.MXFP4
     what = (
         "4-bit floating point that is not MXFP4 (NVFP4?)"
         if bits == 4
         else f"{shown(bits)}-bit floating point"
-    )  # noqa: PLR2004
+    )
     raise ConfigError(f"quantization_config describes {what}, which is none of our formats")
 
 

@@ -68,7 +68,7 @@ class Planner:
             candidates=self.cache.candidates(key[0], named),
             free=self.free_for(key),
             now=withhold(self.tracker.inventory(), kept),
-            facts=self.facts,
+            facts=self.facts.at(deployment.spec.model.revision, deployment.spec.model.id),
             config=self.config,
             namespace_labels=namespace_labels,
             live_replicas=live.replicas if live else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.hub.environment import endpoint, offline
 from aim_engine.hub.store import HubFacts, HubSettings
 from aim_engine.inventory import Tracker
 from aim_engine.kube.client import ApiError, KubeClient
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _RELIST_DELAY = 2.0
-_TRUE = ("1", "ON", "YES", "TRUE")
 """What huggingface_hub takes for true."""
 _REVIEW_SECONDS = 5.0
 """How often the line of waiters and standing recommendations are looked through; nothing is written unless they change."""
@@ -273,11 +272,10 @@ class Runtime:
 
 def _hub(config: HubConfig, learned: Callable[[str], None], asked: Callable[[str], None]) -> HubFacts | None:
     """Facts from the Hub as configured; None where it must not be asked."""
-    if not config.enabled or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+    if not config.enabled or offline():
         return None
     folder = Path(config.cache_directory) if config.cache_directory else None
-    endpoint = config.endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    settings = HubSettings(endpoint, config.timeout_seconds, config.max_concurrent, folder)
+    settings = HubSettings(endpoint(config.endpoint), config.timeout_seconds, config.max_concurrent, folder)
     return HubFacts(settings, learned, asked)
 
 

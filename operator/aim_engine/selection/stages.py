@@ -39,6 +39,7 @@ def assess(
     context: Context, candidate: Candidate, *, any_hardware: bool = False
 ) -> tuple[Assessment, Verdict | None]:
     """Run the stages; the verdict is None when only ranking is left. `any_hardware`: as if the GPUs were there."""
+    context = replace(context, facts=_facts_at_revision(context, candidate))
     early = context.memo.get(context, candidate, _BEFORE_CLUSTER)
     if early.verdict is not None:
         return early.assessment, early.verdict
@@ -50,6 +51,14 @@ def assess(
     if late.verdict is not None:
         return late.assessment, late.verdict
     return _capacity(context, late.assessment), None
+
+
+def _facts_at_revision(context: Context, candidate: Candidate) -> Facts:
+    """Facts of the checkpoint as it will be loaded: at the deployment's revision, else at the recipe's."""
+    spec = candidate.spec
+    return context.facts.at(
+        context.request.spec.model.revision or spec.revision, spec.source or spec.model_id
+    )
 
 
 def _run(context: Context, current: Assessment, stages: tuple[Stage, ...]) -> Judged:

@@ -38,6 +38,10 @@ class Facts(Protocol):
         """Why the facts of a model are not known and what helps; None when there is nothing to say."""
         ...
 
+    def at(self, revision: str | None, repository: str | None) -> Facts:
+        """The facts with one repository at a revision, where that makes a difference; None for either: as they are."""
+        ...
+
 
 class CatalogueFacts:
     """Facts from the shipped catalogue."""
@@ -51,6 +55,10 @@ class CatalogueFacts:
 
     def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
         return None
+
+    def at(self, revision: str | None, repository: str | None) -> Facts:  # noqa: ARG002
+        """The catalogue's dimensions are those of the architecture, whatever the revision."""
+        return self
 
 
 class Evidence(StrEnum):

@@ -30,7 +30,9 @@ def recipe_fit(candidate: Candidate, facts: Facts) -> Fit | None:
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
     if gpu is None:
         return None
-    stored = facts.checkpoint(spec.source or spec.model_id)
+    source = spec.source or spec.model_id
+    facts = facts.at(spec.revision, source)
+    stored = facts.checkpoint(source)
     hardware = spec.hardware
     plan = engine(spec.backend).plan(
         spec.engine_args, hardware.gpu_count, gpu, hardware.partition, version_of(spec)
