@@ -353,16 +353,6 @@ def _examples(parser: argparse.ArgumentParser) -> str:
     return "".join(f"{line.strip()}\n" for line in lines)
 
 
-ENGINE_NOTES: Mapping[Backend, str] = {
-    Backend.VLLM: "vLLM on ROCm, the default. `engineArgs` are flags of `vllm serve`.",
-    Backend.SGLANG: "SGLang on ROCm. `engineArgs` are flags of `sglang.launch_server`; vLLM's spellings are refused with the right one named. "
-    "Upstream builds an image per GPU generation, and none for MI210 and MI250X.",
-    Backend.AIM: "AMD's AIM containers: one image per model with its own vLLM and tuning profiles. The operator gives it GPU count, precision and metric "
-    "by environment and no command line; `engineArgs` go to the vLLM inside as `AIM_ENGINE_ARGS`. Name `image`, or the tag in `engineVersion`: AMD "
-    "publishes per model.",
-}
-
-
 def engines() -> str:
     """All backends: images, metrics, and the flags that not everybody may set."""
     parts = [
@@ -394,7 +384,7 @@ def _engine(backend: Backend) -> str:
             + (f", as `{' '.join(module.API_KEY.args)}`" if module.API_KEY.args else ""),
         ),
     ]
-    parts = [f"\n## {backend.value}\n\n{ENGINE_NOTES[backend]}\n\n", table(("", ""), facts)]
+    parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
     parts.append(
         "\nMetrics:\n\n"
         + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))

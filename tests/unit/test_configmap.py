@@ -154,7 +154,7 @@ def test_every_enabled_gpu_count_of_the_serve_form_is_a_recipe_of_its_engine() -
     assert found == [
         ("custom-4gpu", 4, Backend.VLLM),
         ("custom-8gpu", 8, Backend.VLLM),
-        ("custom-8gpu-sglang", 8, Backend.SGLANG),
+        ("custom-8gpu-sglang", 8, Backend("sglang")),
     ]
     assert document.recipes[1].spec.engine_args == {"kv-cache-dtype": "fp8"}
     assert document.recipes[2].spec.engine_args == {"mem-fraction-static": 0.8}
@@ -170,7 +170,7 @@ def test_the_flat_form_serves_sglang_in_its_own_spelling() -> None:
     config: {args: {--model-path: Qwen/Qwen3-32B, --tp-size: 2, --dp-size: 2, --enable-dp-attention: null}}
     """
     spec = one(text)
-    assert spec.backend is Backend.SGLANG
+    assert spec.backend is Backend("sglang")
     assert spec.engine_args == {"dp-size": 2, "enable-dp-attention": True}
     assert "the flag model-path was dropped: the operator sets it" in read(text).notes
     assert "need 4 GPUs" in refused(text.replace(", --enable-dp-attention: null", "")).message

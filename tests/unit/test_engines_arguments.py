@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from aim_engine.api.enums import Backend
 from aim_engine.catalog.flags import FlagClass, flag_table
-from aim_engine.engines import Trust, vllm
+from aim_engine.engines import Trust
 from aim_engine.engines.arguments import parse_human_int
+from aim_engine.engines.backends import vllm
 
 VERSION = "0.32.0"
 

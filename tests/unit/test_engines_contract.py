@@ -1,4 +1,5 @@
-"""What holds for every backend, and the tables that a backend brings. A new one is one module, one enum value, one table here."""
+"""What holds for every backend, and the table that a backend brings. A new one is one module in `engines/backends` and one row here;
+`test_engines_fourth.py` proves it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from aim_engine.api.enums import Backend
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.flags import FlagClass, FlagKind, env_rules, flag_table, flag_versions
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import Trust, engine, version_of
+from aim_engine.engines import Engine, Trust, engine, version_of
+from aim_engine.engines.backends import aim, sglang, vllm
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.render import render
 from aim_engine.selection import Request, candidate, recipe_problems
@@ -51,7 +53,7 @@ TABLE = {
         images={"MI300X": "vllm/vllm-openai-rocm:v0.32.0", "MI355X": "vllm/vllm-openai-rocm:v0.32.0"},
         context=("max-model-len", 4096), batch="max-num-seqs", metrics="vllm:",
     ),
-    Backend.SGLANG: Expected(
+    Backend("sglang"): Expected(
         args={"context-length": 4096, "kv-cache-dtype": "fp8_e4m3", "mem-fraction-static": 0.8},
         command=("python3", "-m", "sglang.launch_server"),
         has=("--context-length 4096", "--enable-metrics", "--model-path Qwen/Qwen3-32B", "--port 30000", "--tensor-parallel-size 2"),
@@ -60,7 +62,7 @@ TABLE = {
         images={"MI300X": "lmsysorg/sglang:v0.5.12-rocm700-mi30x", "MI355X": "lmsysorg/sglang:v0.5.12-rocm700-mi35x"},
         context=("context-length", 4096), batch="max-running-requests", metrics="sglang:",
     ),
-    Backend.AIM: Expected(
+    Backend("aim"): Expected(
         args={"max-model-len": 4096},
         command=(),
         has=(),
@@ -74,6 +76,8 @@ TABLE = {
     ),
 }  # fmt: skip
 
+MODULES: list[Engine] = [vllm, sglang, aim]
+"""For mypy: each module is an Engine."""
 every_backend = pytest.mark.parametrize("backend", Backend)
 
 
@@ -85,6 +89,19 @@ def spec(backend: Backend, gpu: str = "MI300X", **changes: Any) -> AIMRecipeSpec
 
 def test_every_backend_has_a_table() -> None:
     assert set(TABLE) == set(Backend)
+    assert [engine(backend) for backend in TABLE] == MODULES
+
+
+def test_backends_have_a_fixed_order_with_the_default_first() -> None:
+    """The CRDs list them, and must not change by themselves."""
+    assert [str(backend) for backend in Backend] == ["vllm", "aim", "sglang"]
+
+
+@every_backend
+def test_a_backend_says_what_it_is_and_where_its_images_are(backend: Backend) -> None:
+    assert engine(backend).NOTE.endswith(".")
+    assert engine(backend).REPOSITORIES
+    assert set(engine(backend).REPOSITORIES) <= set(OperatorConfig().allowed_images)
 
 
 @every_backend
@@ -151,6 +168,8 @@ def test_metrics_name_the_engines_own_series(backend: Backend) -> None:
         "promptTokens",
         "generationTokens",
         "timeToFirstToken",
+        "interTokenLatency",
+        "requestLatency",
     } <= set(names)
     assert all(name.startswith(TABLE[backend].metrics) for name in names.values())
 
@@ -181,7 +200,7 @@ def test_a_crash_has_a_cause(backend: Backend) -> None:
 
 def test_a_recipe_without_a_version_has_its_backends() -> None:
     assert {backend: version_of(spec(backend)) for backend in Backend} == {
-        Backend.VLLM: "0.32.0", Backend.SGLANG: "0.5.12", Backend.AIM: "0.11.0",
+        Backend.VLLM: "0.32.0", Backend("sglang"): "0.5.12", Backend("aim"): "0.11.0",
     }  # fmt: skip
 
 
@@ -193,11 +212,11 @@ def test_a_version_that_was_the_default_does_not_change_the_recipes_hash() -> No
 
 def test_flags_are_known_for_three_releases_of_vllm_and_for_sglang() -> None:
     assert flag_versions(Backend.VLLM) == ("0.18.1", "0.23.0", "0.32.0")
-    assert flag_versions(Backend.SGLANG) == ("0.5.12",)
+    assert flag_versions(Backend("sglang")) == ("0.5.12",)
 
 
 @pytest.mark.parametrize(
-    ("backend", "version"), [(b, v) for b in (Backend.VLLM, Backend.SGLANG) for v in flag_versions(b)]
+    ("backend", "version"), [(b, v) for b in (Backend.VLLM, Backend("sglang")) for v in flag_versions(b)]
 )
 def test_every_table_is_whole(backend: Backend, version: str) -> None:
     table = flag_table(backend, version)
@@ -263,7 +282,7 @@ def test_defaults_are_those_of_the_recipes_own_version() -> None:
     ],
 )
 def test_flags_of_sglang_are_checked_in_its_own_words(args: dict[str, object], remedy: str) -> None:
-    module = engine(Backend.SGLANG)
+    module = engine(Backend("sglang"))
     problems = [
         *module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT),
         *module.check_combination(args), *module.check_parallelism(args, 2),
@@ -278,7 +297,7 @@ def test_a_measured_configuration_of_sglang_is_accepted_and_fits() -> None:
         "num-continuous-decode-steps": 4, "max-prefill-tokens": 131072, "kv-cache-dtype": "fp8_e4m3",
         "attention-backend": "aiter", "disable-radix-cache": True,
     }  # fmt: skip
-    module = engine(Backend.SGLANG)
+    module = engine(Backend("sglang"))
     assert module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT) == ()
     plan = module.plan(args, 8, GPUS["MI300X"])
     assert (plan.tensor_parallel, plan.max_num_batched_tokens, plan.kv_cache_bytes_per_element) == (

@@ -7,7 +7,8 @@ import pytest
 from aim_engine.api.enums import Backend
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import Trust, engine, vllm
+from aim_engine.engines import Trust, engine
+from aim_engine.engines.backends import vllm
 
 GPUS = gpu_catalog()
 

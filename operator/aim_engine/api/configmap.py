@@ -34,8 +34,8 @@ from aim_engine.api.recipe import AIMRecipeSpec
 RECIPE_KEY = "recipe.yaml"
 _COUNT_KEY = re.compile(r"^([0-9]{1,3})_gpus?$")
 
-_ENTRY = re.compile(r"(-\d+gpu(-sglang)?)?")
-_BACKENDS = {"vllm_serve": Backend.VLLM, "sglang_serve": Backend.SGLANG}
+_BACKENDS = {f"{backend}_serve": backend for backend in Backend}
+_ENTRY = re.compile(rf"(-\d+gpu(-({'|'.join(Backend)}))?)?")
 _INFORMATIVE = {"recipe_id", "name", "description", "version", "author", "maintainer", "labels", "tags"}
 _FLAT = _INFORMATIVE | {
     "huggingface_id", "model_id", "hardware", "gpu_count", "precision", "backend", "config", "performance", "resources",

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+
+_BACKENDS = sorted(
+    path.stem
+    for path in (Path(__file__).parents[1] / "engines" / "backends").glob("*.py")
+    if path.stem not in ("__init__", "vllm")
+)
 
 
 class Precision(StrEnum):
@@ -17,12 +24,16 @@ class Precision(StrEnum):
 
 
 class Backend(StrEnum):
-    """Inference engine that serves the model."""
+    """Inference engine that serves the model: one member for each module in `engines/backends`.
 
+    The names are read from the folder, without importing what is above this layer: a new engine is a new file, and nothing else.
+    """
+
+    _ignore_ = ["_name"]
     VLLM = "vllm"
-    SGLANG = "sglang"
-    AIM = "aim"
-    """AMD's AIM containers."""
+    """The default."""
+    for _name in _BACKENDS:
+        vars()[_name.upper()] = _name
 
 
 class Maturity(StrEnum):

@@ -126,16 +126,25 @@ def flag_versions(backend: Backend) -> tuple[str, ...]:
 
 @cache
 def env_rules(backend: Backend) -> EnvRules:
-    """Rules for environment variables of an engine."""
-    content = read_yaml("engines/env.yaml")
+    """Rules for environment variables of an engine. Those of all engines hold, so that none can be reached through another."""
+    files = [read_yaml("engines/env.yaml"), *(read_yaml(f"engines/{name}") for name in _env_files())]
+    own = f"{backend}-env.yaml"
     return EnvRules(
-        owned=MappingProxyType(content["owned"]),
-        denied=MappingProxyType(content["denied"]),
-        admin_only=MappingProxyType(content["adminOnly"]),
-        tenant_allowed=tuple(content["tenantAllowed"]),
-        notes=MappingProxyType(content["notes"]),
-        known=frozenset(content["known"][backend]),
+        owned=_section(files, "owned"),
+        denied=_section(files, "denied"),
+        admin_only=_section(files, "adminOnly"),
+        tenant_allowed=tuple(name for content in files for name in content.get("tenantAllowed", ())),
+        notes=_section(files, "notes"),
+        known=frozenset(read_yaml(f"engines/{own}")["known"] if own in _env_files() else ()),
     )
+
+
+def _env_files() -> tuple[str, ...]:
+    return tuple(name for name in file_names("engines") if name.endswith("-env.yaml"))
+
+
+def _section(files: list[dict[str, Any]], name: str) -> Mapping[str, str]:
+    return MappingProxyType({key: why for content in files for key, why in content.get(name, {}).items()})
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from aim_engine.api.enums import Backend
-from aim_engine.catalog.data import read_yaml
+from aim_engine.catalog.data import file_names, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,10 @@ class TerminationRule:
 
 @cache
 def termination_rules(backend: Backend) -> tuple[TerminationRule, ...]:
-    """Rules of an engine; the first that matches counts."""
+    """Rules of an engine; the first that matches counts. None for an engine without a file of them."""
+    name = f"{backend}-terminations.yaml"
+    rows = read_yaml(f"engines/{name}")["terminations"] if name in file_names("engines") else ()
     return tuple(
         TerminationRule(row["reason"], re.compile(row["pattern"], re.DOTALL), row["message"], row["remedy"])
-        for row in read_yaml(f"engines/{backend}-terminations.yaml")["terminations"]
+        for row in rows
     )

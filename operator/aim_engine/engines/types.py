@@ -62,7 +62,16 @@ class Server:
 
 
 class Engine(Protocol):
-    """What the operator needs to know of an inference engine. One module per backend implements it."""
+    """What the operator needs to know of an inference engine. A module in `backends` implements it; its file's name is the backend's.
+
+    What it reads, refuses and says in its end may stand in data beside it: `catalog/engines/NAME-VERSION.yaml` (flags),
+    `NAME-env.yaml` and `NAME-terminations.yaml`, each of which it may lack.
+    """
+
+    NOTE: str
+    """One paragraph for docs/reference/engines.md."""
+    REPOSITORIES: tuple[str, ...]
+    """Where its images are published; a trailing slash means all below. Tenants may use these unless an administrator says otherwise."""
 
     DEFAULT_VERSION: str
     """Version of recipes that name none."""

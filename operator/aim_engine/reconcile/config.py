@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from aim_engine.api.meta import Model
 from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.engines import image_repositories
 from aim_engine.render.config import EngineConfig
 
 
@@ -42,16 +43,7 @@ class OperatorConfig(Model):
     """Namespace of the operator itself, for its Lease."""
     workers: Annotated[int, Field(ge=1, le=64)] = 16
     listen: str = "0.0.0.0:8080"
-    allowed_images: list[str] = [
-        "vllm/vllm-openai-rocm",
-        "docker.io/vllm/vllm-openai-rocm",
-        "rocm/vllm",
-        "docker.io/rocm/vllm",
-        "lmsysorg/sglang",
-        "docker.io/lmsysorg/sglang",
-        "amdenterpriseai/",
-        "docker.io/amdenterpriseai/",
-    ]
+    allowed_images: Annotated[list[str], Field(default_factory=image_repositories)]
     """Repositories that `spec.overrides.image` and ConfigMap recipes may use; a trailing slash allows all below it."""
     lease: LeaseConfig = LeaseConfig()
     leader_election: bool = True

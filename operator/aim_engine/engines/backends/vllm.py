@@ -13,6 +13,8 @@ from aim_engine.catalog.terminations import termination_rules
 from aim_engine.engines import arguments, environment, grammar, termination, values
 from aim_engine.engines.types import ApiKey, Diagnosis, Problem, Server, Trust
 
+NOTE = "vLLM on ROCm, the default. `engineArgs` are flags of `vllm serve`."
+REPOSITORIES: tuple[str, ...] = ("vllm/vllm-openai-rocm", "rocm/vllm")
 DEFAULT_VERSION = PINNED_VLLM
 HEALTH_PATH = "/health"
 PORT = 8000

@@ -14,7 +14,8 @@ from aim_engine.api.enums import Backend, Precision
 from aim_engine.catalog.flags import env_rules
 from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.engines import environment, vllm
+from aim_engine.engines import environment
+from aim_engine.engines.backends import vllm
 from aim_engine.engines.types import Diagnosis, Problem, Server, Trust
 
 HEALTH_PATH = vllm.HEALTH_PATH
@@ -26,6 +27,13 @@ check_parallelism = vllm.check_parallelism
 merge_args = vllm.merge_args
 workload_args = vllm.workload_args
 startup_budget_seconds = vllm.startup_budget_seconds
+_SELF = Backend("aim")
+NOTE = (
+    "AMD's AIM containers: one image per model with its own vLLM and tuning profiles. The operator gives it GPU count, precision and metric "
+    "by environment and no command line; `engineArgs` go to the vLLM inside as `AIM_ENGINE_ARGS`. Name `image`, or the tag in `engineVersion`: AMD "
+    "publishes per model."
+)
+REPOSITORIES: tuple[str, ...] = ("amdenterpriseai/",)
 DEFAULT_VERSION = "0.11.0"
 """Tag of the images; AMD publishes per model, so a recipe should name its own."""
 _IMAGE = "amdenterpriseai/aim"
@@ -41,12 +49,12 @@ def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tup
 
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of environment variables."""
-    return environment.check(env, env_rules(Backend.AIM), trust=trust)
+    return environment.check(env, env_rules(_SELF), trust=trust)
 
 
 def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that the container would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(Backend.AIM), "AIM_")
+    return environment.warnings(env, env_rules(_SELF), "AIM_")
 
 
 def plan(

@@ -13,6 +13,12 @@ from aim_engine.catalog.terminations import termination_rules
 from aim_engine.engines import arguments, environment, grammar, termination, values
 from aim_engine.engines.types import ApiKey, Diagnosis, Problem, Server, Trust
 
+_SELF = Backend("sglang")
+NOTE = (
+    "SGLang on ROCm. `engineArgs` are flags of `sglang.launch_server`; vLLM's spellings are refused with the right one named. "
+    "Upstream builds an image per GPU generation, and none for MI210 and MI250X."
+)
+REPOSITORIES: tuple[str, ...] = ("lmsysorg/sglang",)
 DEFAULT_VERSION = "0.5.12"
 HEALTH_PATH = "/health"
 PORT = 30000
@@ -29,6 +35,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "prefixCacheHits": "sglang:cached_tokens_total",
         "timeToFirstToken": "sglang:time_to_first_token_seconds",
         "interTokenLatency": "sglang:inter_token_latency_seconds",
+        "requestLatency": "sglang:e2e_request_latency_seconds",
         "queueTime": "sglang:queue_time_seconds",
     }
 )
@@ -41,18 +48,18 @@ _IMAGE_OF_ARCHITECTURE = MappingProxyType({"gfx942": "rocm700-mi30x", "gfx950": 
 
 def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of engine arguments; no table of the version is needed to know what is owned or denied."""
-    table = flag_table(Backend.SGLANG, version)
+    table = flag_table(_SELF, version)
     return arguments.check(args, table or _table(), trust=trust, same_version=table is not None)
 
 
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of environment variables."""
-    return environment.check(env, env_rules(Backend.SGLANG), trust=trust)
+    return environment.check(env, env_rules(_SELF), trust=trust)
 
 
 def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that the engine would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(Backend.SGLANG), "SGLANG_")
+    return environment.warnings(env, env_rules(_SELF), "SGLANG_")
 
 
 def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]:
@@ -113,7 +120,7 @@ def plan(
     `mem-fraction-static` covers weights and KV cache without activations; it is taken as the whole, which errs on the
     careful side.
     """
-    table = flag_table(Backend.SGLANG, version) or _table()
+    table = flag_table(_SELF, version) or _table()
     normal = grammar.normalise(args, table)
     stages, data = values.count(normal, "pipeline-parallel-size"), values.count(normal, "data-parallel-size")
     inner = normal.get("enable-dp-attention") is True
@@ -151,7 +158,7 @@ def command(
     shutdown_timeout_seconds: int | None = None,  # noqa: ARG001  the server ends its requests on SIGTERM by itself
 ) -> tuple[list[str], list[str]]:
     """Container command and arguments; what the operator owns is set here, whatever `args` say."""
-    table = flag_table(Backend.SGLANG, version) or _table()
+    table = flag_table(_SELF, version) or _table()
     normal = grammar.normalise(args, table)
     stages, data = values.count(normal, "pipeline-parallel-size"), values.count(normal, "data-parallel-size")
     replicas = 1 if normal.get("enable-dp-attention") is True else data
@@ -186,11 +193,11 @@ def pod_env(server: Server) -> Mapping[str, str]:
 
 def classify_termination(message: str, exit_code: int | None, reason: str | None) -> Diagnosis | None:
     """Cause of a server's end, from the container's termination message, exit code and reason."""
-    return termination.classify(message, exit_code, reason, termination_rules(Backend.SGLANG))
+    return termination.classify(message, exit_code, reason, termination_rules(_SELF))
 
 
 def _table() -> FlagTable:
-    table = flag_table(Backend.SGLANG, DEFAULT_VERSION)
+    table = flag_table(_SELF, DEFAULT_VERSION)
     if table is None:
         raise LookupError(f"no flag table for SGLang {DEFAULT_VERSION}")
     return table
