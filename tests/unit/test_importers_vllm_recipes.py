@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from textwrap import indent
 
 import pytest
@@ -100,7 +101,7 @@ def test_flags_come_from_the_model_its_abilities_and_the_amd_row_alone() -> None
     [
         "verified on MI300X by the source",
         "the source leaves the number of GPUs open; 2 is the least that holds its minimum of 170 GB",
-        "trust-remote-code was dropped: remote code runs only where an admin allows it",
+        "trust-remote-code was dropped: transformers has the configurations of Llama, and vLLM 0.32 the models",
         "chat-template was dropped",
         "VLLM_USE_DEEP_GEMM=1 was dropped: DeepGEMM is for NVIDIA GPUs",
     ],
@@ -162,20 +163,99 @@ def test_another_precision_is_a_checkpoint_of_the_model_and_another_size_a_model
     assert (small.model_id, small.source) == ("meta-llama/Llama-3.2-3B-Instruct", None)
 
 
-def test_a_variant_for_other_hardware_only_is_passed_over() -> None:
+def test_a_variant_for_other_hardware_is_told_for_each_gpu_it_is_not_for() -> None:
     text = changed(
         ("    vram_minimum_gb: 170", "    vram_minimum_gb: 170\n    supported_hardware: [h100, mi300x]")
     )
     assert set(recipes(text)) == {ON_MI300X}
+    told = refusals(text)
+    for label in ("#default@mi355x: ", "#default@mi355x for MI350X: "):
+        assert (
+            f"{PATH}{label}variants.default.supported_hardware 'h100, mi300x': does not name mi355x" in told
+        )
     brand = changed(
         ("    vram_minimum_gb: 170", "    vram_minimum_gb: 170\n    precision_hardware: {brand: NVIDIA}")
     )
     assert recipes(brand) == {}
+    assert "#default@mi300x: variants.default.precision_hardware.brand 'NVIDIA'" in refusals(brand)
+
+
+def test_no_two_lines_of_refusals_are_the_same_and_none_is_missing() -> None:
+    """A sibling GPU stands at the same place of the source as the one it follows; its line says which it is."""
+    found = results(changed(("[--trust-remote-code]", "[--swap-spice, 4]")))
+    lines = [str(each) for each in found if isinstance(each, Rejected)]
+    assert len(lines) == len(set(lines)) == 4
+    assert sum(" for MI350X: engineArgs.swap-spice" in line for line in lines) == 1
+
+
+KIMI = {
+    "meta-llama/Llama-3.3-70B-Instruct\n": "moonshotai/Kimi-K2-Instruct\n",
+    "bf16": "fp8",
+    "gb: 170": "gb: 1200",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "said"),
+    [
+        ((), False, "trust-remote-code was dropped: transformers has the configurations of Llama"),
+        (KIMI.items(), True, "trust-remote-code was kept: its tokenizer (tokenization_kimi.py) is code of the repository"),
+    ],
+    ids=["suffices", "needed"],
+)  # fmt: skip
+def test_code_of_the_repository_is_kept_where_the_model_does_not_start_without(
+    changes: Iterable[tuple[str, str]], kept: bool, said: str
+) -> None:
+    made = recipes(changed(*changes))
+    assert made
+    for recipe in made.values():
+        assert recipe.spec.engine_args.get("trust-remote-code", False) is kept
+        assert said in recipe.metadata.annotations[ANNOTATION_NOTES]
+
+
+def test_a_model_of_which_nobody_knows_whether_it_needs_code_is_not_imported_with_it() -> None:
+    told = refusals(changed(("meta-llama/Llama-3.3-70B-Instruct\n", "google/gemma-2-27b-it\n")))
+    assert (
+        "engineArgs.trust-remote-code 'True': whether google/gemma-2-27b-it needs code of its repository is not known"
+        in told
+    )
+    assert "add it to remoteCode of catalog/imports.yaml" in told
+
+
+def test_a_file_named_after_a_quantised_repository_is_about_the_model_it_is_made_of() -> None:
+    text = changed(
+        (
+            "model_id: meta-llama/Llama-3.3-70B-Instruct\n",
+            "model_id: meta-llama/Llama-3.3-70B-Instruct-NVFP4\n",
+        ),
+        ("    precision: bf16\n", "    precision: bf16\n    model_id: meta-llama/Llama-3.3-70B-Instruct\n"),
+    )
+    assert {(each.spec.model_id, each.spec.source) for each in recipes(text).values()} == {
+        ("meta-llama/Llama-3.3-70B-Instruct", None)
+    }
+
+
+def test_the_precision_is_that_of_the_checkpoint_where_it_is_known() -> None:
+    text = changed(
+        ("meta-llama/Llama-3.3-70B-Instruct\n", "deepseek-ai/DeepSeek-V4-Flash\n"),
+        (
+            "    precision: bf16\n    vram_minimum_gb: 170",
+            "    precision: fp8\n    vram_minimum_gb: 170\n    tp: 8",
+        ),
+    )
+    made = recipes(text)
+    assert {each.spec.precision for each in made.values()} == {Precision.MXFP4}
+    notes = next(iter(made.values())).metadata.annotations[ANNOTATION_NOTES]
+    assert "the source labels it fp8; its experts are mxfp4" in notes
 
 
 BAD = {
     "a precision of others": ((), "variants.nvfp4.precision 'nvfp4'"),
-    "an open count for unknown dimensions": ((("Llama-3.3-70B", "Llama-9.9-70B"),), "dimensions of the model"),
+    "unknown dimensions": ((("Llama-3.3-70B", "Llama-9.9-70B"),), "dimensions of the model are not known; add it to catalog/models.yaml"),
+    "an unknown checkpoint": (
+        (("precision: bf16\n", "precision: bf16\n    model_id: acme/Llama-3.3-70B-Instruct-tuned\n"),),
+        "source 'acme/Llama-3.3-70B-Instruct-tuned': the format of the checkpoint is not known",
+    ),
     "more than a node": ((("gb: 170", "gb: 9000"),), "variants.default.vram_minimum_gb '9000'"),
     "too new": ((("0.12.0", "9.1.0"),), "model.min_vllm_version '9.1.0'"),
     "no version": ((("0.12.0", "soon"),), "model.min_vllm_version 'soon'"),
@@ -203,8 +283,23 @@ def test_what_cannot_be_imported_is_told_with_file_field_and_value(
 def test_two_variants_that_come_to_one_recipe_are_told() -> None:
     twin = indent(yaml.safe_dump({"precision": "bf16", "vram_minimum_gb": 170}), "    ")
     text = changed(("  nvfp4:\n", f"  again:\n{twin}  nvfp4:\n"))
-    assert "is already the recipe of" in refusals(text)
+    assert f"is the recipe of {PATH}#default@mi300x: same model, checkpoint" in refusals(text)
     assert set(recipes(text)) == set(recipes(FILE))
+
+
+def test_two_variants_with_checkpoints_of_their_own_are_two_recipes() -> None:
+    each = {"precision": "fp8", "vram_minimum_gb": 84}
+    twins = {
+        "fp8": {**each, "model_id": "amd/Llama-3.3-70B-Instruct-FP8-KV"},
+        "nv": {**each, "model_id": "nvidia/Llama-3.3-70B-Instruct-FP8"},
+    }
+    text = changed(("  nvfp4:\n", f"{indent(yaml.safe_dump(twins), '  ')}  nvfp4:\n"))
+    made = {name: each.spec.source for name, each in recipes(text).items() if "mi300x" in name}
+    assert made == {
+        ON_MI300X: None,
+        "llama-3-3-70b-instruct-mi300x-1x-fp8": "amd/Llama-3.3-70B-Instruct-FP8-KV",
+        "llama-3-3-70b-instruct-mi300x-1x-fp8-nvidia": "nvidia/Llama-3.3-70B-Instruct-FP8",
+    }
 
 
 @pytest.mark.parametrize(

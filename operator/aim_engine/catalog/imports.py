@@ -42,6 +42,14 @@ class Sibling:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteCode:
+    """Whether a model starts without code of its repository."""
+
+    needed: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImportRules:
     """What happens to flags and variables that the pinned engine does not have, or that no recipe may set."""
 
@@ -58,6 +66,12 @@ class ImportRules:
     siblings: Mapping[str, Sibling]
     families: tuple[tuple[str, str], ...]
     """Beginnings of model ids with the folder of their recipes; the first that matches counts."""
+    remote_code: tuple[tuple[str, RemoteCode], ...]
+    """By beginnings of model ids; the first that matches counts."""
+
+    def remote_code_of(self, model_id: str) -> RemoteCode | None:
+        """What is known of a model; None: nothing."""
+        return next((known for begins, known in self.remote_code if model_id.startswith(begins)), None)
 
 
 @cache
@@ -88,4 +102,7 @@ def import_rules() -> ImportRules:
             {model: Sibling(row["of"], row["why"]) for model, row in content["siblings"].items()}
         ),
         families=tuple((row["begins"], row["folder"]) for row in content["families"]),
+        remote_code=tuple(
+            (row["begins"], RemoteCode(row["needed"], row["why"])) for row in content["remoteCode"]
+        ),
     )

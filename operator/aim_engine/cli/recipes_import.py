@@ -45,19 +45,43 @@ def run(arguments: argparse.Namespace) -> int:
     results = IMPORTERS[arguments.source](files, origin)
     imported = [each for each in results if isinstance(each, Imported)]
     refused = [each for each in results if isinstance(each, Rejected)]
-    for path, origin_found in _write(imported, arguments.output):
-        print(f"left alone: {path} has another origin: {origin_found}", file=sys.stderr)
-    for each in refused:
-        print(f"not imported: {each}", file=sys.stderr)
-    _print_counts(len(files), imported, refused)
+    kept = _write(imported, arguments.output)
+    for each, path, origin_found in kept:
+        print(
+            f"left alone: {path} of {', '.join(each.sources)} has another origin: {origin_found}",
+            file=sys.stderr,
+        )
+    beside = _beside(arguments.path, origin)
+    for told in (*refused, *beside):
+        print(f"not imported: {told}", file=sys.stderr)
+    alone = [each for each, _, _ in kept]
+    _print_counts(len(files), [each for each in imported if each not in alone], alone, refused, len(beside))
     return 4 if any(isinstance(file.content, ReadError) for file in files) else 0
 
 
 def read_files(path: Path, origin: Origin) -> list[SourceFile]:
     """The project's recipe files below `path`, named from the root of its repository."""
     root = path / origin.folder if (path / origin.folder).is_dir() else path
-    found = sorted(each for each in root.rglob("*.yaml") if each.is_file())
-    return [SourceFile(f"{origin.folder}/{each.relative_to(root).as_posix()}", _read(each)) for each in found]
+    return [
+        SourceFile(f"{origin.folder}/{each.relative_to(root).as_posix()}", _read(each))
+        for each in _yaml(root)
+    ]
+
+
+def _beside(path: Path, origin: Origin) -> list[Rejected]:
+    """YAML files of a checkout that are no recipes by their place: told, so that every file is accounted for."""
+    if not (path / origin.folder).is_dir():
+        return []
+    names = (each.relative_to(path) for each in _yaml(path))
+    outside = [name for name in names if name.parts[0] != origin.folder and not name.parts[0].startswith(".")]
+    message = f"lies outside {origin.folder}/, where {origin.repository} keeps its configurations"
+    return [
+        Rejected((name.as_posix(),), ReadError("", "", message, "nothing is to be done")) for name in outside
+    ]
+
+
+def _yaml(root: Path) -> list[Path]:
+    return sorted(each for each in root.rglob("*") if each.suffix in (".yaml", ".yml") and each.is_file())
 
 
 def _read(path: Path) -> Document | ReadError:
@@ -69,9 +93,9 @@ def _read(path: Path) -> Document | ReadError:
         return ReadError("", "", f"the file cannot be read: {error}", "make it readable UTF-8 text")
 
 
-def _write(imported: list[Imported], folder: Path | None) -> list[tuple[Path, str]]:
-    """Write the recipes; what is there already from elsewhere is left alone and returned with its origin."""
-    left: list[tuple[Path, str]] = []
+def _write(imported: list[Imported], folder: Path | None) -> list[tuple[Imported, Path, str]]:
+    """Write the recipes; those in whose place is one from elsewhere are returned with its path and origin."""
+    left: list[tuple[Imported, Path, str]] = []
     for each in imported:
         text = to_yaml(each.recipe)
         if folder is None:
@@ -80,7 +104,7 @@ def _write(imported: list[Imported], folder: Path | None) -> list[tuple[Path, st
         target = folder / file_path(each.recipe)
         elsewhere = _other_origin(target, each.recipe.metadata.annotations[ANNOTATION_ORIGIN])
         if elsewhere is not None:
-            left.append((target, elsewhere))
+            left.append((each, target, elsewhere))
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
@@ -99,11 +123,14 @@ def _other_origin(target: Path, origin: str) -> str | None:
     return None if isinstance(said, str) and said.startswith(f"{project}/") else str(said or "not told")
 
 
-def _print_counts(files: int, imported: list[Imported], refused: list[Rejected]) -> None:
+def _print_counts(
+    files: int, imported: list[Imported], alone: list[Imported], refused: list[Rejected], beside: int
+) -> None:
+    """The counts of what was read, so that they add up."""
     models = {each.recipe.spec.model_id for each in imported}
-    taken, left = (sum(len(each.sources) for each in results) for results in (imported, refused))
+    taken, kept, left = (sum(len(each.sources) for each in results) for results in (imported, alone, refused))
     print(
-        f"{files} files with {taken + left} configurations: {taken} imported as {len(imported)} recipes of "
-        f"{len(models)} models, {left} not imported",
+        f"{files} files with {taken + kept + left} configurations: {taken} imported as {len(imported)} recipes of "
+        f"{len(models)} models, {kept} left alone, {left} not imported; {beside} other files not read",
         file=sys.stderr,
     )

@@ -17,9 +17,10 @@ from aim_engine.catalog.imports import Origin, import_rules
 from aim_engine.catalog.measurements import Setting, published
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.importers.results import Configuration, Imported, Rejected
+from aim_engine.importers.translate import REMOTE_CODE
 from aim_engine.selection import CatalogueFacts, recipe_file_problems
 
-MEMORY_UNKNOWN = "memory was not checked: the dimensions of the model are not known here"
+_ADD_FACTS = "add it to catalog/models.yaml with a source, then import again"
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -34,21 +35,46 @@ def build(found: Configuration, origin: Origin) -> Imported | Rejected:
     problems = (*recipe_file_problems(recipe, CatalogueFacts()), *_beyond_a_tenant(recipe.spec))
     if problems:
         return _refused(found, problems[0])
+    unsized = not_sizable(found)
+    if unsized is not None:
+        return unsized
     return Imported(recipe, found.sources)
+
+
+def not_sizable(found: Configuration) -> Rejected | None:
+    """The refusal of a configuration whose memory could not be checked; a shipped recipe is known to fit."""
+    facts, source = CatalogueFacts(), found.source or found.model_id
+    if facts.model(found.model_id) is None:
+        message = "the dimensions of the model are not known"
+        return rejected(found, "modelID", found.model_id, message, _ADD_FACTS)
+    if facts.checkpoint(source) is None:
+        return rejected(found, "source", source, "the format of the checkpoint is not known", _ADD_FACTS)
+    return None
+
+
+def allowed_trust(model_id: str) -> Trust:
+    """What an imported recipe may ask: a tenant's flags, and code of the repository for the models that do not start without."""
+    known = import_rules().remote_code_of(model_id)
+    return Trust.TENANT_WITH_REMOTE_CODE if known is not None and known.needed else Trust.TENANT
 
 
 def _beyond_a_tenant(spec: AIMRecipeSpec) -> tuple[Problem, ...]:
     """What only an admin could ask for; we take nothing of the kind from others unread."""
-    backend = engine(spec.backend)
+    backend, version = engine(spec.backend), version_of(spec)
+    if REMOTE_CODE in spec.engine_args and import_rules().remote_code_of(spec.model_id) is None:
+        message = f"whether {spec.model_id} needs code of its repository is not known"
+        remedy = "add it to remoteCode of catalog/imports.yaml with the evidence, then import again"
+        return (Problem(f"engineArgs.{REMOTE_CODE}", True, message, remedy),)
+    trust = allowed_trust(spec.model_id)
     return (
-        *backend.check_args(spec.engine_args, version_of(spec), trust=Trust.TENANT),
-        *backend.check_env(spec.env, trust=Trust.TENANT),
+        *backend.check_args(spec.engine_args, version, trust=trust),
+        *backend.check_env(spec.env, trust=trust),
     )
 
 
 def rejected(found: Configuration, field: str, value: object, message: str, remedy: str) -> Rejected:
     """A refusal of a whole configuration."""
-    return Rejected(found.sources, ReadError(field, shown(value), message, remedy))
+    return Rejected(found.about or found.sources, ReadError(field, shown(value), message, remedy))
 
 
 def recipe_name(
@@ -65,6 +91,22 @@ def recipe_name(
     if objective is not Objective.THROUGHPUT:
         parts.append(objective)
     return "-".join(parts)
+
+
+def checkpoint_suffix(spec: AIMRecipeSpec) -> str:
+    """What tells a recipe from another of the same name that loads another checkpoint: what its repository's name says more."""
+    organisation, _, name = (spec.source or spec.model_id).partition("/")
+    own = _SLUG.sub("-", spec.model_id.rsplit("/", 1)[-1].lower()).strip("-")
+    more = _SLUG.sub("-", name.lower()).strip("-").removeprefix(own).strip("-")
+    if spec.source is None:
+        return "native"
+    return more if more not in ("", spec.precision) else _SLUG.sub("-", organisation.lower()).strip("-")
+
+
+def renamed(recipe: AIMRecipe) -> AIMRecipe:
+    """The recipe with its checkpoint in its name."""
+    name = f"{recipe.metadata.name}-{checkpoint_suffix(recipe.spec)}"
+    return recipe.model_copy(update={"metadata": recipe.metadata.model_copy(update={"name": name})})
 
 
 def file_path(recipe: AIMRecipe) -> str:
@@ -92,8 +134,6 @@ def _manifest(found: Configuration, origin: Origin) -> dict[str, Any]:
         ANNOTATION_LICENCE: origin.licence,
     }
     notes = list(dict.fromkeys(found.notes))
-    if CatalogueFacts().model(found.model_id) is None:
-        notes.append(MEMORY_UNKNOWN)
     if notes:
         annotations[ANNOTATION_NOTES] = "\n".join(notes)
     resources = import_rules().resources.get(found.gpu_count)

@@ -54,3 +54,5 @@ class Configuration:
     objective: Objective
     maturity: Maturity
     notes: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
+    """What a refusal names, where that is more than the place in the source."""

@@ -12,6 +12,7 @@ from aim_engine.engines import engine
 from aim_engine.importers.results import Configuration
 
 _ENGINE = f"vLLM {PINNED_VLLM}"
+REMOTE_CODE = "trust-remote-code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class _Kept:
 
 def translate(found: Configuration) -> Configuration:
     """The configuration for the pinned engine; every change is a note. What has no translation stays, to be refused."""
-    flags = _flags(found.engine_args)
+    flags = _flags(found)
     variables = _variables(found.env)
     maturity, aged = _maturity(found)
     return replace(
@@ -36,16 +37,18 @@ def translate(found: Configuration) -> Configuration:
     )
 
 
-def _flags(written: Mapping[str, object]) -> _Kept:
+def _flags(found: Configuration) -> _Kept:
     table = _pinned()
     rules = import_rules()
     kept: dict[str, object] = {}
     notes: list[str] = []
     usual: list[str] = []
-    for name, value in engine(Backend.VLLM).merge_args(written, {}).items():
+    for name, value in engine(Backend.VLLM).merge_args(found.engine_args, {}).items():
         flag = table.flags.get(name)
         if name in rules.defaults and rules.defaults[name] == value:
             usual.append(name)
+        elif name == REMOTE_CODE:
+            kept |= _remote_code(found.model_id, value, notes)
         elif name in rules.dropped_flags:
             notes.append(f"{name} was dropped: {rules.dropped_flags[name]}")
         elif flag is not None and flag.flag_class is FlagClass.OWNED:
@@ -55,6 +58,14 @@ def _flags(written: Mapping[str, object]) -> _Kept:
     if usual:
         notes.append(f"left at the engine's defaults: {', '.join(sorted(usual))}")
     return _Kept(kept, tuple(notes))
+
+
+def _remote_code(model_id: str, value: object, notes: list[str]) -> dict[str, object]:
+    """The flag where the model needs it, and where that is not known, to be refused; nothing where it does not."""
+    known = import_rules().remote_code_of(model_id)
+    if known is not None:
+        notes.append(f"{REMOTE_CODE} was {'kept' if known.needed else 'dropped'}: {known.why}")
+    return {} if known is not None and not known.needed else {REMOTE_CODE: value}
 
 
 def _variables(written: Mapping[str, str]) -> _Kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -13,8 +13,8 @@ from aim_engine.api.enums import Maturity, Objective, Precision
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import GPU, gpu_by_product_name, gpu_catalog
 from aim_engine.catalog.imports import Origin, import_rules
-from aim_engine.catalog.models import checkpoint, model_facts
-from aim_engine.importers.recipe import build
+from aim_engine.catalog.models import checkpoint
+from aim_engine.importers.recipe import build, not_sizable, renamed
 from aim_engine.importers.results import Configuration, Imported, Rejected, SourceFile
 from aim_engine.importers.tokens import from_tokens
 from aim_engine.importers.translate import translate
@@ -22,7 +22,7 @@ from aim_engine.importers.vllm_file import ModelFile, Override, Variant
 
 _VERIFIED = "verified"
 _SPECIFIED_TP = "tensor-parallel-size"
-_ADD_FACTS = "add the model to the catalogue of models, then import again"
+_SIXTEEN_BIT = frozenset({Precision.BF16, Precision.FP16})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +91,23 @@ def _import_file(path: str, file: ModelFile, origin: Origin) -> Iterator[Importe
             yield Rejected((f"{path}#{name}",), ReadError(field, variant.precision, message, remedy))
             continue
         for key, gpu in gpus:
-            if _offered(variant, key):
-                yield _import_one(_Wanted(file, path, name, variant, gpu, key), origin)
+            yield _import_one(_Wanted(file, path, name, variant, gpu, key), origin)
 
 
 def _import_one(wanted: _Wanted, origin: Origin) -> Imported | Rejected:
     """The configuration with the fewest GPUs that passes every check, where the source leaves the number open."""
+    elsewhere = _not_offered(wanted)
+    if elsewhere is not None:
+        return Rejected((wanted.label,), elsewhere)
     tokens = from_tokens(_tokens(wanted))
     if isinstance(tokens, ReadError):
         return Rejected((wanted.label,), tokens)
     explicit = _explicit_count(wanted, tokens)
     if isinstance(explicit, ReadError):
         return Rejected((wanted.label,), explicit)
-    model_id, _ = _identity(wanted.file, wanted.variant)
-    if explicit is None and model_facts(model_id) is None:
-        message = "is open in the source, and the dimensions of the model are not known here"
-        return Rejected((wanted.label,), ReadError("gpuCount", "", message, _ADD_FACTS))
+    unsized = not_sizable(_configuration(wanted, tokens, explicit or 1, written=True))
+    if unsized is not None:
+        return unsized
     counts = [explicit] if explicit is not None else list(_counts(wanted))
     result: Imported | Rejected | None = None
     for count in counts:
@@ -127,8 +128,9 @@ def _configuration(
 ) -> Configuration:
     file, variant = wanted.file, wanted.variant
     model_id, source = _identity(file, variant)
+    precision, labelled = _precision(variant, source or model_id)
     sibling = import_rules().siblings.get(wanted.gpu.model)
-    notes = [f"{sibling.why}" if sibling else f"verified on {wanted.gpu.model} by the source"]
+    notes = [f"{sibling.why}" if sibling else f"verified on {wanted.gpu.model} by the source", *labelled]
     if not written:
         notes.append(
             f"the source leaves the number of GPUs open; {count} is the least that holds its minimum of "
@@ -143,13 +145,22 @@ def _configuration(
         source=source,
         gpu_model=wanted.gpu.model,
         gpu_count=count,
-        precision=Precision(variant.precision),
+        precision=precision,
         engine_args={name: value for name, value in tokens.items() if name != _SPECIFIED_TP},
         env=_env(wanted),
         objective=Objective.THROUGHPUT,
         maturity=Maturity.GENERAL if written and sibling is None else Maturity.PREVIEW,
         notes=tuple(notes),
+        about=(wanted.label,),
     )
+
+
+def _precision(variant: Variant, source: str) -> tuple[Precision, tuple[str, ...]]:
+    """What the checkpoint is, where we know it better than the source's label says."""
+    labelled, stored = Precision(variant.precision), checkpoint(source)
+    if stored is None or stored.precision is labelled or {stored.precision, labelled} <= _SIXTEEN_BIT:
+        return labelled, ()
+    return stored.precision, (f"the source labels it {labelled}; its experts are {stored.precision}",)
 
 
 def _verified(file: ModelFile) -> Iterator[tuple[str, GPU]]:
@@ -167,10 +178,17 @@ def _verified(file: ModelFile) -> Iterator[tuple[str, GPU]]:
             yield own[sibling.of], gpu
 
 
-def _offered(variant: Variant, key: str) -> bool:
-    if variant.supported_hardware is not None and key not in variant.supported_hardware:
-        return False
-    return (variant.precision_hardware or {}).get("brand", "AMD") == "AMD"
+def _not_offered(wanted: _Wanted) -> ReadError | None:
+    """Why the source does not mean this variant for this GPU."""
+    variant, field = wanted.variant, f"variants.{wanted.name}"
+    remedy = "use another variant of the model on this GPU"
+    if variant.supported_hardware is not None and wanted.key not in variant.supported_hardware:
+        value, message = ", ".join(variant.supported_hardware), f"does not name {wanted.key}"
+        return ReadError(f"{field}.supported_hardware", shown(value), message, remedy)
+    brand = (variant.precision_hardware or {}).get("brand", "AMD")
+    if brand == "AMD":
+        return None
+    return ReadError(f"{field}.precision_hardware.brand", shown(brand), "is another maker's", remedy)
 
 
 def _layers(wanted: _Wanted) -> Iterator[Override]:
@@ -224,9 +242,9 @@ def _counts(wanted: _Wanted) -> Iterator[int]:
 
 def _identity(file: ModelFile, variant: Variant) -> tuple[str, str | None]:
     """(model, checkpoint) of a variant: another precision of the file's model, or a model of its own."""
-    main = file.model.model_id
-    own = variant.model_id
-    if own is None or own == main:
+    main = _main(file)
+    own = variant.model_id or file.model.model_id
+    if own == main:
         return main, None
     stored = checkpoint(own)
     if stored is not None:
@@ -242,6 +260,13 @@ def _identity(file: ModelFile, variant: Variant) -> tuple[str, str | None]:
     return (own, None) if own in same else (main, own)
 
 
+def _main(file: ModelFile) -> str:
+    """The model of a file; where the file names a quantised repository of it, the one among its variants that it is named after."""
+    named = file.model.model_id
+    plain = (each.model_id for each in file.variants.values() if each.model_id not in (None, named))
+    return next((each for each in plain if each is not None and _extends(named, each)), named)
+
+
 def _extends(own: str | None, main: str) -> bool:
     """A repository named after the model: Ministral-3-14B-Instruct-2512-FP8."""
     return own is None or own.rsplit("/", 1)[-1].lower().startswith(main.rsplit("/", 1)[-1].lower())
@@ -252,19 +277,22 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _first_of_each(results: list[Imported | Rejected]) -> list[Imported | Rejected]:
-    """Two variants may come to the same configuration of the same model; the first is kept, the other told."""
+    """Two variants may come to one name. With another checkpoint the second has it in its name, else it is the same again and told."""
     kept: list[Imported | Rejected] = []
     by_name: dict[str, Imported] = {}
-    for each in results:
-        if isinstance(each, Rejected):
-            kept.append(each)
+    for found in results:
+        if isinstance(found, Rejected):
+            kept.append(found)
             continue
+        first = by_name.get(found.recipe.metadata.name)
+        differs = first is not None and first.recipe.spec.source != found.recipe.spec.source
+        each = replace(found, recipe=renamed(found.recipe)) if differs else found
         name = each.recipe.metadata.name
         first = by_name.setdefault(name, each)
         if first is each:
             kept.append(each)
         else:
-            message = f"is already the recipe of {first.sources[0]}"
+            message = f"is the recipe of {first.sources[0]}: same model, checkpoint, GPUs and precision"
             remedy = "write it by hand under another name if you need it"
             kept.append(Rejected(each.sources, ReadError("metadata.name", name, message, remedy)))
     return kept
