@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aim_engine.api.enums import Maturity
+from aim_engine.api.enums import Maturity, Objective
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
 from aim_engine.catalog.flags import flag_table
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.imports import origins
-from aim_engine.catalog.measurements import Setting, measurements, published
+from aim_engine.catalog.measurements import Setting, measurements, not_attached, published
 from aim_engine.catalog.models import Checkpoint, checkpoint
 from aim_engine.cli.recipes_import import IMPORTERS, read_files
 from aim_engine.engines import Trust, engine
@@ -22,6 +22,7 @@ from aim_engine.importers.recipe import allowed_trust, checkpoint_suffix, file_p
 from aim_engine.importers.results import Imported
 from aim_engine.selection import CatalogueFacts, Source, candidate, catalogue_problems, recipe_fit
 from aim_engine.sizing import FitVerdict
+from aim_engine.sizing.weights import weight_format
 from unit.importer_files import shared_data
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -29,6 +30,8 @@ PATHS = sorted(FOLDER.glob("*/*.yaml"))
 RECIPES = {path.stem: AIMRecipe.strict_load(yaml.safe_load(path.read_text())) for path in PATHS}
 OWN_ORIGIN = "generated from model facts"
 DERIVED = "derived from "
+PAGES = ("https://docs.vultr.com/",)
+"""Pages whose flags are facts: no file, and no licence."""
 EXACT_FILE = re.compile(r"https://github\.com/[^/]+/[^/]+/blob/[0-9a-f]{7,40}/.+\.(yaml|sh)(#[^#@]+@[^#@]+)?")
 PROJECTS = {f"https://github.com/{origin.repository}/": origin.licence for origin in origins().values()} | {
     "https://github.com/SemiAnalysisAI/InferenceX/": "Apache-2.0"
@@ -101,6 +104,8 @@ def test_it_names_the_exact_file_it_comes_from_and_its_licence_or_that_it_is_our
         assert ANNOTATION_LICENCE not in said
         assert recipe.spec.maturity in (Maturity.PREVIEW, Maturity.UNOPTIMIZED)
         assert recipe.spec.performance == []
+    elif origin.startswith(PAGES):
+        assert ANNOTATION_LICENCE not in said
     else:
         assert EXACT_FILE.fullmatch(origin), origin
         licences = [licence for url, licence in PROJECTS.items() if origin.startswith(url)]
@@ -177,7 +182,9 @@ def test_its_checkpoint_has_the_precision_it_promises(name: str) -> None:
     assert stored is not None
     assert stored.model == spec.model_id
     sixteen_bit = {"bf16", "fp16"}
-    assert stored.precision == spec.precision or {str(stored.precision), str(spec.precision)} <= sixteen_bit
+    plan = engine(spec.backend).plan(spec.engine_args, spec.hardware.gpu_count, gpu_catalog()["MI300X"])
+    loaded = weight_format(stored, spec.precision, plan)
+    assert loaded == spec.precision or {str(loaded), str(spec.precision)} <= sixteen_bit
     dtype = spec.engine_args.get("dtype", "auto")
     if spec.precision in sixteen_bit and stored.precision != spec.precision:
         assert dtype == {"fp16": "float16", "bf16": "bfloat16"}[spec.precision]
@@ -203,11 +210,28 @@ def test_its_performance_was_published_for_exactly_this_setting(recipe: AIMRecip
     assert all(entry.workload is not None for entry in spec.performance)
 
 
-def test_every_published_number_is_in_a_recipe() -> None:
+def test_every_published_number_is_in_a_recipe_of_its_setting_or_listed_with_the_reason_why_not() -> None:
     used = [entry for recipe in RECIPES.values() for entry in recipe.spec.performance]
     unused = [entry for entries in measurements().values() for entry in entries if entry not in used]
-    assert measurements()
     assert unused == []
+    assert len(used) == 34
+    assert all(each.figure and each.source and each.why for each in not_attached())
+
+
+def test_every_recipe_of_a_measured_setting_carries_its_numbers() -> None:
+    for setting, entries in measurements().items():
+        same = [
+            recipe.spec
+            for recipe in RECIPES.values()
+            if (
+                recipe.spec.source or recipe.spec.model_id, recipe.spec.hardware.gpu_model,
+                recipe.spec.hardware.gpu_count, recipe.spec.precision, recipe.spec.backend,
+            )
+            == (setting.checkpoint, setting.gpu_model, setting.gpu_count, setting.precision, setting.backend)
+        ]  # fmt: skip
+        assert same, setting
+        for spec in same:
+            assert spec.performance == list(entries) or spec.objective is not Objective.THROUGHPUT
 
 
 @pytest.mark.parametrize("project", origins())

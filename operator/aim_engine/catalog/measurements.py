@@ -24,6 +24,21 @@ class Setting:
     backend: Backend
 
 
+@dataclass(frozen=True, slots=True)
+class NotAttached:
+    """A published figure that no recipe carries."""
+
+    figure: str
+    source: str
+    why: str
+
+
+@cache
+def not_attached() -> tuple[NotAttached, ...]:
+    """Published figures that no recipe carries, with the reason."""
+    return tuple(NotAttached(**row) for row in read_yaml("measurements.yaml")["notAttached"])
+
+
 def published(setting: Setting) -> tuple[Performance, ...]:
     """All published numbers of a setting, in the order of the file."""
     return measurements().get(setting, ())
