@@ -369,6 +369,7 @@ def _engine(backend: Backend) -> str:
     images = {
         gpu.architecture: module.default_image(module.DEFAULT_VERSION, gpu, "ORG/MODEL")
         for gpu in gpu_catalog().values()
+        if not module.check_gpu(gpu)
     }
     facts = [
         ("Default version", f"`{module.DEFAULT_VERSION}`"),

@@ -93,6 +93,22 @@ def _format(row: Mapping[str, Any]) -> WeightFormat:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RemedySettings:
+    """Values that a remedy may propose."""
+
+    context_step: int
+    gpu_memory_utilization: float
+    max_num_batched_tokens: int
+
+
+@cache
+def remedy_settings() -> RemedySettings:
+    """Values that a remedy may propose."""
+    row = read_yaml("sizing.yaml")["remedies"]
+    return RemedySettings(row["contextStep"], row["gpuMemoryUtilization"], row["maxNumBatchedTokens"])
+
+
 @cache
 def speed_calibration() -> SpeedCalibration:
     """Constants of the speed model."""

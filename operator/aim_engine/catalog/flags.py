@@ -92,8 +92,18 @@ class FlagTable:
     batch_defaults: tuple[BatchDefaults, ...]
     """Largest devices first."""
     kv_cache_bytes_per_element: Mapping[str, float]
+    kv_cache_precisions: Mapping[str, Precision]
+    """Formats of a KV cache that not every GPU reads, by the value of the flag."""
     online_quantization: Mapping[str, Precision]
     """Quantisation methods that work on a 16-bit checkpoint, with the format of the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSwitch:
+    """Variables that turn on kernels which not every GPU has."""
+
+    pattern: str
+    architectures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,7 @@ class EnvRules:
     """Names that do nothing in the pinned engine."""
     known: frozenset[str]
     """Names that the pinned engine reads."""
+    kernels: tuple[KernelSwitch, ...]
 
 
 def flag_table(backend: Backend, version: str) -> FlagTable | None:
@@ -136,6 +147,11 @@ def env_rules(backend: Backend) -> EnvRules:
         tenant_allowed=tuple(name for content in files for name in content.get("tenantAllowed", ())),
         notes=_section(files, "notes"),
         known=frozenset(read_yaml(f"engines/{own}")["known"] if own in _env_files() else ()),
+        kernels=tuple(
+            KernelSwitch(pattern, tuple(row["architectures"]))
+            for content in files
+            for pattern, row in content.get("kernels", {}).items()
+        ),
     )
 
 
@@ -195,6 +211,9 @@ def _table(content: dict[str, Any]) -> FlagTable:
         gpu_memory_utilization=content["defaults"]["gpuMemoryUtilization"],
         batch_defaults=tuple(_batch_defaults(row) for row in content["defaults"]["batching"]),
         kv_cache_bytes_per_element=MappingProxyType(content["kvCacheBytesPerElement"]),
+        kv_cache_precisions=MappingProxyType(
+            {value: Precision(name) for value, name in content["kvCachePrecisions"].items()}
+        ),
         online_quantization=MappingProxyType(
             {method: Precision(name) for method, name in content["onlineQuantization"].items()}
         ),

@@ -30,7 +30,12 @@ class GPU:
     hardware_precisions: frozenset[Precision]
     runnable_precisions: frozenset[Precision]
     """What an engine can serve: `hardware_precisions` and formats that are dequantised while computing."""
+    refused_kv_cache_precisions: frozenset[Precision]
+    """Formats that no kernel of the architecture reads a KV cache in."""
     gpus_per_node: int
+    """Of a usual board."""
+    most_gpus_per_node: int
+    """Of the largest node there is."""
     generation: int
     """Orders GPU models from the oldest and smallest to the newest and largest."""
     partitions: Mapping[str, int]
@@ -71,6 +76,11 @@ def partition_vram_bytes(gpu: GPU, partition: str | None) -> int | None:
     return None if divisor is None else gpu.vram_bytes // divisor
 
 
+def most_devices(gpu: GPU, partition: str | None) -> int:
+    """Schedulable devices of the largest node there is: of partitioned GPUs, each partition counts."""
+    return gpu.most_gpus_per_node * (partition_divisor(gpu, partition) or 1)
+
+
 @cache
 def _by_device_id() -> Mapping[str, GPU]:
     return {device_id: gpu for gpu in gpu_catalog().values() for device_id in gpu.device_ids}
@@ -94,7 +104,11 @@ def _gpu(row: dict[str, Any], architecture: dict[str, Any]) -> GPU:
         tflops=MappingProxyType({Precision(name): float(value) for name, value in row["tflops"].items()}),
         hardware_precisions=hardware,
         runnable_precisions=hardware | emulated,
+        refused_kv_cache_precisions=frozenset(
+            Precision(name) for name in architecture.get("refusedKVCachePrecisions", ())
+        ),
         gpus_per_node=row["gpusPerNode"],
+        most_gpus_per_node=row.get("mostGPUsPerNode", row["gpusPerNode"]),
         generation=row["generation"],
         partitions=MappingProxyType(dict(row["partitions"])),
         source=row["source"],

@@ -8,6 +8,20 @@ from aim_engine.api.enums import Precision
 
 
 @dataclass(frozen=True, slots=True)
+class FlagNames:
+    """What an engine calls the settings that a remedy may change. The defaults are vLLM's."""
+
+    context: str = "max-model-len"
+    kv_cache: str = "kv-cache-dtype"
+    kv_cache_fp8: str = "kv-cache-dtype fp8"
+    expert_parallel: str = "enable-expert-parallel"
+    expert_parallel_on: str = "enable-expert-parallel"
+    quantization: str = "quantization"
+    batch: str = "max-num-batched-tokens"
+    utilization: str = "gpu-memory-utilization"
+
+
+@dataclass(frozen=True, slots=True)
 class EnginePlan:
     """Parallelism and memory settings of one engine: its arguments, with its own defaults filled in."""
 
@@ -28,6 +42,8 @@ class EnginePlan:
     gpu_memory_utilization: float = 0.9
     kv_cache_bytes_per_element: float | None = None
     """None: the KV cache has the model's 16-bit format."""
+    kv_cache_precision: Precision | None = None
+    """Format of the KV cache where it was set; None: the engine chooses."""
     kv_cache_memory_bytes: int | None = None
     """Size of the KV cache per GPU when set outright instead of by utilisation."""
     weights_offload_bytes: int = 0
@@ -40,6 +56,8 @@ class EnginePlan:
     """Sliding-window layers keep only their window in the KV cache."""
     context_extended: bool = False
     """The arguments override the model's configuration, so its own maximum context does not bind."""
+    names: FlagNames = FlagNames()
+    """The engine's own words for what is planned here."""
 
     @property
     def gpus(self) -> int:

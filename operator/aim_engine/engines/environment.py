@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from aim_engine.catalog.flags import EnvRules
+from aim_engine.catalog.gpus import GPU
 from aim_engine.engines.types import Problem, Trust
 
+_OFF = frozenset({"", "0", "false", "off", "no"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -21,9 +23,9 @@ def check(env: Mapping[str, str], rules: EnvRules, *, trust: Trust) -> tuple[Pro
     )
 
 
-def warnings(env: Mapping[str, str], rules: EnvRules, prefix: str) -> tuple[str, ...]:
-    """Variables that the engine ignores: obsolete ones, and misspelt ones under the engine's own prefix."""
-    return tuple(_ignored(env, rules, prefix))
+def warnings(env: Mapping[str, str], rules: EnvRules, prefix: str, gpu: GPU | None = None) -> tuple[str, ...]:
+    """Variables that the engine ignores: obsolete ones, misspelt ones under its own prefix, kernels that the GPU lacks."""
+    return (*_ignored(env, rules, prefix), *(_without_kernels(env, rules, gpu) if gpu is not None else ()))
 
 
 def _refusal(name: str, value: str, rules: EnvRules, trust: Trust) -> tuple[str, str] | None:
@@ -49,6 +51,14 @@ def _refusal(name: str, value: str, rules: EnvRules, trust: Trust) -> tuple[str,
 
 def _matching(name: str, patterns: Mapping[str, str]) -> str | None:
     return next((why for pattern, why in patterns.items() if fnmatchcase(name, pattern)), None)
+
+
+def _without_kernels(env: Mapping[str, str], rules: EnvRules, gpu: GPU) -> Iterator[str]:
+    for name, value in sorted(env.items()):
+        found = next((each for each in rules.kernels if fnmatchcase(name, each.pattern)), None)
+        if found is not None and value.lower() not in _OFF and gpu.architecture not in found.architectures:
+            where = ", ".join(found.architectures)
+            yield f"{name} has no effect on {gpu.model} ({gpu.architecture}): its kernels are for {where}"
 
 
 def _ignored(env: Mapping[str, str], rules: EnvRules, prefix: str) -> Iterator[str]:

@@ -80,14 +80,18 @@ class Engine(Protocol):
     METRICS: Mapping[str, str]
     """Names of the engine's metrics by what they mean; see docs/reference/engines.md."""
     API_KEY: ApiKey
+    CHOOSES_WEIGHTS: bool
+    """The image picks a checkpoint of the model by the precision; else the one that the recipe names is loaded."""
 
     def check_args(
         self, args: Mapping[str, object], version: str, *, trust: Trust
     ) -> tuple[Problem, ...]: ...
 
+    def check_gpu(self, gpu: GPU) -> tuple[Problem, ...]: ...
+
     def check_env(self, env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]: ...
 
-    def env_warnings(self, env: Mapping[str, str]) -> tuple[str, ...]: ...
+    def env_warnings(self, env: Mapping[str, str], gpu: GPU | None = None) -> tuple[str, ...]: ...
 
     def check_combination(self, args: Mapping[str, object]) -> tuple[Problem, ...]: ...
 

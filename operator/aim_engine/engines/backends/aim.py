@@ -21,7 +21,9 @@ from aim_engine.engines.types import Diagnosis, Problem, Server, Trust
 HEALTH_PATH = vllm.HEALTH_PATH
 PORT = vllm.PORT
 API_KEY = vllm.API_KEY
+CHOOSES_WEIGHTS = True
 METRICS = vllm.METRICS
+check_gpu = vllm.check_gpu
 check_combination = vllm.check_combination
 check_parallelism = vllm.check_parallelism
 merge_args = vllm.merge_args
@@ -52,9 +54,9 @@ def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     return environment.check(env, env_rules(_SELF), trust=trust)
 
 
-def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
+def env_warnings(env: Mapping[str, str], gpu: GPU | None = None) -> tuple[str, ...]:
     """Variables that the container would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(_SELF), "AIM_")
+    return environment.warnings(env, env_rules(_SELF), "AIM_", gpu)
 
 
 def plan(

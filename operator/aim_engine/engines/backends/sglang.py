@@ -8,7 +8,7 @@ from types import MappingProxyType
 from aim_engine.api.enums import Backend
 from aim_engine.catalog.flags import FlagTable, env_rules, flag_table
 from aim_engine.catalog.gpus import GPU, partition_vram_bytes
-from aim_engine.catalog.plan import EnginePlan
+from aim_engine.catalog.plan import EnginePlan, FlagNames
 from aim_engine.catalog.terminations import termination_rules
 from aim_engine.engines import arguments, environment, grammar, termination, values
 from aim_engine.engines.types import ApiKey, Diagnosis, Problem, Server, Trust
@@ -23,6 +23,7 @@ DEFAULT_VERSION = "0.5.12"
 HEALTH_PATH = "/health"
 PORT = 30000
 API_KEY = ApiKey("SGLANG_API_KEY", ("--api-key", "$(SGLANG_API_KEY)"))
+CHOOSES_WEIGHTS = False
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "requestsRunning": "sglang:num_running_reqs",
@@ -41,6 +42,14 @@ METRICS: Mapping[str, str] = MappingProxyType(
 )
 startup_budget_seconds = values.startup_budget_seconds
 
+_NAMES = FlagNames(
+    context="context-length",
+    kv_cache_fp8="kv-cache-dtype fp8_e4m3",
+    expert_parallel="expert-parallel-size",
+    expert_parallel_on="expert-parallel-size to the tensor parallel size",
+    batch="chunked-prefill-size",
+    utilization="mem-fraction-static",
+)
 _IMAGE = "lmsysorg/sglang"
 _IMAGE_OF_ARCHITECTURE = MappingProxyType({"gfx942": "rocm700-mi30x", "gfx950": "rocm700-mi35x"})
 """Upstream builds an image per GPU generation; there is none for gfx90a."""
@@ -52,14 +61,24 @@ def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tup
     return arguments.check(args, table or _table(), trust=trust, same_version=table is not None)
 
 
+def check_gpu(gpu: GPU) -> tuple[Problem, ...]:
+    """Problems of the engine's own image on a GPU."""
+    if gpu.architecture in _IMAGE_OF_ARCHITECTURE:
+        return ()
+    built = ", ".join(_IMAGE_OF_ARCHITECTURE)
+    message = f"SGLang has no image for {gpu.architecture}, only for {built}"
+    remedy = "use backend vllm, name an image of your own in image, or use another GPU model"
+    return (Problem("hardware.gpuModel", gpu.model, message, remedy),)
+
+
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of environment variables."""
     return environment.check(env, env_rules(_SELF), trust=trust)
 
 
-def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
+def env_warnings(env: Mapping[str, str], gpu: GPU | None = None) -> tuple[str, ...]:
     """Variables that the engine would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(_SELF), "SGLANG_")
+    return environment.warnings(env, env_rules(_SELF), "SGLANG_", gpu)
 
 
 def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]:
@@ -138,11 +157,13 @@ def plan(
         graphs=normal.get("disable-cuda-graph") is not True,
         gpu_memory_utilization=values.number(normal, "mem-fraction-static") or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
+        kv_cache_precision=table.kv_cache_precisions.get(str(normal.get("kv-cache-dtype"))),
         weights_offload_bytes=int((values.number(normal, "cpu-offload-gb") or 0) * 2**30),
         quantization=values.text(normal, "quantization"),
         online_precision=table.online_quantization.get(values.text(normal, "quantization") or ""),
         hybrid_kv_cache=normal.get("disable-hybrid-swa-memory") is not True,
         context_extended="json-model-override-args" in normal,
+        names=_NAMES,
     )
 
 
@@ -176,7 +197,7 @@ def command(
 
 
 def default_image(version: str, gpu: GPU, model_source: str) -> str:  # noqa: ARG001
-    """Upstream's ROCm image of an engine version for a GPU generation."""
+    """Upstream's ROCm image of an engine version for a GPU generation; where there is none, `check_gpu` says so."""
     build = _IMAGE_OF_ARCHITECTURE.get(gpu.architecture, _IMAGE_OF_ARCHITECTURE["gfx942"])
     return f"{_IMAGE}:v{version}-{build}"
 

@@ -19,6 +19,7 @@ DEFAULT_VERSION = PINNED_VLLM
 HEALTH_PATH = "/health"
 PORT = 8000
 API_KEY = ApiKey("VLLM_API_KEY")
+CHOOSES_WEIGHTS = False
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "requestsRunning": "vllm:num_requests_running",
@@ -53,14 +54,19 @@ def check_args(args: Mapping[str, object], version: str, *, trust: Trust) -> tup
     return arguments.check(args, table or _pinned(), trust=trust, same_version=table is not None)
 
 
+def check_gpu(gpu: GPU) -> tuple[Problem, ...]:  # noqa: ARG001
+    """Problems of the engine's own image on a GPU; upstream's is one for all of them."""
+    return ()
+
+
 def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
     """Problems of environment variables."""
     return environment.check(env, env_rules(Backend.VLLM), trust=trust)
 
 
-def env_warnings(env: Mapping[str, str]) -> tuple[str, ...]:
+def env_warnings(env: Mapping[str, str], gpu: GPU | None = None) -> tuple[str, ...]:
     """Variables that the engine would ignore, each with what to do."""
-    return environment.warnings(env, env_rules(Backend.VLLM), "VLLM_")
+    return environment.warnings(env, env_rules(Backend.VLLM), "VLLM_", gpu)
 
 
 def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Problem, ...]:
@@ -152,6 +158,7 @@ def plan(
         gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
         or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
+        kv_cache_precision=table.kv_cache_precisions.get(str(normal.get("kv-cache-dtype"))),
         kv_cache_memory_bytes=arguments.parse_human_int(normal.get("kv-cache-memory-bytes")),
         weights_offload_bytes=int((values.number(normal, "cpu-offload-gb") or 0) * 2**30),
         quantization=quantization,
