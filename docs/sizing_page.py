@@ -53,9 +53,16 @@ by the widest layer (experts, dense MLP, or MLA's workspace), logits of `max-num
 GPU, and the index of sparse attention. Sliding-window layers keep their window and one batch; linear-attention layers keep no tokens but a state per
 sequence.
 
-**Answers**: weights per GPU, KV bytes per token, tokens that fit, the longest context for one sequence, sequences at a given context, the fewest GPUs,
-and for a no the nearest change that makes it a yes: a shorter context, an FP8 KV cache, more GPUs, another precision. Where facts are missing the
-answer is *unknown*, never a no.
+**Answers**: weights per GPU, KV bytes per token, tokens that fit, the longest context for one sequence, sequences at a given context, the fewest GPUs.
+Where facts are missing the answer is *unknown*, never a no.
+
+**Remedies**: for a no the nearest changes that make it a yes, each of which was tried by the same rules before it is told: a shorter context (or a longer
+one, for longer requests), an FP8 KV cache where the GPU computes FP8, expert parallelism, the usual memory utilisation, smaller batches, another number of GPUs of
+one node, another known checkpoint of the model or FP8 made while loading. Where no single change is enough, the fewest that are enough together, with and
+without a shorter context. Where nothing helps, that is said.
+
+The weights are those of the checkpoint that is loaded, of its own model and in its own format. A recipe whose `precision` is another one than its
+checkpoint's is refused, except that 16-bit formats convert into each other and `quantization` may turn 16-bit weights into others.
 
 ## How a model may be divided
 
@@ -123,7 +130,7 @@ def page(table: Table) -> str:
         context=assumed.context_bytes / 2**30, graphs=assumed.graph_bytes / 2**30, bandwidth=speed.bandwidth_efficiency,
         compute=speed.compute_efficiency, link=speed.link_bytes_per_s / 1e9, concurrency=speed.concurrency, tokens=speed.context_tokens,
         rules=table(("Rule", "Source"), ((each.text, each.source) for each in division_rules())),
-        formats=table(("GPU", "Computes", "Serves by dequantising"), _formats()),
+        formats=table(("GPU", "Computes", "Serves by dequantising", "No KV cache in", "GPUs of a node"), _formats()),
     )  # fmt: skip
     return head + AGAINST_OTHERS.format(**_memory(table), **_speed(table))
 
@@ -173,6 +180,9 @@ def _formats() -> Iterable[Sequence[str]]:
             f"{gpu.model} ({gpu.architecture})",
             ", ".join(sorted(gpu.hardware_precisions)),
             ", ".join(sorted(emulated)) or "-",
+            ", ".join(sorted(gpu.refused_kv_cache_precisions)) or "-",
+            f"{gpu.gpus_per_node}"
+            + (f", at most {gpu.most_gpus_per_node}" if gpu.most_gpus_per_node > gpu.gpus_per_node else ""),
         )
 
 

@@ -183,7 +183,26 @@ def test_nodes_alone_are_enough_and_the_shipped_recipes_are_used(run: Terminal, 
         (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "1"), 0, "verdict"),
         (("fit", "--model", QWEN), 0, "MI355X"),
         (("fit", "--model", "meta-llama/Llama-3.1-405B-Instruct", "--gpu", "MI210", "--count", "4"), 3, "DoesNotFit"),
-        (("fit", "--model", "qwen/qwen3-32b"), 4, "did you mean Qwen/Qwen3-32B?"),
+        (("fit", "--model", "qwen/qwen3-32b"), 0, "did you mean Qwen/Qwen3-32B? else ask the Hub with --hub"),
+        (("fit", "--model", "acme/unheard-of", "--gpu", "MI300X"), 0, "Unknown"),
+        (("fit", "--model", "acme/unheard-of", "--gpu", "MI300X", "--count", "16"), 3, "a node has at most 8 MI300X"),
+        (("fit", "--model", "Qwen 3"), 4, "--model 'Qwen 3' is no id of a model"),
+        (("fit", "--model", "../etc"), 4, "--model '../etc' is no id of a model"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "0"), 2, "--count: '0' is not a whole number of at least 1"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "two"), 2, "--count: 'two' is not a whole number"),
+        (("fit", "--model", QWEN, "--context", "0"), 2, "--context: '0' is not a whole number of at least 1"),
+        (("fit", "--model", QWEN, "--count", "4"), 2, "--count 4 is of one GPU model: name it with --gpu"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "16"), 3, "16 GPUs of one replica; a node has at most 8 MI300X"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--flag", "max-modle-len=8192"), 4, "did you mean max-model-len?"),
+        (("fit", "--model", QWEN, "--flag", "max-modle-len=8192"), 4, "--flag max-modle-len '8192': max-modle-len is not a flag"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--flag", "kv-cache-dtype=fp9"), 4, "'fp9' is not a value of kv-cache-dtype"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--count", "8", "--flag", "pipeline-parallel-size=3"), 4,
+         "pipeline 3 x data 1 do not divide 8 GPUs; choose sizes whose product divides 8, or change --count"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--flag", "max-num-batched-tokens=8", "--flag", "max-num-seqs=16"), 4,
+         "max-num-batched-tokens 8 is less than max-num-seqs 16"),
+        (("fit", "--model", QWEN, "--gpu", "MI210", "--flag", "kv-cache-dtype=fp8"), 3, "remove kv-cache-dtype"),
+        (("fit", "--model", QWEN, "--partition", "cpx_nps4"), 0, "MI210 has no partition mode cpx_nps4"),
+        (("fit", "--model", QWEN, "--partition", "none"), 3, "has no partition mode none"),
         (("fit", "--model", QWEN, "--gpu", "H100"), 4, "'H100' is not one of MI210"),
         (("fit", "--model", QWEN, "--precision", "fp5"), 4, "'fp5' is not one of bf16"),
         (("recipes", "list", "--model", QWEN), 0, "qwen3-32b-mi300x-1x-bf16"),
@@ -219,7 +238,86 @@ def test_a_recipe_with_a_fault_is_told_with_file_field_value_and_remedy(
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(recipe("bad", gpus=1, precision="fp8", gpu="MI210")[1]))
     ended = run("recipes", "validate", tmp_path)
     assert ended.code == 4
-    assert re.search(r"bad.yaml: precision 'fp8': is not supported by MI210; use one of", ended.out)
+    told = "bad.yaml: precision 'fp8': the weights of Qwen/Qwen3-32B are bf16; set precision to bf16\n"
+    assert told in ended.out
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "checkpoint", "note"),
+    [
+        ("meta-llama/Llama-3.1-405B-Instruct", None, "meta-llama/Llama-3.1-405B-Instruct", None),
+        ("meta-llama/Llama-3.1-405B-Instruct", "fp8", "amd/Llama-3.1-405B-Instruct-FP8-KV", None),
+        ("amd/Llama-3.1-405B-Instruct-FP8-KV", "bf16", "meta-llama/Llama-3.1-405B-Instruct", None),
+        ("meta-llama/Llama-3.1-405B-Instruct", "int4", None, "no checkpoint of meta-llama/Llama-3.1-405B-Instruct in int4 is known"),
+        ("meta-llama/Llama-2-70b-chat-hf", "fp8", None, "--flag quantization=fp8 makes it while loading meta-llama/Llama-2-70b-chat-hf"),
+        ("meta-llama/Llama-2-70b-chat-hf", "bf16", "meta-llama/Llama-2-70b-chat-hf", "is fp16 and converted while it is loaded"),
+        ("deepseek-ai/DeepSeek-R1", "mxfp4", None, "its size is taken as parameters x width"),
+    ],
+)  # fmt: skip
+def test_fit_sizes_weights_of_the_precision_asked_for(
+    run: Terminal, model: str, precision: str | None, checkpoint: str | None, note: str | None
+) -> None:
+    words = ("fit", "--model", model, "--gpu", "MI355X", "--count", "8", "-o", "json")
+    document = run(*words, *(("--precision", precision) if precision else ())).json
+    assert document["checkpoint"] == checkpoint
+    assert document["precision"] == (precision or "bf16")
+    assert (note or "") in (document["note"] or "")
+    steps = {step["name"]: step["value"] for step in document["steps"]}
+    bits = {"bf16": 16, "fp8": 8, "int4": 4.2, "mxfp4": 4.5}[document["precision"]]
+    assert steps["weights"] * 8 / steps["parameters"] == pytest.approx(bits, rel=0.05)
+
+
+def test_online_quantisation_is_the_precision_that_is_told(run: Terminal) -> None:
+    words = (
+        "fit",
+        "--model",
+        "meta-llama/Llama-2-70b-chat-hf",
+        "--gpu",
+        "MI300X",
+        "--count",
+        "1",
+        "-o",
+        "json",
+    )
+    document = run(*words, "--flag", "quantization=fp8").json
+    assert (document["precision"], document["checkpoint"]) == ("fp8", "meta-llama/Llama-2-70b-chat-hf")
+    steps = {step["name"]: step["how"] for step in document["steps"]}
+    assert steps["weight format"] == "quantised while loading meta-llama/Llama-2-70b-chat-hf"
+
+
+def test_fit_names_changes_that_help_in_words_and_by_field(run: Terminal) -> None:
+    document = run(
+        "fit",
+        "--model",
+        "meta-llama/Llama-3.1-405B-Instruct",
+        "--gpu",
+        "MI300X",
+        "--count",
+        "4",
+        "-o",
+        "json",
+    ).json
+    assert document["verdict"] == "DoesNotFit"
+    assert document["remedy"] == "use 8 x MI300X, or use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8)"
+    more, smaller = document["remedies"]
+    assert (more["gpuCount"], more["precision"]) == (8, "bf16")
+    assert (smaller["gpuCount"], smaller["precision"]) == (4, "fp8")
+    for each in document["remedies"]:
+        words = ("--model", each["checkpoint"], "--gpu", "MI300X", "--count", str(each["gpuCount"]))
+        assert run("fit", *words, "-o", "json").json["verdict"] == "Fits", each
+
+
+def test_the_fewest_partitions_are_told_of_each_gpu_that_has_the_mode(run: Terminal) -> None:
+    rows = {
+        row["gpuModel"]: row
+        for row in run("fit", "--model", "Qwen/Qwen3-8B", "--partition", "cpx_nps4", "-o", "json").json
+    }
+    assert (rows["MI300X"]["gpuCount"], rows["MI325X"]["gpuCount"], rows["MI210"]["gpuCount"]) == (2, 1, None)
+    assert rows["MI210"]["verdict"] == "DoesNotFit"
+    one = run(
+        "fit", "--model", "Qwen/Qwen3-8B", "--gpu", "MI300X", "--partition", "cpx_nps4", "-o", "json"
+    ).json
+    assert (one["gpuCount"], one["message"]) == (2, rows["MI300X"]["message"])
 
 
 def test_status_shows_deployments_of_one_namespace_or_all(run: Terminal, tmp_path: Path) -> None:

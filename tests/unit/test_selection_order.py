@@ -37,6 +37,8 @@ EVERYTHING = cluster(
 )  # fmt: skip
 """A mixed cluster in which everything is free."""
 FP8 = "Qwen/Qwen3-32B-FP8"
+FOUR_BIT = "acme/qwen3-32b-4bit"
+"""A checkpoint that nobody knows, so that it may hold what its recipe says."""
 CUSTOM = Source.CUSTOM
 LATENCY: dict[str, Any] = {"recipe": {"objective": "latency"}}
 
@@ -260,15 +262,15 @@ ORDERS = [
         recipe("z", model=UNKNOWN, inter_token=900), recipe("a", model=UNKNOWN, tokens=90_000),
     ], asking(UNKNOWN, **LATENCY)),
     # Four bits
-    Order("four bits after sixteen unless native or asked", [recipe("z"), recipe("a", precision="mxfp4"), recipe("b", precision="int4")]),
+    Order("four bits after sixteen unless native or asked", [recipe("z"), recipe("a", precision="mxfp4", source=FOUR_BIT), recipe("b", precision="int4", source=FOUR_BIT)]),
     Order("four bits after sixteen even on slower and more GPUs", [
-        recipe("z", gpu="MI210", count=4), recipe("a", gpu="MI355X", precision="mxfp4"),
+        recipe("z", gpu="MI210", count=4), recipe("a", gpu="MI355X", precision="mxfp4", source=FOUR_BIT),
     ]),
     Order("four bits after a far less mature recipe of sixteen", [
-        recipe("z", maturity="unoptimized"), recipe("a", precision="mxfp4", maturity="optimized"),
+        recipe("z", maturity="unoptimized"), recipe("a", precision="mxfp4", source=FOUR_BIT, maturity="optimized"),
     ]),
     Order("four bits after sixteen although they are the tenant's own", [
-        recipe("z"), recipe("a", origin=CUSTOM, precision="mxfp4"),
+        recipe("z"), recipe("a", origin=CUSTOM, precision="mxfp4", source=FOUR_BIT),
     ]),
     Order("a target known to be met goes before the dislike of four bits", [
         recipe("z", model=UNKNOWN, precision="mxfp4", tokens=3500), recipe("a", model=UNKNOWN),
@@ -277,7 +279,7 @@ ORDERS = [
         recipe("z", model=GPT_OSS, gpu="MI355X", precision="mxfp4"), recipe("a", model=GPT_OSS, gpu="MI210", count=4, precision="mxfp4"),
     ], asking(GPT_OSS)),
     Order("four bits when asked, by speed", [
-        recipe("z", gpu="MI355X", precision="mxfp4"), recipe("a", gpu="MI300X", precision="mxfp4"),
+        recipe("z", gpu="MI355X", precision="mxfp4", source=FOUR_BIT), recipe("a", gpu="MI300X", precision="mxfp4", source=FOUR_BIT),
     ], wishing(precision="mxfp4")),
     Order("four bits of a model nobody knows are penalised too", [
         recipe("z", model=UNKNOWN), recipe("a", model=UNKNOWN, precision="int4"),

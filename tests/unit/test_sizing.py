@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from aim_engine.api.enums import Precision, Reason
+from aim_engine.api.enums import Backend, Precision, Reason
 from aim_engine.catalog.gpus import GIB, gpu_catalog
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing import Fit, FitVerdict, fit, smallest_gpu_count
+from aim_engine.engines import engine
+from aim_engine.sizing import Fit, FitVerdict, fit, remedies, smallest_gpu_count, told
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
     kv_bytes_per_token,
@@ -69,6 +71,14 @@ def plan_of(count: int, element: float | None = None, **changes: object) -> Engi
     return replace(plan, **changes)  # type: ignore[arg-type]
 
 
+def helping(source: str, gpu: str, plan: EnginePlan, **more: object) -> str | None:
+    """The remedies in one line."""
+    stored = checkpoint(source)
+    assert stored is not None
+    facts = model_facts(stored.model)
+    return told(remedies(facts, stored, GPUS[gpu], None, stored.precision, plan, **more))  # type: ignore[arg-type]
+
+
 def ask(source: str, gpu: str, plan: EnginePlan, precision: str | None = None, **more: object) -> Fit:
     stored = checkpoint(source)
     assert stored is not None
@@ -111,24 +121,40 @@ def test_weights_of_quantised_checkpoints_keep_16_bit_embeddings() -> None:
     ("source", "gpu", "count", "reason", "remedy"),
     [
         ("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI300X", 2, Reason.MEMORY_INSUFFICIENT, "use 4 x MI300X"),
-        ("meta-llama/Llama-3.1-405B-Instruct", "MI210", 4, Reason.MEMORY_INSUFFICIENT, "more memory"),
-        ("Qwen/Qwen3-32B-FP8", "MI210", 2, Reason.PRECISION_UNSUPPORTED, "bf16"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "MI210", 1, Reason.MEMORY_INSUFFICIENT,
+         "use 4 x MI210 and set max-model-len <= 74752"),
+        ("meta-llama/Llama-3.1-405B-Instruct", "MI300A", 4, Reason.MEMORY_INSUFFICIENT,
+         "use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8) and set max-model-len <= 106496, "
+         "or use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8) and use kv-cache-dtype fp8"),
+        ("meta-llama/Llama-2-70b-chat-hf", "MI300A", 1, Reason.MEMORY_INSUFFICIENT,
+         "use 2 x MI300A, or set quantization fp8"),
+        ("meta-llama/Llama-3.1-405B-Instruct", "MI300X", 4, Reason.MEMORY_INSUFFICIENT,
+         "use 8 x MI300X, or use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8)"),
+        ("meta-llama/Llama-3.1-405B-Instruct", "MI210", 4, Reason.MEMORY_INSUFFICIENT, None),
+        ("mistralai/Mixtral-8x22B-Instruct-v0.1", "MI210", 4, Reason.MEMORY_INSUFFICIENT, "use 8 x MI210"),
+        ("Qwen/Qwen3-32B-FP8", "MI210", 2, Reason.PRECISION_UNSUPPORTED, "use Qwen/Qwen3-32B (bf16)"),
+        ("Qwen/Qwen3-32B-FP8", "MI210", 1, Reason.PRECISION_UNSUPPORTED, "use Qwen/Qwen3-32B (bf16) and use 2 x MI210"),
         ("meta-llama/Llama-3.3-70B-Instruct", "MI300X", 1, Reason.CONTEXT_TOO_LONG,
-         "set max-model-len <= 112640, or use kv-cache-dtype fp8, or use 2 x MI300X"),
-        ("Qwen/Qwen3-235B-A22B-FP8", "MI300X", 8, Reason.PARALLELISM_INVALID, "use 4 GPUs, or set enable-expert"),
-        ("Qwen/Qwen3-30B-A3B-FP8", "MI300X", 4, Reason.PARALLELISM_INVALID, "use 2 GPUs"),
-        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "MI300X", 16, Reason.PARALLELISM_INVALID, "1, 2, 4, 8 GPUs"),
-        ("Qwen/Qwen3-32B", "MI300X", 3, Reason.PARALLELISM_INVALID, "1, 2, 4, 8, 16 GPUs"),
-        ("deepseek-ai/DeepSeek-R1", "MI300X", 4, Reason.CONTEXT_TOO_LONG, "use 8 x MI300X"),
+         "set max-model-len <= 111616, or use kv-cache-dtype fp8, or use 2 x MI300X, "
+         "or use amd/Llama-3.3-70B-Instruct-FP8-KV (fp8)"),
+        ("Qwen/Qwen3-235B-A22B-FP8", "MI300X", 8, Reason.PARALLELISM_INVALID,
+         "set enable-expert-parallel, or use 4 x MI300X, or use Qwen/Qwen3-235B-A22B (bf16)"),
+        ("Qwen/Qwen3-30B-A3B-FP8", "MI300X", 4, Reason.PARALLELISM_INVALID,
+         "set enable-expert-parallel, or use 2 x MI300X, or use Qwen/Qwen3-30B-A3B (bf16)"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "MI300X", 16, Reason.PARALLELISM_INVALID,
+         "use 8 x MI300X"),
+        ("Qwen/Qwen3-32B", "MI300X", 3, Reason.PARALLELISM_INVALID, "use 2 x MI300X"),
+        ("deepseek-ai/DeepSeek-R1", "MI300X", 4, Reason.CONTEXT_TOO_LONG,
+         "set max-model-len <= 73728, or use 8 x MI300X"),
     ],
 )  # fmt: skip
-def test_a_refusal_names_its_reason_and_the_smallest_help(
-    source: str, gpu: str, count: int, reason: Reason, remedy: str
+def test_a_refusal_names_its_reason_and_the_nearest_changes_that_help(
+    source: str, gpu: str, count: int, reason: Reason, remedy: str | None
 ) -> None:
     answer = ask(source, gpu, plan_of(count))
     assert answer.verdict is FitVerdict.DOES_NOT_FIT
     assert answer.reason is reason
-    assert remedy in (answer.remedy or "")
+    assert helping(source, gpu, plan_of(count)) == remedy
 
 
 def test_a_memory_refusal_gives_needed_and_available_memory() -> None:
@@ -155,7 +181,125 @@ def test_requests_longer_than_the_served_context_are_refused_with_both_ways_out(
     answer = ask("Qwen/Qwen3-32B", "MI300X", plan_of(1, max_model_len=8192), required_context=16384)
     assert answer.reason is Reason.CONTEXT_TOO_LONG
     assert (answer.needed, answer.has) == ("16384 tokens", "8192 tokens")
-    assert answer.remedy == "set maxInputTokens + maxOutputTokens <= 8192, or raise max-model-len to 16384"
+    told = helping("Qwen/Qwen3-32B", "MI300X", plan_of(1, max_model_len=8192), required_context=16384)
+    assert told == "set maxInputTokens + maxOutputTokens <= 8192, or raise max-model-len to 16384"
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"gpu_memory_utilization": 0.2}, "set gpu-memory-utilization to 0.92, or use 4 x MI300X"),
+        ({"max_num_batched_tokens": 2**21}, "set max-num-batched-tokens to 2048"),
+        ({"expert_parallel": True}, "remove enable-expert-parallel"),
+        ({"decode_context_parallel": 2}, "use 1 x MI300X by tensor parallelism alone"),
+        ({"data_parallel": 16}, "use 8 x MI300X by tensor parallelism alone"),
+        ({"max_model_len": 131072}, "set max-model-len <= 40960"),
+    ],
+)
+def test_settings_that_are_to_blame_are_named(changes: dict[str, object], remedy: str) -> None:
+    told = helping("Qwen/Qwen3-32B", "MI300X", plan_of(1, None, **changes))
+    assert told is not None
+    assert told.startswith(remedy)
+
+
+def test_the_words_of_a_remedy_are_the_engines_own() -> None:
+    plan = engine(Backend.SGLANG).plan({}, 1, GPUS["MI300X"])
+    told = helping("meta-llama/Llama-3.3-70B-Instruct", "MI300X", plan)
+    assert told is not None
+    assert re.match(r"set context-length <= \d+, or use kv-cache-dtype fp8_e4m3, or ", told)
+
+
+def test_sparse_attention_is_not_told_to_use_an_fp8_cache() -> None:
+    known = checkpoint("deepseek-ai/DeepSeek-V3.2-Exp")
+    assert known is not None
+    facts = model_facts(known.model)
+    assert facts is not None
+    assert facts.mla_index_bytes
+    assert "kv-cache-dtype" not in (helping(known.id, "MI300X", plan_of(4)) or "")
+
+
+def test_what_fits_and_what_nobody_knows_has_no_remedy() -> None:
+    assert helping("Qwen/Qwen3-32B", "MI300X", plan_of(1)) is None
+    assert remedies(None, None, GPUS["MI210"], None, Precision.FP8, plan_of(1)) == ()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "partition", "count", "fits"),
+    [
+        ("MI300X", None, 8, True),
+        ("MI300X", None, 16, False),
+        ("MI300X", "cpx_nps4", 64, True),
+        ("MI300X", "dpx", 32, False),
+        ("MI210", None, 8, True),
+        ("MI210", None, 16, False),
+        ("MI300A", None, 8, False),
+    ],
+)
+def test_all_gpus_of_a_replica_are_of_one_node(
+    gpu: str, partition: str | None, count: int, fits: bool
+) -> None:
+    stored, facts = (
+        checkpoint("meta-llama/Llama-2-70b-chat-hf"),
+        model_facts("meta-llama/Llama-2-70b-chat-hf"),
+    )
+    for known in (facts, None):
+        answer = fit(known, stored if known else None, GPUS[gpu], partition, Precision.FP16, plan_of(count))
+        assert (answer.reason is Reason.PARALLELISM_INVALID) is not fits
+        if not fits:
+            assert f"{count} GPUs of one replica; a node has at most" in answer.message
+
+
+def test_a_node_that_is_larger_than_any_known_one_is_believed() -> None:
+    plan = plan_of(1, data_parallel=16)
+    assert ask("Qwen/Qwen3-8B", "MI300X", plan).reason is Reason.PARALLELISM_INVALID
+    assert ask("Qwen/Qwen3-8B", "MI300X", plan, node_gpus=16).verdict is FitVerdict.FITS
+
+
+def test_cdna2_reads_no_fp8_kv_cache() -> None:
+    plan = engine(Backend.VLLM).plan({"kv-cache-dtype": "fp8", "max-model-len": 8192}, 2, GPUS["MI210"])
+    answer = ask("Qwen/Qwen3-32B", "MI210", plan)
+    assert answer.reason is Reason.PRECISION_UNSUPPORTED
+    assert answer.message == "MI210 (gfx90a) cannot read a KV cache in fp8, which kv-cache-dtype asks for"
+    assert helping("Qwen/Qwen3-32B", "MI210", plan) == "remove kv-cache-dtype"
+    assert ask("Qwen/Qwen3-32B", "MI300X", plan).verdict is FitVerdict.FITS
+    assert fit(None, None, GPUS["MI210"], None, Precision.BF16, plan).reason is Reason.PRECISION_UNSUPPORTED
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "source", ["openai/gpt-oss-120b", "openai/gpt-oss-20b", "amd/gpt-oss-120b-w-mxfp4-a-fp8"]
+)
+def test_gpt_oss_runs_on_as_many_gpus_as_amd_ships_it_for(source: str, count: int) -> None:
+    for gpu in ("MI300X", "MI355X"):
+        assert ask(source, gpu, plan_of(count)).verdict is FitVerdict.FITS
+
+
+def test_groups_of_mxfp4_experts_are_cut_whole() -> None:
+    native = facts_of("openai/gpt-oss-120b", quantization_block=32)
+    converted = facts_of(QWEN_MOE, moe_intermediate_size=1408)
+    assert _cut(native, Precision.MXFP4, plan_of(8), None) is None
+    assert _cut(native, Precision.MXFP4, plan_of(16), "cpx") == (
+        "experts of width 2880 in MXFP4 groups of 32 cannot be divided over 16 GPUs"
+    )
+    assert _cut(native, Precision.MXFP4, plan_of(16, expert_parallel=True), "cpx") is None
+    assert _cut(converted, Precision.MXFP4, plan_of(4), None) is None
+    assert _cut(converted, Precision.MXFP4, plan_of(8), None) == (
+        "experts of width 1408 in MXFP4 groups of 32 cannot be divided over 8 GPUs"
+    )
+
+
+def _cut(facts: ModelFacts, precision: Precision, plan: EnginePlan, partition: str | None) -> str | None:
+    answer = fit(facts, None, GPUS["MI300X"], partition, precision, plan)
+    return answer.message if answer.reason is Reason.PARALLELISM_INVALID else None
+
+
+def test_blocks_of_the_published_format_do_not_bind_another_one() -> None:
+    facts = facts_of("MiniMaxAI/MiniMax-M2")
+    assert _cut(facts, Precision.FP8, plan_of(8), None) is not None
+    assert _cut(facts, Precision.BF16, plan_of(8), None) is None
+    plan = plan_of(1)
+    expected = weights_bytes(replace(facts, quantization_block=None), None, Precision.INT4, plan)
+    assert weights_bytes(facts, None, Precision.INT4, plan) == expected
 
 
 def test_an_automatic_context_fits_whatever_is_left() -> None:

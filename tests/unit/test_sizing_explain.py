@@ -9,7 +9,7 @@ from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import engine
-from aim_engine.sizing import Step, concurrency, explain, fit
+from aim_engine.sizing import Step, concurrency, explain, fit, remedies, told
 
 Case = tuple[ModelFacts | None, Checkpoint, GPU, str | None, Precision, EnginePlan]
 CASES: list[tuple[str, str, str | None, int, dict[str, object]]] = [
@@ -59,7 +59,15 @@ def test_the_verdict_is_the_one_of_fit(
     steps = {step.name: step for step in explain(*case, context=8192)}
     answer = fit(*case, required_context=8192)
     assert (steps["verdict"].value, steps["verdict"].how) == (answer.verdict, answer.message)
-    assert ("remedy" in steps) == (answer.remedy is not None)
+    helping = told(remedies(*case, required_context=8192))
+    assert (steps["remedy"].value if "remedy" in steps else None) == helping
+
+
+def test_where_nothing_helps_that_is_the_remedy() -> None:
+    steps = explain(*asked("meta-llama/Llama-3.1-405B-Instruct", "MI210", None, 8, {}))
+    remedy = next(step for step in steps if step.name == "remedy")
+    assert remedy.value == "none"
+    assert remedy.how == "no context, GPU count or known format of the weights makes it fit MI210 of one node"
 
 
 @each_case
@@ -97,4 +105,5 @@ def test_nothing_runs_in_a_partition_the_gpu_lacks() -> None:
     assert model is not None
     assert concurrency(model, stored, device, "none_such", precision, plan, 1024) == 0
     verdict, remedy = explain(model, stored, device, "none_such", precision, plan)
-    assert (verdict.value, remedy.value) == ("DoesNotFit", "use one of: spx, dpx, qpx, cpx")
+    assert (verdict.value, remedy.value) == ("DoesNotFit", "use whole GPUs")
+    assert verdict.how == "MI300X has no partition mode none_such; it has spx, dpx, qpx, cpx"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from itertools import product
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_engine.api.enums import Precision
-from aim_engine.catalog.gpus import GIB, GPU, gpu_catalog
+from aim_engine.catalog.gpus import GIB, GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.models import Checkpoint, checkpoint_catalog, model_facts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing import Fit, FitVerdict, estimate, fit
+from aim_engine.sizing import Fit, FitVerdict, Remedy, estimate, fit, remedies
 
 gpus = st.sampled_from(sorted(gpu_catalog().values(), key=lambda gpu: gpu.generation))
 checkpoints = st.sampled_from(sorted(checkpoint_catalog().values(), key=lambda stored: stored.id))
@@ -33,18 +35,103 @@ plans = st.builds(
 )
 
 
-def ask(stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None = None) -> Fit:
-    return fit(model_facts(stored.model), stored, gpu, None, stored.precision, plan, required_context=context)
+modes = st.sampled_from([None, None, "spx", "dpx", "qpx", "cpx_nps4", "tpx"])
+
+
+def ask(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None = None, partition: str | None = None
+) -> Fit:
+    return fit(
+        model_facts(stored.model), stored, gpu, partition, stored.precision, plan, required_context=context
+    )
+
+
+def helping(
+    stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None, partition: str | None
+) -> tuple[Remedy, ...]:
+    return remedies(
+        model_facts(stored.model), stored, gpu, partition, stored.precision, plan, required_context=context
+    )
+
+
+@given(checkpoints, gpus, modes, plans, contexts)
+@settings(max_examples=600, deadline=None)
+def test_every_remedy_makes_it_fit(
+    stored: Checkpoint, gpu: GPU, partition: str | None, plan: EnginePlan, context: int | None
+) -> None:
+    facts = model_facts(stored.model)
+    before = ask(stored, gpu, plan, context, partition).verdict
+    found = helping(stored, gpu, plan, context, partition)
+    assert not found or before is FitVerdict.DOES_NOT_FIT
+    for each in found:
+        after = fit(
+            facts, each.checkpoint, gpu, each.partition, each.precision, each.plan, required_context=each.required_context
+        )  # fmt: skip
+        assert after.verdict is FitVerdict.FITS, each.text
+    assert len({each.text for each in found}) == len(found) <= 5
+
+
+@given(checkpoints, gpus, modes, plans, contexts)
+@settings(max_examples=300, deadline=None)
+def test_where_no_remedy_is_told_none_exists(
+    stored: Checkpoint, gpu: GPU, partition: str | None, plan: EnginePlan, context: int | None
+) -> None:
+    """Everything is tried that may be changed, each at its most generous, in a plain loop."""
+    if ask(stored, gpu, plan, context, partition).verdict is not FitVerdict.DOES_NOT_FIT:
+        return
+    if helping(stored, gpu, plan, context, partition):
+        return
+    model = model_facts(stored.model)
+    assert model is not None
+    partition = partition if partition_divisor(gpu, partition) else None
+    fp8 = Precision.FP8 in gpu.hardware_precisions and model.mla_index_bytes is None
+    tokens = 1024 if plan.max_model_len is None else min(1024, plan.max_model_len)
+    for other in checkpoint_catalog().values():
+        if other.model != model.id:
+            continue
+        for size, experts, online in product((1, 2, 4, 8, 16, 32, 64), (False, True), (None, Precision.FP8)):
+            generous = replace(
+                plan, tensor_parallel=size, pipeline_parallel=1, data_parallel=1, expert_parallel=experts,
+                max_model_len=tokens, max_model_len_auto=False, online_precision=online,
+                max_num_batched_tokens=min(plan.max_num_batched_tokens, 2048 if plan.max_num_seqs <= 2048 else 65536),
+                gpu_memory_utilization=max(plan.gpu_memory_utilization, 0.92),
+                kv_cache_bytes_per_element=1.0 if fp8 else plan.kv_cache_bytes_per_element,
+            )  # fmt: skip
+            answer = fit(model, other, gpu, partition, other.precision, generous)
+            assert answer.verdict is FitVerdict.DOES_NOT_FIT, (other.id, generous)
+
+
+@given(checkpoints, gpus, modes, plans, contexts)
+@settings(max_examples=300, deadline=None)
+def test_a_remedy_says_what_it_changes(
+    stored: Checkpoint, gpu: GPU, partition: str | None, plan: EnginePlan, context: int | None
+) -> None:
+    for each in helping(stored, gpu, plan, context, partition):
+        said = each.text
+        for pattern, value in (
+            (r"use (\d+) x ", each.gpus),
+            (r"max-model-len (?:<=|to) (\d+)", each.plan.max_model_len),
+            (r"maxInputTokens \+ maxOutputTokens <= (\d+)", each.required_context),
+            (r"max-num-batched-tokens to (\d+)", each.plan.max_num_batched_tokens),
+            (r"gpu-memory-utilization to ([\d.]+)", each.plan.gpu_memory_utilization),
+        ):
+            for number in re.findall(pattern, said):
+                assert float(number) == value, said
+        assert (each.plan.gpus != plan.gpus) <= (f"use {each.gpus} x " in said)
+        assert (each.checkpoint is not stored) == (each.checkpoint is not None and each.checkpoint.id in said)
+        assert (each.required_context != context) == ("maxInputTokens" in said)
+        assert (each.plan.max_model_len != plan.max_model_len) == ("max-model-len" in said)
+        assert (each.plan.expert_parallel is not plan.expert_parallel) == ("enable-expert-parallel" in said)
 
 
 @given(checkpoints, gpus, plans, contexts)
-def test_a_known_model_gets_an_answer_with_a_reason_and_a_remedy_when_it_is_no(
+def test_a_known_model_gets_an_answer_with_a_reason_when_it_is_no(
     stored: Checkpoint, gpu: GPU, plan: EnginePlan, context: int | None
 ) -> None:
     answer = ask(stored, gpu, plan, context)
     assert answer.verdict is not FitVerdict.UNKNOWN
     assert answer.message
-    assert (answer.verdict is FitVerdict.FITS) == (answer.reason is None) == (answer.remedy is None)
+    assert (answer.verdict is FitVerdict.FITS) == (answer.reason is None)
 
 
 @given(checkpoints, gpus, plans, contexts, st.integers(0, 300))
@@ -107,6 +194,6 @@ def test_an_unknown_model_never_gets_a_memory_verdict(
     gpu: GPU, plan: EnginePlan, precision: Precision
 ) -> None:
     answer = fit(None, None, gpu, None, precision, plan)
-    runnable = precision in gpu.runnable_precisions
+    runnable = precision in gpu.runnable_precisions and plan.gpus <= gpu.most_gpus_per_node
     assert answer.verdict is (FitVerdict.UNKNOWN if runnable else FitVerdict.DOES_NOT_FIT)
     assert answer.memory is None

@@ -11,14 +11,17 @@ from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
+from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
+from aim_engine.selection.memory import Help, helping, sized
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.targets import missed_target
 from aim_engine.selection.tuning import own_words
 from aim_engine.selection.types import Assessment, Candidate, Facts, Request, Source, Verdict
-from aim_engine.sizing import FitVerdict, fit
+from aim_engine.selection.weights import weights_problems
+from aim_engine.sizing import FitVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def tenant_trust(namespace_labels: Mapping[str, str]) -> Trust:
 
 
 def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -> tuple[Problem, ...]:
-    """What makes the recipe unusable whatever the cluster: engine, arguments, environment, unknown GPU or partition.
+    """What makes the recipe unusable whatever the cluster: engine, arguments, environment, GPU or partition.
 
     Cluster recipes are written by administrators, ConfigMaps by tenants of the namespace with these labels.
     """
@@ -162,6 +165,8 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
                 f"use one of {', '.join(gpu.partitions) or 'none: leave it out'}",
             )
         )
+    if gpu is not None and spec.image is None:
+        problems += backend.check_gpu(gpu)
     return tuple(problems)
 
 
@@ -177,7 +182,10 @@ def _verdict(current: Assessment, reason: Reason, message: str, **more: str | No
 
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     request, spec = context.request, current.candidate.spec
-    problems = recipe_problems(current.candidate, request.namespace_labels)
+    problems = (
+        *recipe_problems(current.candidate, request.namespace_labels),
+        *weights_problems(spec, context.facts),
+    )
     if problems:
         return _verdict(
             current, Reason.RECIPE_INVALID, "; ".join(map(describe, problems)), remedy=problems[0].remedy
@@ -247,14 +255,16 @@ def _unknown_gpu(wanted: str) -> str | None:
     return f"which is no known GPU model; did you mean {near[0]}?" if near else "which is no known GPU model"
 
 
-def _precision(_: Context, current: Assessment) -> Verdict | Assessment:
+def _precision(context: Context, current: Assessment) -> Verdict | Assessment:
     gpu, precision = _gpu(current), current.candidate.spec.precision
     if precision in gpu.runnable_precisions:
         return current
     runnable = ", ".join(sorted(gpu.runnable_precisions))
+    told = _helping(context, current, _plan(current))
     return _verdict(
-        current, Reason.PRECISION_UNSUPPORTED, f"{gpu.model} ({gpu.architecture}) cannot compute {precision}",
-        remedy=f"use a recipe in {runnable}, or another GPU model", needed=precision, has=runnable,
+        current, Reason.PRECISION_UNSUPPORTED,
+        f"{gpu.model} ({gpu.architecture}) cannot compute {precision}, only {runnable}{told.note}",
+        remedy=told.remedy, needed=precision, has=runnable,
     )  # fmt: skip
 
 
@@ -264,21 +274,34 @@ def _parallelism(context: Context, current: Assessment) -> Verdict | Assessment:
     problems = backend.check_parallelism(current.args, spec.hardware.gpu_count)
     if problems:
         return _verdict(current, Reason.PARALLELISM_INVALID, describe(problems[0]), remedy=problems[0].remedy)
-    plan = backend.plan(
-        current.args, spec.hardware.gpu_count, _gpu(current), spec.hardware.partition, version_of(spec)
-    )
-    sized = fit(
-        context.facts.model(spec.model_id), context.facts.checkpoint(spec.source or spec.model_id), _gpu(current),
-        spec.hardware.partition, spec.precision, plan, required_context=context.request.required_context,
-    )  # fmt: skip
-    if sized.verdict is FitVerdict.DOES_NOT_FIT and sized.reason in (
-        Reason.PARALLELISM_INVALID,
-        Reason.PRECISION_UNSUPPORTED,
-    ):
+    plan = _plan(current)
+    answer = sized(context.facts, spec, _gpu(current), plan, context.request.required_context)
+    if answer.reason in (Reason.PARALLELISM_INVALID, Reason.PRECISION_UNSUPPORTED):
+        told = _helping(context, current, plan)
         return _verdict(
-            current, sized.reason, sized.message, remedy=sized.remedy, needed=sized.needed, has=sized.has
+            current,
+            answer.reason,
+            answer.message + told.note,
+            remedy=told.remedy,
+            needed=answer.needed,
+            has=answer.has,
         )
-    return replace(current, plan=plan, fit=sized)
+    return replace(current, plan=plan, fit=answer)
+
+
+def _plan(current: Assessment) -> EnginePlan:
+    spec = current.candidate.spec
+    hardware = spec.hardware
+    return engine(spec.backend).plan(
+        current.args, hardware.gpu_count, _gpu(current), hardware.partition, version_of(spec)
+    )
+
+
+def _helping(context: Context, current: Assessment, plan: EnginePlan) -> Help:
+    """What would help the candidate, where nothing the user wrote is to blame."""
+    return helping(
+        context.facts, current.candidate.spec, _gpu(current), plan, context.request.required_context
+    )
 
 
 def _gpu_in_cluster(context: Context, current: Assessment) -> Verdict | Assessment:
@@ -302,14 +325,17 @@ def _gpu_in_cluster(context: Context, current: Assessment) -> Verdict | Assessme
 
 
 def _memory(context: Context, current: Assessment) -> Verdict | Assessment:
-    sized = current.fit
-    if sized is None or sized.verdict is not FitVerdict.DOES_NOT_FIT:
+    answer, plan = current.fit, current.plan
+    if answer is None or plan is None or answer.verdict is not FitVerdict.DOES_NOT_FIT:
         return current
-    reason = sized.reason or Reason.MEMORY_INSUFFICIENT
-    told = own_words(context.request, context.facts, current)
-    message = f"{told.asked}; {sized.message}" if told else sized.message
-    remedy = told.remedy if told else sized.remedy
-    return _verdict(current, reason, message, remedy=remedy, needed=sized.needed, has=sized.has)
+    reason = answer.reason or Reason.MEMORY_INSUFFICIENT
+    own = own_words(context.request, context.facts, current)
+    if own is not None:
+        message = f"{own.asked}; {answer.message}"
+        return _verdict(current, reason, message, remedy=own.remedy, needed=answer.needed, has=answer.has)
+    told = _helping(context, current, plan)
+    message = answer.message + told.note
+    return _verdict(current, reason, message, remedy=told.remedy, needed=answer.needed, has=answer.has)
 
 
 def _targets(context: Context, current: Assessment) -> Verdict | Assessment:

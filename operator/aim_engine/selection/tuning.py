@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from aim_engine.api.deployment import WorkloadWishes
 from aim_engine.engines import engine, version_of
+from aim_engine.selection.memory import sized
 from aim_engine.selection.types import Assessment, Facts, Request
-from aim_engine.sizing import FitVerdict, fit
+from aim_engine.sizing import FitVerdict
 
 _UTILIZATION = ("gpu-memory-utilization", "mem-fraction-static")
 _HIGHEST_UTILIZATION = 0.95
@@ -94,11 +95,7 @@ def _fits(
     args = backend.workload_args(spec.engine_args, batch or load.max_batch_size, tokens)
     args = backend.merge_args(args, {**request.spec.overrides.engine_args, **(override or {})})
     plan = backend.plan(args, hardware.gpu_count, current.gpu, hardware.partition, version_of(spec))
-    answer = fit(
-        facts.model(spec.model_id), facts.checkpoint(spec.source or spec.model_id), current.gpu, hardware.partition,
-        spec.precision, plan, required_context=tokens,
-    )  # fmt: skip
-    return answer.verdict is FitVerdict.FITS
+    return sized(facts, spec, current.gpu, plan, tokens).verdict is FitVerdict.FITS
 
 
 def _largest(wanted: int, fits: Callable[[int], bool]) -> int:

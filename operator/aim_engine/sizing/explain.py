@@ -9,7 +9,7 @@ from aim_engine.api.enums import Precision
 from aim_engine.catalog.gpus import GPU, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.fit import fit, smallest_gpu_count
+from aim_engine.sizing.fit import Fit, FitVerdict, fit, smallest_gpu_count
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
     kv_bytes_per_token_per_full_layer,
@@ -20,6 +20,7 @@ from aim_engine.sizing.kv_cache import (
 )
 from aim_engine.sizing.memory import MemoryModel, memory_model
 from aim_engine.sizing.overhead import activation_bytes_per_token
+from aim_engine.sizing.remedy import Remedy, hopeless, remedies, told
 from aim_engine.sizing.weights import bytes_per_weight, expert_share, stage_layers, weight_format, weights
 
 
@@ -65,7 +66,8 @@ def explain(
     vram_bytes = partition_vram_bytes(gpu, partition)
     answer = fit(model, checkpoint, gpu, partition, precision, plan, required_context=context)
     verdict = Step("verdict", answer.verdict.value, "", answer.message)
-    remedy = [Step("remedy", answer.remedy, "", "smallest change that helps")] if answer.remedy else []
+    found = remedies(model, checkpoint, gpu, partition, precision, plan, required_context=context)
+    remedy = list(_remedy(model, gpu, partition, answer, found))
     if model is None or vram_bytes is None:
         return (verdict, *remedy)
     memory = memory_model(model, checkpoint, precision, plan, vram_bytes)
@@ -81,6 +83,17 @@ def explain(
         verdict,
         *remedy,
     )
+
+
+def _remedy(
+    model: ModelFacts | None, gpu: GPU, partition: str | None, answer: Fit, found: tuple[Remedy, ...]
+) -> Iterator[Step]:
+    if found:
+        yield Step("remedy", told(found) or "", "", "smallest changes, each of which helps")
+    elif model is not None and answer.verdict is FitVerdict.DOES_NOT_FIT:
+        yield Step(
+            "remedy", "none", "", hopeless(gpu.model if partition is None else f"{gpu.model} in {partition}")
+        )
 
 
 def concurrency(

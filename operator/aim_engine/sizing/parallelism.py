@@ -3,94 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from aim_engine.catalog.assumptions import division_rules, division_sizes
-from aim_engine.catalog.models import Checkpoint, ModelFacts
-from aim_engine.catalog.plan import EnginePlan
+from aim_engine.api.enums import Precision
+from aim_engine.catalog.assumptions import division_rules, memory_assumptions
+from aim_engine.catalog.models import ModelFacts
+from aim_engine.sizing.case import Case
+from aim_engine.sizing.weights import scale_block
+
+Check = Callable[[Case, ModelFacts], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ParallelismProblem:
-    """Why a division is impossible, and what would be possible."""
-
-    message: str
-    remedy: str
-
-
-Check = Callable[[ModelFacts, Checkpoint | None, EnginePlan], ParallelismProblem | None]
-
-
-def parallelism_problem(
-    model: ModelFacts, checkpoint: Checkpoint | None, plan: EnginePlan
-) -> ParallelismProblem | None:
-    """First rule that the plan breaks."""
-    found = (CHECKS[each.rule](model, checkpoint, plan) for each in division_rules())
-    return next((problem for problem in found if problem is not None), None)
+def parallelism_problem(case: Case) -> str | None:
+    """First rule that the plan breaks, in words; of a model that is not known only those that hold for every one."""
+    for each in division_rules():
+        if case.model is not None:
+            found = CHECKS[each.rule](case, case.model)
+        else:
+            found = one_node(case) if each.rule == ONE_NODE else None
+        if found is not None:
+            return found
+    return None
 
 
-def _attention_heads(model: ModelFacts, _: Checkpoint | None, plan: EnginePlan) -> ParallelismProblem | None:
-    if model.attention_heads % plan.tensor_parallel == 0:
+def one_node(case: Case) -> str | None:
+    """A replica is one pod, so its GPUs are those of one node."""
+    gpus, most = case.plan.gpus, case.most_gpus
+    return None if gpus <= most else f"{gpus} GPUs of one replica; a node has at most {most} {case.device}"
+
+
+def _attention_heads(case: Case, model: ModelFacts) -> str | None:
+    size = case.plan.tensor_parallel
+    if model.attention_heads % size == 0:
         return None
-    return _undivided(model, f"{model.attention_heads} attention heads", plan.tensor_parallel)
+    return f"{model.attention_heads} attention heads cannot be divided over {size} GPUs"
 
 
-def _kv_heads(model: ModelFacts, _: Checkpoint | None, plan: EnginePlan) -> ParallelismProblem | None:
-    if _kv_heads_divide(model, plan.tensor_parallel):
+def _kv_heads(case: Case, model: ModelFacts) -> str | None:
+    size = case.plan.tensor_parallel
+    if model.kv_heads % size == 0 or size % model.kv_heads == 0:
         return None
-    return _undivided(model, f"{model.kv_heads} KV heads", plan.tensor_parallel)
+    return f"{model.kv_heads} KV heads cannot be divided over {size} GPUs"
 
 
-def _undivided(model: ModelFacts, what: str, size: int) -> ParallelismProblem:
-    possible = (n for n in division_sizes() if model.attention_heads % n == 0 and _kv_heads_divide(model, n))
-    sizes = ", ".join(map(str, possible))
-    return ParallelismProblem(
-        f"{what} cannot be divided over {size} GPUs", f"use tensor parallelism over {sizes} GPUs"
+def _decode_context(case: Case, _: ModelFacts) -> str | None:
+    size, sharing = case.plan.tensor_parallel, case.plan.decode_context_parallel
+    if size % sharing == 0:
+        return None
+    return f"tensor parallel size {size} is not divisible by decode context parallel size {sharing}"
+
+
+def _pipeline_stages(case: Case, model: ModelFacts) -> str | None:
+    if case.plan.pipeline_parallel <= model.layers:
+        return None
+    return f"{model.layers} layers cannot be divided into {case.plan.pipeline_parallel} stages"
+
+
+def _expert_parallel(case: Case, model: ModelFacts) -> str | None:
+    return "the model has no experts" if case.plan.expert_parallel and not model.experts else None
+
+
+def _expert_blocks(case: Case, model: ModelFacts) -> str | None:
+    block = scale_block(model, case.checkpoint, case.precision, case.plan)
+    width, ranks = model.moe_intermediate_size, _ranks(case)
+    if case.loaded is not Precision.FP8 or block is None or width is None or ranks is None:
+        return None
+    if width % (ranks * block) == 0:
+        return None
+    return f"experts of width {width} in FP8 blocks of {block} cannot be divided over {ranks} GPUs"
+
+
+def _expert_groups(case: Case, model: ModelFacts) -> str | None:
+    width, ranks = model.moe_intermediate_size, _ranks(case)
+    if case.loaded is not Precision.MXFP4 or width is None or ranks is None:
+        return None
+    block = scale_block(model, case.checkpoint, case.precision, case.plan)
+    edge = block or memory_assumptions().formats[Precision.MXFP4].default_block or 1
+    if model.native_precision is Precision.MXFP4:
+        groups = -(-width // edge)
+        fits = (ranks - 1) * -(-groups // ranks) < groups
+    else:
+        fits = width % (ranks * edge) == 0
+    return (
+        None
+        if fits
+        else f"experts of width {width} in MXFP4 groups of {edge} cannot be divided over {ranks} GPUs"
     )
 
 
-def _kv_heads_divide(model: ModelFacts, size: int) -> bool:
-    return model.kv_heads % size == 0 or size % model.kv_heads == 0
+def _ranks(case: Case) -> int | None:
+    """GPUs over which every expert is cut; None where experts stay whole."""
+    plan = case.plan
+    return None if plan.expert_parallel else plan.tensor_parallel * plan.data_parallel
 
 
-def _pipeline_stages(model: ModelFacts, _: Checkpoint | None, plan: EnginePlan) -> ParallelismProblem | None:
-    if plan.pipeline_parallel <= model.layers:
-        return None
-    return ParallelismProblem(
-        f"{model.layers} layers cannot be divided into {plan.pipeline_parallel} stages",
-        f"set pipeline-parallel-size <= {model.layers}",
-    )
-
-
-def _expert_parallel(model: ModelFacts, _: Checkpoint | None, plan: EnginePlan) -> ParallelismProblem | None:
-    if not plan.expert_parallel or model.experts:
-        return None
-    return ParallelismProblem("the model has no experts", "remove enable-expert-parallel")
-
-
-def _expert_blocks(
-    model: ModelFacts, checkpoint: Checkpoint | None, plan: EnginePlan
-) -> ParallelismProblem | None:
-    block = model.quantization_block if checkpoint is None else checkpoint.quantization_block
-    width = model.moe_intermediate_size
-    ranks = plan.tensor_parallel * plan.data_parallel
-    if block is None or width is None or plan.expert_parallel or width % (ranks * block) == 0:
-        return None
-    most = max((n for n in division_sizes() if width % (n * block) == 0), default=1)
-    return ParallelismProblem(
-        f"experts of width {width} in FP8 blocks of {block} cannot be divided over {ranks} GPUs",
-        f"use {most} GPUs, or set enable-expert-parallel",
-    )
-
-
+ONE_NODE = "one-node"
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
+        ONE_NODE: lambda case, _: one_node(case),
         "attention-heads": _attention_heads,
         "kv-heads": _kv_heads,
+        "decode-context": _decode_context,
         "pipeline-stages": _pipeline_stages,
         "expert-parallel": _expert_parallel,
         "expert-blocks": _expert_blocks,
+        "expert-groups": _expert_groups,
     }
 )
 """The check of each rule by its name."""

@@ -10,7 +10,7 @@ from aim_engine.catalog.assumptions import memory_assumptions
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 
-_SIXTEEN_BIT = frozenset({Precision.BF16, Precision.FP16})
+SIXTEEN_BIT = frozenset({Precision.BF16, Precision.FP16})
 _EMBEDDING_BYTES = 2
 """Embeddings stay in 16 bit in every format."""
 
@@ -37,17 +37,31 @@ class Weights:
 def weight_format(checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan) -> Precision:
     """Format the weights have in GPU memory: quantised while loading, else the checkpoint's, else as asked."""
     stored = precision if checkpoint is None else checkpoint.precision
-    if plan.online_precision is not None and stored in _SIXTEEN_BIT:
+    if plan.online_precision is not None and stored in SIXTEEN_BIT:
         return plan.online_precision
     return stored
+
+
+def scale_block(
+    model: ModelFacts, checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan
+) -> int | None:
+    """Edge of the blocks that share a scale, where it is known of the weights in the format they are loaded in."""
+    stored, block = (
+        (model.native_precision, model.quantization_block)
+        if checkpoint is None
+        else (checkpoint.precision, checkpoint.quantization_block)
+    )
+    return block if weight_format(checkpoint, precision, plan) is stored else None
 
 
 def bytes_per_weight(
     model: ModelFacts, checkpoint: Checkpoint | None, precision: Precision, plan: EnginePlan
 ) -> float:
     """Bytes of one quantised weight with its part of the scales."""
-    block = model.quantization_block if checkpoint is None else checkpoint.quantization_block
-    return memory_assumptions().formats[weight_format(checkpoint, precision, plan)].bytes_per_weight(block)
+    loaded = weight_format(checkpoint, precision, plan)
+    return (
+        memory_assumptions().formats[loaded].bytes_per_weight(scale_block(model, checkpoint, precision, plan))
+    )
 
 
 def rest_bytes_per_weight(

@@ -1,0 +1,47 @@
+"""The memory answer for a recipe: what it really loads, on its own GPUs, and what would help where it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.catalog.gpus import GPU
+from aim_engine.catalog.plan import EnginePlan
+from aim_engine.selection.types import Facts
+from aim_engine.selection.weights import loaded_model, stored_weights
+from aim_engine.sizing import Fit, fit, hopeless, remedies, told
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What would make a recipe fit. Every remedy was tried; where there is none, the note says so."""
+
+    remedy: str | None
+    note: str = ""
+    """To be added to the message."""
+
+
+def sized(
+    facts: Facts, spec: AIMRecipeSpec, gpu: GPU, plan: EnginePlan, required_context: int | None = None
+) -> Fit:
+    """Whether the recipe fits under a plan."""
+    return fit(
+        loaded_model(facts, spec), stored_weights(facts, spec), gpu, spec.hardware.partition, spec.precision, plan,
+        required_context=required_context,
+    )  # fmt: skip
+
+
+def helping(
+    facts: Facts, spec: AIMRecipeSpec, gpu: GPU, plan: EnginePlan, required_context: int | None = None
+) -> Help:
+    """The nearest changes that make the recipe fit; of a model that is not known there is nothing to say."""
+    model, partition = loaded_model(facts, spec), spec.hardware.partition
+    if model is None:
+        return Help(None)
+    found = remedies(
+        model, stored_weights(facts, spec), gpu, partition, spec.precision, plan, required_context=required_context
+    )  # fmt: skip
+    if found:
+        return Help(told(found))
+    device = gpu.model if partition is None else f"{gpu.model} in {partition}"
+    return Help(None, f"; {hopeless(device)}")
