@@ -85,7 +85,21 @@ PERFORMANCE = "spec.performance.0.provenance"
         (("spec.env", {"x-" * 2**19: "1"}), "String should have at most 128 characters"),
         (("spec.engineArgs", {"pipeline-parallel-size": 3}), "pipeline-parallel-size"),
         (("spec.env", {"VLLM_USE_ROCM": "1"}), "env.VLLM_USE_ROCM"),
-        (("spec.hardware.gpuModel", "MI210"), ""),
+        (("spec.hardware.gpuModel", "MI300A"), ""),
+        (("spec.hardware.gpuModel", "MI210"),
+         "env.VLLM_ROCM_USE_AITER: VLLM_ROCM_USE_AITER has no effect on MI210 (gfx90a): its kernels are for gfx942, gfx950; remove"),
+        (("spec.hardware.gpuCount", 16), "hardware '16xMI300X': 16 GPUs of one replica; a node has at most 8 MI300X; use 8 x MI300X"),
+        (("spec.hardware.gpuCount", 3), "64 attention heads cannot be divided over 3 GPUs; use 2 x MI300X"),
+        (("spec.engineVersion", "9.9.9"), "spec.engineVersion '9.9.9': is a version whose flags are not known here, so the arguments cannot be checked; use one of 0.18.1, 0.23.0, 0.32.0"),
+        (("spec.precision", "fp8"), "precision 'fp8': the weights of Qwen/Qwen3-32B are bf16; set source to Qwen/Qwen3-32B-FP8, or set quantization to fp8, or set precision to bf16"),
+        (("spec.precision", "int8"), "precision 'int8': the weights of Qwen/Qwen3-32B are bf16; set precision to bf16"),
+        (("spec.precision", "mxfp4"), "precision 'mxfp4': the weights of Qwen/Qwen3-32B are bf16; set precision to bf16"),
+        (("spec.precision", "fp16"), "precision 'fp16': the weights of Qwen/Qwen3-32B are bf16, and dtype auto serves them in bf16; set dtype to float16, or precision to bf16"),
+        (("spec.engineArgs", {"dtype": "half"}), "dtype half serves them in fp16; set dtype to bfloat16, or precision to fp16"),
+        (("spec.engineArgs", {"quantization": "fp8"}), "precision 'bf16': quantization fp8 turns the weights of Qwen/Qwen3-32B into fp8; set precision to fp8, or remove quantization"),
+        (("spec.source", "Qwen/Qwen3-32B-FP8"), "precision 'bf16': the weights of Qwen/Qwen3-32B-FP8 are fp8; set source to Qwen/Qwen3-32B, or set precision to fp8"),
+        (("spec.source", "Qwen/Qwen3-8B"), "source 'Qwen/Qwen3-8B': holds weights of Qwen/Qwen3-8B, and modelID is Qwen/Qwen3-32B; set modelID to Qwen/Qwen3-8B"),
+        (("spec.source", "acme/qwen3-32b-finetuned"), ""),
         (("spec.source", "qwen/Qwen3-32b-fp8"), "write Qwen/Qwen3-32B-FP8"),
         ((f"{PERFORMANCE}.kind", "declared"), "spec.performance[0].provenance.kind 'declared': is a bare claim; give a published source"),
         ((f"{PERFORMANCE}.source", "http://example.com"), "spec.performance[0].provenance.source 'http://example.com': is not a public address"),
@@ -104,14 +118,47 @@ def test_one_wrong_thing_is_told_with_file_field_value_and_remedy(
     assert all("; " in each and len(each) < 1500 for each in found)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("spec.precision", "fp8"), ("spec.source", "Qwen/Qwen3-32B-FP8")],
+        [("spec.precision", "fp8"), ("spec.engineArgs", {"quantization": "fp8"})],
+        [("spec.precision", "fp16"), ("spec.engineArgs", {"dtype": "float16"})],
+        [("spec.precision", "int4"), ("spec.source", "acme/qwen3-32b-awq")],
+        [("spec.engineVersion", "0.23.1")],
+        [("spec.hardware.gpuModel", "MI210"), ("spec.hardware.gpuCount", 8), ("spec.env", {"VLLM_ROCM_USE_AITER": "0"})],
+        [("spec.backend", "aim"), ("spec.engineVersion", "0.11.0"), ("spec.precision", "fp8"), ("spec.env", {})],
+        [("spec.backend", "sglang"), ("spec.engineVersion", "0.5.12"), ("spec.engineArgs", {}), ("spec.env", {})],
+        [("spec.backend", "sglang"), ("spec.engineVersion", "0.5.12"), ("spec.engineArgs", {"quantization": "fp8"}),
+         ("spec.precision", "fp8"), ("spec.env", {})],
+    ],
+    ids=lambda changes: " ".join(str(value) for _, value in changes),
+)  # fmt: skip
+def test_what_is_loaded_as_it_says_has_no_problem(changes: list[tuple[str, object]]) -> None:
+    assert told(recipe(*changes)) == []
+
+
+def test_sglang_is_refused_where_it_has_no_image_unless_one_is_named() -> None:
+    changes: list[tuple[str, object]] = [
+        ("spec.backend", "sglang"), ("spec.engineVersion", "0.5.12"), ("spec.engineArgs", {}), ("spec.env", {}),
+        ("spec.hardware.gpuModel", "MI210"),
+    ]  # fmt: skip
+    assert told(recipe(*changes)) == [
+        "0.yaml: hardware.gpuModel 'MI210': SGLang has no image for gfx90a, only for gfx942, gfx950; "
+        "use backend vllm, name an image of your own in image, or use another GPU model"
+    ]
+    assert told(recipe(*changes, ("spec.image", "registry.example.com/sglang:gfx90a"))) == []
+
+
 def test_precision_and_memory_are_those_of_the_gpu() -> None:
     fp8 = recipe(("spec.precision", "fp8"), ("spec.source", "Qwen/Qwen3-32B-FP8"))
     assert told(fp8) == []
     old = copy.deepcopy(fp8)
     old["spec"]["hardware"]["gpuModel"] = "MI210"
-    assert told(old) == [
-        "0.yaml: precision 'fp8': is not supported by MI210, which runs bf16, fp16, int4, int8, mxfp4; use Qwen/Qwen3-32B (bf16)"
-    ]
+    assert told(old)[0] == (
+        "0.yaml: precision 'fp8': is not supported by MI210, which runs bf16, fp16, int4, int8, mxfp4; "
+        "use Qwen/Qwen3-32B (bf16)"
+    )
     large = recipe(
         ("spec.modelID", "meta-llama/Llama-3.1-405B-Instruct"),
         ("spec.engineArgs", {}),

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from aim_engine.api.configmap_yaml import dotted, shown
-from aim_engine.api.enums import ProvenanceKind
+from aim_engine.api.enums import Precision, ProvenanceKind
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
+from aim_engine.catalog.flags import flag_table, flag_versions
+from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.models import checkpoint_catalog
-from aim_engine.engines import Problem, engine
+from aim_engine.engines import Problem, engine, version_of
 from aim_engine.selection.types import Facts, Source, candidate
 from aim_engine.selection.validity import validity_problems
+from aim_engine.selection.weights import stored_weights
+
+_DTYPES = {
+    "bfloat16": Precision.BF16,
+    "float16": Precision.FP16,
+    "half": Precision.FP16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,14 @@ def recipe_file_problems(recipe: AIMRecipe, facts: Facts) -> tuple[Problem, ...]
     """What is wrong with one recipe by itself."""
     spec = recipe.spec
     made = candidate(recipe.metadata.name, Source.CATALOGUE, spec)
-    ignored = (
-        Problem(f"env.{warning.split()[0]}", None, warning, "remove the variable, or correct its name")
-        for warning in engine(spec.backend).env_warnings(spec.env)
+    return (
+        *_spelling(spec),
+        *_version(spec),
+        *validity_problems(made, facts),
+        *_conversion(spec, facts),
+        *_ignored(spec),
+        *_performance(spec),
     )
-    return (*_spelling(spec), *validity_problems(made, facts), *ignored, *_performance(spec))
 
 
 def _load(content: object) -> AIMRecipe | Problem:
@@ -76,6 +88,39 @@ def _spelling(spec: AIMRecipeSpec) -> Iterator[Problem]:
             yield Problem(
                 f"spec.{field}", value, "is a known model in other upper and lower case", f"write {right}"
             )
+
+
+def _version(spec: AIMRecipeSpec) -> Iterator[Problem]:
+    """An administrator may run any version; a file that others take must be one that can be checked."""
+    known, version = flag_versions(spec.backend), version_of(spec)
+    if known and flag_table(spec.backend, version) is None:
+        message = "is a version whose flags are not known here, so the arguments cannot be checked"
+        yield Problem("spec.engineVersion", version, message, f"use one of {', '.join(known)}")
+
+
+def _conversion(spec: AIMRecipeSpec, facts: Facts) -> Iterator[Problem]:
+    """16-bit weights are served in the format that `dtype` names, else in their own."""
+    stored = stored_weights(facts, spec)
+    formats = set(_DTYPES.values())
+    if stored is None or not {stored.precision, spec.precision} <= formats:
+        return
+    dtype = engine(spec.backend).merge_args(spec.engine_args, {}).get("dtype", "auto")
+    served = _DTYPES.get(str(dtype), stored.precision)
+    if served is not spec.precision:
+        wanted = next(name for name, precision in _DTYPES.items() if precision is spec.precision)
+        message = (
+            f"the weights of {stored.id} are {stored.precision}, and dtype {dtype} serves them in {served}"
+        )
+        yield Problem(
+            "precision", spec.precision, message, f"set dtype to {wanted}, or precision to {served}"
+        )
+
+
+def _ignored(spec: AIMRecipeSpec) -> Iterator[Problem]:
+    gpu = gpu_catalog().get(spec.hardware.gpu_model)
+    for warning in engine(spec.backend).env_warnings(spec.env, gpu):
+        field = f"env.{warning.split()[0]}"
+        yield Problem(field, None, warning, "remove the variable, or correct its name")
 
 
 def _performance(spec: AIMRecipeSpec) -> Iterator[Problem]:
