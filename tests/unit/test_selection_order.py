@@ -529,10 +529,6 @@ def test_nothing_is_generated_for_a_model_nobody_knows() -> None:
     assert choose([], cluster(node()), request(UNKNOWN)).outcome is Outcome.NO_RECIPE
 
 
-def test_nothing_is_generated_for_partitions() -> None:
-    assert choose([], cluster(node(gpus=64, partition="cpx_nps4"))).outcome is Outcome.NO_RECIPE
-
-
 def test_generated_configurations_are_among_the_verdicts_only_when_needed() -> None:
     assert set(reasons(choose([SMALL], cluster(node())))) == {"small"}
     assert "generated/qwen3-32b-mi300x-1x-bf16" in reasons(choose([BIG], cluster(node(used=4))))

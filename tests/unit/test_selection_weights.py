@@ -99,7 +99,8 @@ def test_a_repository_that_describes_itself_is_of_the_model_whose_shape_it_has()
 def test_where_nothing_is_known_nothing_is_said() -> None:
     assert told(NoFacts(), source=LARGE) == []
     spec = recipe("r", source=LARGE).spec
-    assert loaded_model(NoFacts(), spec) is stored_weights(NoFacts(), spec) is None
+    assert loaded_model(NoFacts(), spec) is None
+    assert stored_weights(NoFacts(), spec) is None
 
 
 def test_an_image_that_chooses_its_weights_is_sized_by_the_precision_it_is_told() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aim_engine.api.enums import Backend, Maturity, Precision
 from aim_engine.api.recipe import AIMRecipeSpec, Hardware
-from aim_engine.catalog.gpus import GPU, gpu_catalog
-from aim_engine.catalog.models import ModelFacts, checkpoint_catalog
+from aim_engine.catalog.assumptions import division_sizes
+from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
+from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_catalog
 from aim_engine.engines import engine
-from aim_engine.inventory import Inventory
+from aim_engine.inventory import Inventory, PoolKey
 from aim_engine.selection.types import Candidate, Facts, Request, Source, candidate
-from aim_engine.sizing import smallest_gpu_count
+from aim_engine.sizing import FitVerdict, fit
 
 _DEFAULT_CONTEXT = 32768
+_SHORTEST_CONTEXT = 2048
+"""A server of less is of little use; with such a context or none at all, what is missing is told instead."""
+_CONTEXT_STEP = 1024
 _SIXTEEN_BIT = {Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 """Formats that convert into each other while loading, by vLLM's name."""
 
@@ -24,14 +29,30 @@ _SIXTEEN_BIT = {Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 class _Weights:
     """How a model is loaded in one precision."""
 
+    model: ModelFacts
+    checkpoint: Checkpoint | None
     precision: Precision
     source: str | None
     """Checkpoint, where it is not the model's own."""
-    args: Mapping[str, object]
+    args: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Devices of one pool of the cluster."""
+
+    gpu_model: str
+    partition: str | None
+    most: int
+    """Devices of its largest node, or of a usual one where that is larger: a node may be short of some for a while."""
+
+    @property
+    def gpu(self) -> GPU:
+        return gpu_catalog()[self.gpu_model]
 
 
 def generated(request: Request, inventory: Inventory, facts: Facts) -> list[Candidate]:
-    """One configuration per whole-GPU model of the cluster, within the wishes and with the fewest GPUs that hold it.
+    """One configuration per pool of the cluster, within the wishes and with the fewest devices that hold it.
 
     Nothing is generated for a model whose facts are unknown: a guess could only crash.
     """
@@ -47,11 +68,25 @@ def generated(request: Request, inventory: Inventory, facts: Facts) -> list[Cand
     weights = _weights(model_id, model, facts, wishes.precision)
     if weights is None:
         return []
-    wished = (wishes.gpu_model or "").lower()
-    whole = {pool.gpu_model for pool in inventory.pools if pool.partition is None}
-    gpus = sorted(name for name in whole & set(gpu_catalog()) if wished in ("", name.lower()))
-    made = (_configuration(model_id, model, weights, facts, request, gpu_catalog()[name]) for name in gpus)
+    places = _places(inventory, (wishes.gpu_model or "").lower())
+    made = (_configuration(model_id, weights, request, place) for place in places)
     return [each for each in made if each is not None]
+
+
+def _places(inventory: Inventory, wished: str) -> list[_Place]:
+    known = gpu_catalog()
+    pools = sorted(
+        (key for key in inventory.pools if key.gpu_model in known and wished in ("", key.gpu_model.lower())),
+        key=lambda key: (key.gpu_model, key.partition or ""),
+    )
+    return [_place(inventory, key, known[key.gpu_model]) for key in pools]
+
+
+def _place(inventory: Inventory, key: PoolKey, gpu: GPU) -> _Place:
+    usual = gpu.gpus_per_node * (partition_divisor(gpu, key.partition) or 1)
+    return _Place(
+        key.gpu_model, key.partition, max(usual, *(kind.allocatable for kind in inventory.pools[key]))
+    )
 
 
 def _weights(model_id: str, model: ModelFacts, facts: Facts, wanted: Precision | None) -> _Weights | None:
@@ -59,54 +94,81 @@ def _weights(model_id: str, model: ModelFacts, facts: Facts, wanted: Precision |
     known = facts.checkpoint(model_id)
     own = known.precision if known else model.native_precision
     if wanted in (None, own):
-        return _Weights(own, None, {})
+        return _Weights(model, known, own, None, ())
     if {own, wanted} <= set(_SIXTEEN_BIT):
-        return _Weights(Precision(wanted), None, {"dtype": _SIXTEEN_BIT[Precision(wanted)]})
+        dtype = _SIXTEEN_BIT[Precision(wanted)]
+        return _Weights(model, known, Precision(wanted), None, (("dtype", dtype),))
     others = sorted(each.id for each in checkpoint_catalog().values() if each.model == model.id)
-    other = next((name for name in others if _precision_of(facts, name) is wanted), None)
-    if other is not None:
-        return _Weights(Precision(wanted), other, {})
+    for name in others:
+        other = facts.checkpoint(name)
+        if other is not None and other.precision is wanted:
+            return _Weights(model, other, Precision(wanted), name, ())
     if wanted is Precision.FP8 and own in _SIXTEEN_BIT:
-        return _Weights(Precision.FP8, None, {"quantization": "fp8"})
+        return _Weights(model, known, Precision.FP8, None, (("quantization", "fp8"),))
     return None
 
 
-def _precision_of(facts: Facts, source_id: str) -> Precision | None:
-    """Format of a checkpoint; None where it is not known."""
-    known = facts.checkpoint(source_id)
-    return known.precision if known else None
-
-
-def _configuration(
-    model_id: str, model: ModelFacts, weights: _Weights, facts: Facts, request: Request, gpu: GPU
-) -> Candidate | None:
-    precision = weights.precision
-    if precision not in gpu.runnable_precisions:
+def _configuration(model_id: str, weights: _Weights, request: Request, place: _Place) -> Candidate | None:
+    if weights.precision not in place.gpu.runnable_precisions:
         return None
-    context = min(request.required_context or _DEFAULT_CONTEXT, model.max_position_embeddings)
-    args = {"max-model-len": context, **weights.args}
-    count = request.spec.recipe.gpu_count or _smallest(
-        model, facts, weights.source or model_id, gpu, precision, args, context
-    )
-    if count is None:
+    count, required = request.spec.recipe.gpu_count, request.required_context
+    counts = (count,) if count else tuple(size for size in division_sizes() if size <= place.most)
+    shape = _shape(weights, place, counts, required)
+    if shape is None and count is None:
         return None
+    count, context = shape or (counts[0], _wished_context(weights.model, required))
     slug = re.sub(r"[^a-z0-9]+", "-", model_id.rsplit("/", 1)[-1].lower()).strip("-")
+    where = [place.gpu_model.lower(), *([place.partition.replace("_", "-")] if place.partition else [])]
     spec = AIMRecipeSpec(
         model_id=model_id,
         source=weights.source,
-        hardware=Hardware(gpu_model=gpu.model, gpu_count=count),
-        precision=precision,
+        hardware=Hardware(gpu_model=place.gpu_model, gpu_count=count, partition=place.partition),
+        precision=weights.precision,
         backend=Backend.VLLM,
-        engine_args=args,
+        engine_args={"max-model-len": context, **dict(weights.args)},
         maturity=Maturity.UNOPTIMIZED,
     )
-    return candidate(f"generated/{slug}-{gpu.model.lower()}-{count}x-{precision}", Source.GENERATED, spec)
+    name = f"generated/{slug}-{'-'.join(where)}-{count}x-{weights.precision}"
+    return candidate(name, Source.GENERATED, spec)
 
 
-def _smallest(
-    model: ModelFacts, facts: Facts, source_id: str, gpu: GPU, precision: Precision, args: Mapping[str, object], context: int,
-) -> int | None:  # fmt: skip
-    plan = engine(Backend.VLLM).plan(args, 1, gpu)
-    return smallest_gpu_count(
-        model, facts.checkpoint(source_id), gpu, None, precision, plan, required_context=context
+def _wished_context(model: ModelFacts, required: int | None) -> int:
+    return min(required or _DEFAULT_CONTEXT, model.max_position_embeddings)
+
+
+@lru_cache(maxsize=4096)
+def _shape(
+    weights: _Weights, place: _Place, counts: tuple[int, ...], required: int | None
+) -> tuple[int, int] | None:
+    """(devices, context): the fewest devices that hold the usual context, or what was asked for.
+
+    Where none do, the longest context that some hold, unless one was asked for. Kept, because a waiting deployment asks
+    for it again and again.
+    """
+    context = _wished_context(weights.model, required)
+    for count in counts:
+        if _holds(weights, place, count, context):
+            return count, context
+    if required is not None:
+        return None
+    found = ((_longest(weights, place, count, context), -count) for count in counts)
+    longest, count = max(found, default=(0, 0))
+    return (-count, longest) if longest else None
+
+
+def _longest(weights: _Weights, place: _Place, count: int, context: int) -> int:
+    """The longest context below a wished one that the devices hold; 0 where it is too short to be of use."""
+    lengths: Iterable[int] = range(
+        context // _CONTEXT_STEP * _CONTEXT_STEP, _SHORTEST_CONTEXT - 1, -_CONTEXT_STEP
     )
+    return next((length for length in lengths if _holds(weights, place, count, length)), 0)
+
+
+def _holds(weights: _Weights, place: _Place, count: int, context: int) -> bool:
+    args: Mapping[str, object] = {"max-model-len": context, **dict(weights.args)}
+    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
+    answer = fit(
+        weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan,
+        required_context=context, node_gpus=place.most,
+    )  # fmt: skip
+    return answer.verdict is FitVerdict.FITS

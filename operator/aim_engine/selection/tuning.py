@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aim_engine.api.deployment import WorkloadWishes
 from aim_engine.engines import engine, version_of
 from aim_engine.selection.memory import sized
-from aim_engine.selection.types import Assessment, Facts, Request
+from aim_engine.selection.types import Assessment, Facts, Request, Source
 from aim_engine.sizing import FitVerdict
 
 _UTILIZATION = ("gpu-memory-utilization", "mem-fraction-static")
@@ -92,10 +92,18 @@ def _fits(
         return False
     backend, hardware = engine(spec.backend), spec.hardware
     tokens = context or request.required_context
-    args = backend.workload_args(spec.engine_args, batch or load.max_batch_size, tokens)
+    args = backend.workload_args(_own_args(current, context), batch or load.max_batch_size, tokens)
     args = backend.merge_args(args, {**request.spec.overrides.engine_args, **(override or {})})
     plan = backend.plan(args, hardware.gpu_count, current.gpu, hardware.partition, version_of(spec))
     return sized(facts, spec, current.gpu, plan, tokens).verdict is FitVerdict.FITS
+
+
+def _own_args(current: Assessment, context: int | None) -> Mapping[str, object]:
+    """The recipe's arguments; a generated one would be made for the context asked for."""
+    args = current.candidate.spec.engine_args
+    if context is None or current.candidate.source is not Source.GENERATED:
+        return args
+    return {**args, "max-model-len": context}
 
 
 def _largest(wanted: int, fits: Callable[[int], bool]) -> int:
