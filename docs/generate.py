@@ -46,7 +46,7 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
         "To take it all the same, name it in `spec.recipe.name`.",
     ),
     Reason.RECIPE_INVALID: (
-        "An argument, variable, GPU model or partition of the recipe, or of your overrides with it, cannot work; or a tenant's recipe asks for what only administrators may.",
+        "An argument, variable, GPU model or partition of the recipe, or of your overrides with it, cannot work; its weights are of another model or in another precision than it says; its engine has no image for the GPU; or a tenant's recipe asks for what only administrators may.",
         "Correct the named field.",
     ),
     Reason.NAMESPACE_NOT_ALLOWED: (
@@ -74,12 +74,12 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
         "Allow the maturity named in the remedy.",
     ),
     Reason.PRECISION_UNSUPPORTED: (
-        "The GPU can neither compute nor emulate the format of the weights.",
-        "Use a recipe in a format that the message lists, or another GPU model.",
+        "The GPU can neither compute nor emulate the format of the weights, or cannot read the KV cache in the format asked for.",
+        "Change what the remedy names: it was tried. Without one, use another GPU model.",
     ),
     Reason.PARALLELISM_INVALID: (
-        "The model cannot be divided over so many GPUs: heads, layers, experts or block sizes do not come out even.",
-        "Use one of the counts in the remedy.",
+        "The model cannot be divided over so many GPUs: heads, layers, experts or block sizes do not come out even, or no node has so many.",
+        "Use the count, or the other change, that the remedy names.",
     ),
     Reason.GPU_MODEL_NOT_IN_CLUSTER: (
         "No node has this GPU model.",
@@ -91,11 +91,11 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
     ),
     Reason.MEMORY_INSUFFICIENT: (
         "Weights and overhead exceed the memory of the GPUs.",
-        "Use more GPUs, a smaller format, or a larger GPU; the remedy names the smallest count that holds the model.",
+        "Change what the remedy names, for example the GPU count or the checkpoint: it was tried. Without one, nothing but another GPU model helps.",
     ),
     Reason.CONTEXT_TOO_LONG: (
         "The context asked for exceeds what the model supports, what the recipe serves, or what the KV cache can hold.",
-        "Lower the context to the length in the remedy, or use more GPUs.",
+        "Lower the context to the length in the remedy, or make one of the other changes it names; each was tried.",
     ),
     Reason.TARGET_NOT_REACHABLE: (
         "Evidence, observed here or published, says that the recipe misses `spec.targets`; or, without evidence, the target is beyond what the hardware can do at all.",

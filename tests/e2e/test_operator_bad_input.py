@@ -12,6 +12,7 @@ from testbed.product import GROUP, condition
 
 QWEN = "Qwen/Qwen3-32B"
 LLAMA = "meta-llama/Llama-3.1-405B-Instruct"
+LLAMA_FP8 = "amd/Llama-3.1-405B-Instruct-FP8-KV"
 PATIENCE = 20.0
 
 
@@ -69,7 +70,7 @@ def test_a_gpu_model_that_the_cluster_lacks_is_told(tenant: Tenant) -> None:
 
 def test_a_model_too_big_for_every_gpu_is_told_with_numbers(tenant: Tenant) -> None:
     tenant.add_node()
-    small = tenant.add_recipe("small", model=LLAMA, gpus=1, precision="fp8")
+    small = tenant.add_recipe("small", model=LLAMA, source=LLAMA_FP8, gpus=1, precision="fp8")
     tenant.deploy(model=LLAMA, recipe={"name": small})
     told = refused(tenant)
     assert reason(told, "RecipeSelected") == "NoEligibleRecipe"
@@ -99,7 +100,11 @@ BAD_RECIPES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "a contradictory TP": ({"gpus": 2, "engineArgs": {"tensor-parallel-size": 4}}, ("tensor-parallel-size", "4"), "ParallelismInvalid"),
     "a precision its GPU lacks": ({"gpu_model": "MI210", "precision": "fp8"}, ("fp8", "MI210", "bf16"), "PrecisionUnsupported"),
     "a GPU nobody knows": ({"gpu_model": "MI9000"}, ("hardware.gpuModel", "MI9000", "MI300X"), "RecipeInvalid"),
-    "too little memory": ({"gpus": 1, "model": LLAMA, "precision": "fp8"}, ("GiB",), "MemoryInsufficient"),
+    "too little memory": ({"gpus": 1, "model": LLAMA, "source": LLAMA_FP8, "precision": "fp8"}, ("GiB",), "MemoryInsufficient"),
+    "weights in another precision": ({"model": LLAMA, "precision": "fp8"}, ("precision", "bf16", LLAMA_FP8), "RecipeInvalid"),
+    "weights of another model": ({"model": QWEN, "source": LLAMA_FP8, "precision": "fp8"}, ("source", LLAMA, QWEN), "RecipeInvalid"),
+    "more GPUs than a node has": ({"gpus": 16}, ("16", "8 MI300X"), "ParallelismInvalid"),
+    "an FP8 KV cache on CDNA2": ({"gpu_model": "MI210", "engineArgs": {"kv-cache-dtype": "fp8"}}, ("MI210", "fp8", "remove kv-cache-dtype"), "PrecisionUnsupported"),
 }  # fmt: skip
 
 

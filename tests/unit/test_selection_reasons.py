@@ -16,6 +16,7 @@ from aim_engine.selection import Candidate, Request, Source, describe
 from unit.selection_world import (
     GPT_OSS,
     LLAMA_405B,
+    UNKNOWN,
     NoFacts,
     choose,
     cluster,
@@ -139,6 +140,14 @@ CASES = [
         ("MI210 (gfx90a) cannot compute fp8, only bf16, fp16, int4, int8, mxfp4",),
         "use Qwen/Qwen3-32B (bf16) and use 2 x MI210", inventory=cluster(node(gpu="MI210", gpus=4)), asked=wishing(**NO_FALLBACK), needed="fp8",
         has="bf16, fp16, int4, int8, mxfp4",
+    ),
+    Case(
+        "no FP8 on CDNA2, of a model nobody knows", Reason.PRECISION_UNSUPPORTED, r(gpu="MI210", precision="fp8", model=UNKNOWN),
+        ("MI210 (gfx90a) cannot compute fp8",), "use a recipe for a GPU model that runs fp8", asked=request(UNKNOWN, recipe=NO_FALLBACK),
+    ),
+    Case(
+        "more GPUs than a node has, of a model nobody knows", Reason.PARALLELISM_INVALID, r(count=16, model=UNKNOWN),
+        ("a node has at most 8 MI300X",), "use 8 x MI300X", asked=request(UNKNOWN, recipe=NO_FALLBACK),
     ),
     Case(
         "FP8 KV cache on CDNA2", Reason.PRECISION_UNSUPPORTED,

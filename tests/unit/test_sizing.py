@@ -221,6 +221,15 @@ def test_sparse_attention_is_not_told_to_use_an_fp8_cache() -> None:
 def test_what_fits_and_what_nobody_knows_has_no_remedy() -> None:
     assert helping("Qwen/Qwen3-32B", "MI300X", plan_of(1)) is None
     assert remedies(None, None, GPUS["MI210"], None, Precision.FP8, plan_of(1)) == ()
+    assert remedies(None, None, GPUS["MI210"], None, Precision.BF16, plan_of(1)) == ()
+
+
+def test_of_a_model_that_nobody_knows_what_the_hardware_refuses_is_mended() -> None:
+    large = remedies(None, None, GPUS["MI300X"], None, Precision.BF16, plan_of(16))
+    assert told(large) == "use 8 x MI300X"
+    cached = plan_of(2, 1.0, kv_cache_precision=Precision.FP8)
+    assert told(remedies(None, None, GPUS["MI210"], None, Precision.BF16, cached)) == "remove kv-cache-dtype"
+    assert told(remedies(None, None, GPUS["MI210"], "cpx", Precision.BF16, plan_of(1))) == "use whole GPUs"
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,14 @@ def sized(
 def helping(
     facts: Facts, spec: AIMRecipeSpec, gpu: GPU, plan: EnginePlan, required_context: int | None = None
 ) -> Help:
-    """The nearest changes that make the recipe fit; of a model that is not known there is nothing to say."""
+    """The nearest changes that make the recipe fit, or that let its rules pass where its model is not known."""
     model, partition = loaded_model(facts, spec), spec.hardware.partition
-    if model is None:
-        return Help(None)
     found = remedies(
         model, stored_weights(facts, spec), gpu, partition, spec.precision, plan, required_context=required_context
     )  # fmt: skip
     if found:
         return Help(told(found))
+    if model is None:
+        return Help(f"use a recipe for a GPU model that runs {spec.precision}")
     device = gpu.model if partition is None else f"{gpu.model} in {partition}"
     return Help(None, f"; {hopeless(device)}")

@@ -28,8 +28,8 @@ def obstacle(case: Case) -> Obstacle | None:
 
 
 def fits(case: Case) -> bool:
-    """Whether a known model passes all rules."""
-    return case.model is not None and obstacle(case) is None
+    """Whether no rule is broken. Of a model that is not known only the hardware's rules are tried."""
+    return obstacle(case) is None
 
 
 def _of_hardware(case: Case) -> Obstacle | None:

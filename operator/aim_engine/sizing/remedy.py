@@ -53,10 +53,10 @@ def remedies(
     """Alternatives for a configuration that does not fit, each enough by itself, the nearest first.
 
     Single changes where there are any, else the fewest that help together, with and without a shorter context. Empty
-    when it fits already, when nothing helps, and of a model that is not known.
+    when no rule is broken, and when nothing helps. Of a model that is not known, what lets the hardware's rules pass.
     """
     case = Case(model, checkpoint, gpu, partition, precision, plan, required_context, node_gpus)
-    return () if model is None or fits(case) else tuple(_search(case))
+    return () if fits(case) else tuple(_search(case))
 
 
 def told(found: Sequence[Remedy]) -> str | None:
