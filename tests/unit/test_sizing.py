@@ -194,12 +194,27 @@ def test_requests_longer_than_the_served_context_are_refused_with_both_ways_out(
         ({"decode_context_parallel": 2}, "use 1 x MI300X by tensor parallelism alone"),
         ({"data_parallel": 16}, "use 8 x MI300X by tensor parallelism alone"),
         ({"max_model_len": 131072}, "set max-model-len <= 40960"),
+        (
+            {"quantization": "fp8", "online_precision": Precision.FP8, "max_model_len": 131072},
+            "set max-model-len <= 40960",
+        ),
     ],
 )
 def test_settings_that_are_to_blame_are_named(changes: dict[str, object], remedy: str) -> None:
     told = helping("Qwen/Qwen3-32B", "MI300X", plan_of(1, None, **changes))
     assert told is not None
     assert told.startswith(remedy)
+
+
+def test_a_quantisation_goes_with_the_weights_it_was_asked_for() -> None:
+    online = {"quantization": "fp8", "online_precision": Precision.FP8}
+    assert helping("Qwen/Qwen3-32B", "MI210", plan_of(2, None, **online)) == "remove quantization"
+    told = helping(
+        "meta-llama/Llama-3.1-8B-Instruct", "MI210", plan_of(1, None, max_model_len=8192, **online)
+    )
+    assert told == "remove quantization"
+    large = helping("meta-llama/Llama-3.1-405B-Instruct", "MI300X", plan_of(1, None, **online))
+    assert large == "use 4 x MI300X"
 
 
 def test_the_words_of_a_remedy_are_the_engines_own() -> None:

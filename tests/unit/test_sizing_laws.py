@@ -18,7 +18,7 @@ from aim_engine.sizing import Fit, FitVerdict, Remedy, estimate, fit, remedies
 gpus = st.sampled_from(sorted(gpu_catalog().values(), key=lambda gpu: gpu.generation))
 checkpoints = st.sampled_from(sorted(checkpoint_catalog().values(), key=lambda stored: stored.id))
 contexts = st.one_of(st.none(), st.integers(1, 20_000_000))
-plans = st.builds(
+plain_plans = st.builds(
     EnginePlan,
     tensor_parallel=st.sampled_from([1, 2, 3, 4, 8, 16]),
     pipeline_parallel=st.sampled_from([1, 2]),
@@ -35,6 +35,13 @@ plans = st.builds(
 )
 
 
+ONLINE = {"quantization": "fp8", "online_precision": Precision.FP8}
+FP8_CACHE = {"kv_cache_bytes_per_element": 1.0, "kv_cache_precision": Precision.FP8}
+plans = st.builds(
+    lambda plan, changes: replace(plan, **changes),
+    plain_plans,
+    st.sampled_from([{}, {}, {}, ONLINE, FP8_CACHE, {**ONLINE, **FP8_CACHE}]),
+)
 modes = st.sampled_from([None, None, "spx", "dpx", "qpx", "cpx_nps4", "tpx"])
 
 
@@ -92,7 +99,7 @@ def test_where_no_remedy_is_told_none_exists(
         for size, experts, online in product((1, 2, 4, 8, 16, 32, 64), (False, True), (None, Precision.FP8)):
             generous = replace(
                 plan, tensor_parallel=size, pipeline_parallel=1, data_parallel=1, expert_parallel=experts,
-                max_model_len=tokens, max_model_len_auto=False, online_precision=online,
+                max_model_len=tokens, max_model_len_auto=False, online_precision=online, kv_cache_precision=None,
                 max_num_batched_tokens=min(plan.max_num_batched_tokens, 2048 if plan.max_num_seqs <= 2048 else 65536),
                 gpu_memory_utilization=max(plan.gpu_memory_utilization, 0.92),
                 kv_cache_bytes_per_element=1.0 if fp8 else plan.kv_cache_bytes_per_element,
@@ -189,7 +196,7 @@ def test_more_bandwidth_is_never_slower(
     assert 0 < after.inter_token_latency_ms <= before.inter_token_latency_ms
 
 
-@given(gpus, plans, st.sampled_from(list(Precision)))
+@given(gpus, plain_plans, st.sampled_from(list(Precision)))
 def test_an_unknown_model_never_gets_a_memory_verdict(
     gpu: GPU, plan: EnginePlan, precision: Precision
 ) -> None:

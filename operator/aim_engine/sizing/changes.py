@@ -105,25 +105,21 @@ def gpu_counts(case: Case) -> Iterator[Change]:
 
 
 def weights(case: Case) -> Iterator[Change]:
-    """Other known checkpoints of the model that the GPU runs, the nearest format first; FP8 made while loading."""
-    plan = case.plan
-    if plan.quantization is not None and plan.online_precision is not None and case.checkpoint is not None:
-        plain = replace(plan, quantization=None, online_precision=None)
-        if case.checkpoint.precision in case.gpu.runnable_precisions:
-            kept = replace(case, precision=case.checkpoint.precision, plan=plain)
-            yield kept, f"remove {plan.names.quantization}"
-    elif plan.quantization is None:
-        for stored in _others(case):
-            yield (
-                replace(case, checkpoint=stored, precision=stored.precision),
-                f"use {stored.id} ({stored.precision})",
-            )
-        if case.loaded in SIXTEEN_BIT and Precision.FP8 in case.gpu.hardware_precisions:
-            online = replace(plan, quantization="fp8", online_precision=Precision.FP8)
-            yield (
-                replace(case, precision=Precision.FP8, plan=online),
-                f"set {plan.names.quantization} fp8",
-            )
+    """Other known checkpoints of the model that the GPU runs, the nearest format first; FP8 made while loading.
+
+    A quantisation that was asked for belongs to the weights it was asked for, and goes with them.
+    """
+    plan, own = case.plan, case.precision if case.checkpoint is None else case.checkpoint.precision
+    plain = replace(plan, quantization=None, online_precision=None)
+    quantised, name = plan.quantization is not None, plan.names.quantization
+    if quantised and own in case.gpu.runnable_precisions:
+        yield replace(case, precision=own, plan=plain), f"remove {name}"
+    for stored in _others(case):
+        words = f"use {stored.id} ({stored.precision}){f' without {name}' if quantised else ''}"
+        yield replace(case, checkpoint=stored, precision=stored.precision, plan=plain), words
+    if not quantised and case.loaded in SIXTEEN_BIT and Precision.FP8 in case.gpu.hardware_precisions:
+        online = replace(plan, quantization="fp8", online_precision=Precision.FP8)
+        yield replace(case, precision=Precision.FP8, plan=online), f"set {name} fp8"
 
 
 def _others(case: Case) -> list[Checkpoint]:
