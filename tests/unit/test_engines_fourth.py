@@ -30,6 +30,7 @@ HEALTH_PATH = "/alive"
 PORT = 7000
 METRICS = MappingProxyType({"requestsRunning": "toy:running"})
 API_KEY = ApiKey("TOY_KEY")
+CHOOSES_WEIGHTS = False
 startup_budget_seconds = values.startup_budget_seconds
 
 
@@ -44,7 +45,11 @@ def check_env(env, *, trust):
     return ()
 
 
-def env_warnings(env):
+def check_gpu(gpu):
+    return ()
+
+
+def env_warnings(env, gpu=None):
     return ()
 
 

@@ -116,7 +116,7 @@ def test_an_image_that_chooses_its_weights_is_sized_by_the_precision_it_is_told(
 @UNHURRIED
 @given(
     st.sampled_from(CHECKPOINTS), st.sampled_from(CHECKPOINTS), st.sampled_from(list(Precision)),
-    st.sampled_from([Backend.VLLM, Backend.SGLANG]), st.booleans(),
+    st.sampled_from([Backend.VLLM, Backend("sglang")]), st.booleans(),
 )  # fmt: skip
 def test_a_valid_recipe_is_sized_with_the_weights_it_names(
     named: Checkpoint, source: Checkpoint, precision: Precision, backend: Backend, online: bool

@@ -122,9 +122,9 @@ def test_weights_of_quantised_checkpoints_keep_16_bit_embeddings() -> None:
     [
         ("amd/Llama-3.1-405B-Instruct-FP8-KV", "MI300X", 2, Reason.MEMORY_INSUFFICIENT, "use 4 x MI300X"),
         ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "MI210", 1, Reason.MEMORY_INSUFFICIENT,
-         "use 4 x MI210 and set max-model-len <= 74752"),
+         "use 4 x MI210 and set max-model-len <= 57344"),
         ("meta-llama/Llama-3.1-405B-Instruct", "MI300A", 4, Reason.MEMORY_INSUFFICIENT,
-         "use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8) and set max-model-len <= 106496, "
+         "use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8) and set max-model-len <= 107520, "
          "or use amd/Llama-3.1-405B-Instruct-FP8-KV (fp8) and use kv-cache-dtype fp8"),
         ("meta-llama/Llama-2-70b-chat-hf", "MI300A", 1, Reason.MEMORY_INSUFFICIENT,
          "use 2 x MI300A, or set quantization fp8"),
@@ -135,7 +135,7 @@ def test_weights_of_quantised_checkpoints_keep_16_bit_embeddings() -> None:
         ("Qwen/Qwen3-32B-FP8", "MI210", 2, Reason.PRECISION_UNSUPPORTED, "use Qwen/Qwen3-32B (bf16)"),
         ("Qwen/Qwen3-32B-FP8", "MI210", 1, Reason.PRECISION_UNSUPPORTED, "use Qwen/Qwen3-32B (bf16) and use 2 x MI210"),
         ("meta-llama/Llama-3.3-70B-Instruct", "MI300X", 1, Reason.CONTEXT_TOO_LONG,
-         "set max-model-len <= 111616, or use kv-cache-dtype fp8, or use 2 x MI300X, "
+         "set max-model-len <= 112640, or use kv-cache-dtype fp8, or use 2 x MI300X, "
          "or use amd/Llama-3.3-70B-Instruct-FP8-KV (fp8)"),
         ("Qwen/Qwen3-235B-A22B-FP8", "MI300X", 8, Reason.PARALLELISM_INVALID,
          "set enable-expert-parallel, or use 4 x MI300X, or use Qwen/Qwen3-235B-A22B (bf16)"),
@@ -145,7 +145,7 @@ def test_weights_of_quantised_checkpoints_keep_16_bit_embeddings() -> None:
          "use 8 x MI300X"),
         ("Qwen/Qwen3-32B", "MI300X", 3, Reason.PARALLELISM_INVALID, "use 2 x MI300X"),
         ("deepseek-ai/DeepSeek-R1", "MI300X", 4, Reason.CONTEXT_TOO_LONG,
-         "set max-model-len <= 73728, or use 8 x MI300X"),
+         "set max-model-len <= 71680, or use 8 x MI300X"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_its_reason_and_the_nearest_changes_that_help(
@@ -218,7 +218,7 @@ def test_a_quantisation_goes_with_the_weights_it_was_asked_for() -> None:
 
 
 def test_the_words_of_a_remedy_are_the_engines_own() -> None:
-    plan = engine(Backend.SGLANG).plan({}, 1, GPUS["MI300X"])
+    plan = engine(Backend("sglang")).plan({}, 1, GPUS["MI300X"])
     told = helping("meta-llama/Llama-3.3-70B-Instruct", "MI300X", plan)
     assert told is not None
     assert re.match(r"set context-length <= \d+, or use kv-cache-dtype fp8_e4m3, or ", told)
@@ -531,3 +531,18 @@ def test_the_smallest_gpu_count_is_found(source: str, gpu: str, count: int | Non
     facts = model_facts(stored.model)
     assert facts is not None
     assert smallest_gpu_count(facts, stored, GPUS[gpu], None, stored.precision, plan_of(1)) == count
+
+
+def test_the_format_beside_the_experts_must_run_too() -> None:
+    stored = checkpoint("deepseek-ai/DeepSeek-V4-Flash-0731")
+    assert stored is not None
+    assert (stored.precision, stored.rest_precision) == (Precision.MXFP4, Precision.FP8)
+    answer = ask(stored.id, "MI210", plan_of(8))
+    assert answer.reason is Reason.PRECISION_UNSUPPORTED
+    assert "cannot run fp8" in answer.message
+    assert ask(stored.id, "MI355X", plan_of(8)).verdict is FitVerdict.FITS
+
+
+def test_heads_of_layers_without_a_window_are_divided_too() -> None:
+    facts = facts_of("google/gemma-4-31B-it", full_kv_heads=3)
+    assert _cut(facts, Precision.BF16, plan_of(4), None) == "3 KV heads cannot be divided over 4 GPUs"

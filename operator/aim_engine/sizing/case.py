@@ -44,6 +44,13 @@ class Case:
         return weight_format(self.checkpoint, self.precision, self.plan)
 
     @property
+    def formats(self) -> frozenset[Precision]:
+        """All formats that the GPU must be able to serve."""
+        stored, loaded = self.checkpoint, self.loaded
+        rest = stored.rest_precision if stored is not None and loaded is stored.precision else None
+        return frozenset({self.precision, loaded} if rest is None else {self.precision, loaded, rest})
+
+    @property
     def device(self) -> str:
         """What one device is called."""
         return self.gpu.model if self.partition is None else f"{self.gpu.model} in {self.partition}"

@@ -130,7 +130,8 @@ def _others(case: Case) -> list[Checkpoint]:
     runnable = [
         each
         for each in known
-        if each.precision in case.gpu.runnable_precisions and (each.precision, each.quantization_block) != own
+        if {each.precision, each.rest_precision or each.precision} <= case.gpu.runnable_precisions
+        and (each.precision, each.quantization_block) != own
     ]
     return sorted(
         runnable,

@@ -134,7 +134,7 @@ def _partition_unknown(case: Case) -> Fit:
 
 def _precision_unsupported(case: Case) -> Fit:
     runnable = case.gpu.runnable_precisions
-    wanted = case.precision if case.precision not in runnable else case.loaded
+    wanted = case.precision if case.precision not in runnable else min(case.formats - runnable)
     choices = ", ".join(sorted(runnable))
     message = f"{case.gpu.model} ({case.gpu.architecture}) cannot run {wanted}; it runs {choices}"
     return _no(Reason.PRECISION_UNSUPPORTED, message, None, wanted, choices)

@@ -35,7 +35,7 @@ def fits(case: Case) -> bool:
 def _of_hardware(case: Case) -> Obstacle | None:
     if case.vram_bytes is None:
         return Obstacle.PARTITION
-    if not {case.precision, case.loaded} <= case.gpu.runnable_precisions:
+    if not case.formats <= case.gpu.runnable_precisions:
         return Obstacle.PRECISION
     if case.plan.kv_cache_precision in case.gpu.refused_kv_cache_precisions:
         return Obstacle.KV_CACHE_FORMAT

@@ -41,9 +41,10 @@ def _attention_heads(case: Case, model: ModelFacts) -> str | None:
 
 def _kv_heads(case: Case, model: ModelFacts) -> str | None:
     size = case.plan.tensor_parallel
-    if model.kv_heads % size == 0 or size % model.kv_heads == 0:
-        return None
-    return f"{model.kv_heads} KV heads cannot be divided over {size} GPUs"
+    for heads in (model.kv_heads, model.full_kv_heads or model.kv_heads):
+        if heads % size and size % heads:
+            return f"{heads} KV heads cannot be divided over {size} GPUs"
+    return None
 
 
 def _decode_context(case: Case, _: ModelFacts) -> str | None:
