@@ -367,10 +367,10 @@ def test_what_is_recommended_goes_before_what_runs(first: Any, later: Any) -> No
     if made.recommendation is None or made.recommendation.recipe == began.recipe:
         return
     running = as_candidate(began)
-    better = next(
-        (each for each in later[1] if each.name == made.recommendation.recipe), None
-    )  # a generated one goes before nothing written
-    assert better is not None
+    better = next((each for each in later[1] if each.name == made.recommendation.recipe), None)
+    if better is None:
+        assert running.source is Source.GENERATED, "a generated one goes before nothing written"
+        return
     emptied = cluster(node("x"), node("y"), node("z", "MI210", 4))
     assert choose([running, better], emptied).best == better.name
 
