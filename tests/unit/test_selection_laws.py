@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aim_engine.api.deployment import WhenNoCapacity
 from aim_engine.api.enums import Maturity, Objective, Outcome, Precision, Reason
 from aim_engine.inventory import Inventory, NodeState, Tracker, build_inventory, place, read_pod
 from aim_engine.selection import Candidate, Decision, Facts, Memo, Request, Source, decide, pod_need
@@ -121,7 +122,7 @@ def worlds(draw: st.DrawFn) -> tuple[Request, list[Candidate], list[NodeState], 
 
 
 def pending(asked: Request) -> Request:
-    wishes = asked.spec.recipe.model_copy(update={"when_no_capacity": "CreatePending"})
+    wishes = asked.spec.recipe.model_copy(update={"when_no_capacity": WhenNoCapacity.CREATE_PENDING})
     return replace(
         asked, spec=type(asked.spec).model_validate({**asked.spec.wire(), "recipe": wishes.wire()})
     )

@@ -11,6 +11,7 @@ from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.recipe import Performance
 from aim_engine.engines import version_of
 from aim_engine.selection.types import Assessment, Evidence, Facts, Point, Prediction
+from aim_engine.selection.weights import loaded_model, stored_weights
 from aim_engine.sizing import estimate, hardware_bound
 
 STEP = 1.15
@@ -69,7 +70,7 @@ def with_performance(facts: Facts, current: Assessment, prompt_tokens: int | Non
     seen = _observed(current)
     published, others = _published(current)
     points = (*seen, *published)
-    model, known = facts.model(spec.model_id), facts.checkpoint(spec.source or spec.model_id)
+    model, known = loaded_model(facts, spec), stored_weights(facts, spec)
     guess = limit = None
     if model is not None and current.gpu is not None and current.plan is not None:
         partition = spec.hardware.partition
