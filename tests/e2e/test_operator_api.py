@@ -16,6 +16,7 @@ from aim_engine.render import EngineConfig, RenderInput, ResolvedRecipe, render
 from e2e.support import KINDS, Tenant, recipe_object
 from testbed.api import ApiStatusError
 from testbed.product import GROUP, ROOT, deployment, path
+from unit.api_objects import SAMPLES, Sample
 
 STRICT = "dryRun=All&fieldValidation=Strict"
 
@@ -202,6 +203,22 @@ def test_what_one_object_can_prove_wrong_is_refused_with_a_message(tenant: Tenan
         tenant.plane.request("POST", path(tenant.namespace), body)
     assert refused.value.code == http.client.UNPROCESSABLE_ENTITY
     assert part.lower() in refused.value.body["message"].lower()
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
+def test_the_api_server_judges_objects_as_the_command_line_judges_files(
+    tenant: Tenant, sample: Sample
+) -> None:
+    """tests/unit/test_api_rules.py asks the command line's half the same."""
+    kind = sample.obj["kind"]
+    where = path(tenant.namespace) if kind == "AIMDeployment" else f"{GROUP}/aimrecipes"
+    try:
+        tenant.plane.request("POST", f"{where}?{STRICT}", sample.obj)
+        taken = True
+    except ApiStatusError as error:
+        assert error.code in (http.client.BAD_REQUEST, http.client.UNPROCESSABLE_ENTITY), error
+        taken = False
+    assert taken is sample.taken
 
 
 def test_a_name_of_the_greatest_length_works(tenant: Tenant) -> None:

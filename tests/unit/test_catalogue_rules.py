@@ -235,7 +235,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("spec: " + "[" * 5000, "nested more than"),
         ("spec: [1,\n", "not YAML"),
         ("- 1\n", "is not an object"),
-        ("spec: !!python/object/apply:os.system [ls]\n", "not YAML"),
+        ("spec: !!python/object/apply:os.system [ls]\n", "line 1: YAML tag"),
         (GOOD.replace("bf16\n  backend", "bf17\n  backend"), "spec.precision 'bf17'"),
         (GOOD.replace("32768", "x" * 2**20), "max-model-len"),
     ],

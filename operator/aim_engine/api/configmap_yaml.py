@@ -81,9 +81,7 @@ def load(text: str) -> Document:
         ) from None
     if not isinstance(root, yaml.MappingNode):
         raise RefusedError(
-            ReadError(
-                "", "", "the document is not a YAML mapping", "write the recipe as `field: value` lines", 1
-            )
+            ReadError("", "", "the document is not a YAML mapping", "write it as `field: value` lines", 1)
         )
     lines: dict[Path, int] = {}
     data = _value(root, (), lines)

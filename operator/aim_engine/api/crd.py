@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, AIMDeploymentStatus
-from aim_engine.api.meta import GROUP, MAX_DEPLOYMENT_NAME, VERSION, Model
+from aim_engine.api.meta import GROUP, VERSION, Model
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, AIMRecipeStatus
+from aim_engine.api.rules import DEPLOYMENT_RULES, RECIPE_RULES, Rule
 
 Schema = dict[str, Any]
 
@@ -29,16 +30,6 @@ class Column:
     description: str
     type: str = "string"
     priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A CEL rule: `path` is where in the schema it stands, as property names."""
-
-    path: tuple[str, ...]
-    rule: str
-    message: str
-    field_path: str | None = None
 
 
 def structural(schema: Schema) -> Schema:
@@ -81,6 +72,8 @@ def _model_schema(model: type[Model]) -> Schema:
 
 def _insert_rules(schema: Schema, rules: tuple[Rule, ...]) -> None:
     for rule in rules:
+        if rule.rule is None:
+            continue
         node = schema
         for name in rule.path:
             node = node["properties"][name]
@@ -179,41 +172,6 @@ DEPLOYMENT_COLUMNS = (
     Column("Tier", ".status.recipe.tier", "How near the choice is to the best recipe.", priority=1),
     Column("URL", ".status.url", "OpenAI-compatible endpoint.", priority=1),
 )
-
-_UNBOUNDED_NAME = "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-
-DEPLOYMENT_RULES = (
-    Rule(
-        (), f"size(self.metadata.name) <= {MAX_DEPLOYMENT_NAME} && {_UNBOUNDED_NAME}",
-        f"metadata.name must be a DNS label that starts with a letter and has at most {MAX_DEPLOYMENT_NAME} characters "
-        "(the Service is named <name>-service)",
-    ),
-    Rule(
-        ("spec",), "(has(self.model) && has(self.model.id)) || (has(self.recipe) && (has(self.recipe.name) || has(self.recipe.configMap)))",
-        "spec.model.id must be set unless spec.recipe.name or spec.recipe.configMap names a recipe that implies the model",
-    ),
-    Rule(
-        ("spec", "recipe"), "!(has(self.name) && has(self.configMap))",
-        "spec.recipe.name and spec.recipe.configMap exclude each other; keep one",
-    ),
-    Rule(
-        ("spec", "cache"), "!(has(self.existingClaim) && (has(self.storageClassName) || has(self.sizeGiB)))",
-        "spec.cache.existingClaim excludes storageClassName and sizeGiB; keep the claim or describe a new one",
-    ),
-)  # fmt: skip
-
-RECIPE_RULES = (
-    Rule((), "size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters (it becomes a label value)"),
-    Rule(
-        ("spec", "performance"), "self.all(p, has(p.provenance))",
-        "every performance entry needs a provenance (kind and source)",
-    ),
-    Rule(
-        ("spec",),
-        "self.modelID == oldSelf.modelID && self.hardware.gpuModel == oldSelf.hardware.gpuModel && self.backend == oldSelf.backend",
-        "modelID, hardware.gpuModel and backend identify the recipe and must not change; create a new AIMRecipe instead",
-    ),
-)  # fmt: skip
 
 
 def definitions() -> dict[str, Schema]:

@@ -21,6 +21,7 @@ from aim_engine.api.meta import (
     Quantity,
 )
 from aim_engine.api.recipe import EngineArgs, Tokens
+from aim_engine.api.rules import DEPLOYMENT_RULES, load_strictly
 
 
 class UpdatePolicy(StrEnum):
@@ -432,6 +433,11 @@ class AIMDeployment(Model):
     def key(self) -> tuple[str, str]:
         """(namespace, name)."""
         return self.metadata.namespace, self.metadata.name
+
+    @classmethod
+    def strict_load(cls, data: Any, before: Any = None) -> AIMDeployment:
+        """Read an object of a file, with all that the API server would check; `before`: the object it replaces."""
+        return load_strictly(cls, data, DEPLOYMENT_RULES, before)
 
     @classmethod
     def from_object(cls, obj: dict[str, Any]) -> AIMDeployment:

@@ -17,6 +17,8 @@ _FACTORS = {
     "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
 _MAX_EXPONENT = 18
+_MAX_DIGITS = 40
+"""Kubernetes itself stops at 2^63; this keeps numbers such that everybody can print them."""
 
 
 @lru_cache(maxsize=4096)
@@ -29,9 +31,13 @@ def parse_quantity(text: str | int | float) -> Decimal:
     if not match:
         raise ValueError(f"'{text}' is not a Kubernetes quantity; write for example 500m, 16 or 128Gi")
     number, suffix = match.group(1), match.group(2) or ""
+    if len(number) > _MAX_DIGITS:
+        raise ValueError(
+            f"'{number[:_MAX_DIGITS]}...' has more digits than a quantity can hold; write it with a suffix"
+        )
     if suffix in _FACTORS:
         return Decimal(number) * _FACTORS[suffix]
-    exponent = int(suffix[1:])
+    exponent = int(suffix[1:]) if len(suffix) <= _MAX_DIGITS else _MAX_EXPONENT + 1
     if abs(exponent) > _MAX_EXPONENT:
         raise ValueError(f"'{text}' is out of range: the exponent must lie between -18 and 18")
     return Decimal(number).scaleb(exponent)

@@ -19,6 +19,7 @@ from aim_engine.api.meta import (
     Partition,
     Quantity,
 )
+from aim_engine.api.rules import RECIPE_RULES, load_strictly
 
 EngineArgs = Annotated[
     dict[str, Any],
@@ -282,3 +283,8 @@ class AIMRecipe(Model):
     metadata: RecipeMetadata
     spec: AIMRecipeSpec
     status: AIMRecipeStatus = AIMRecipeStatus()
+
+    @classmethod
+    def strict_load(cls, data: Any, before: Any = None) -> AIMRecipe:
+        """Read an object of a file, with all that the API server would check; `before`: the object it replaces."""
+        return load_strictly(cls, data, RECIPE_RULES, before)
