@@ -14,13 +14,12 @@ from typing import Any
 
 import kopf
 
+from aim_engine import CONFIG_VARIABLE
 from aim_engine.kube.connection import connect
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
-from aim_engine.reconcile.config import load
+from aim_engine.reconcile.config import OperatorConfig, load
 from aim_engine.reconcile.runtime import Runtime
-
-CONFIG_VARIABLE = "AIM_ENGINE_CONFIG"
 
 
 def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
@@ -98,13 +97,12 @@ def configure(settings: kopf.OperatorSettings) -> None:
             selectors[resource.group, resource.version, resource.plural] = selector
 
 
-async def run(config_path: Path | None, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
+async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
     """Run the operator until `stop` is set; False when it ended for another cause.
 
     kopf takes SIGTERM for itself and cancels whatever tasks it finds when it ends; `take_signals` is called once kopf
     is up, to take them back, so that our part ends first and in order.
     """
-    config = load(config_path)
     connection = await connect()
     runtime = Runtime(config, connection)
     registry = kopf.OperatorRegistry()

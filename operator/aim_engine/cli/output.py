@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -37,9 +38,20 @@ def invalid(message: str) -> CommandError:
 
 
 def add_output(parser: argparse.ArgumentParser, *, wide: bool = True) -> None:
-    """The flag -o."""
+    """The flag -o of commands whose answers are tables."""
     choices = ["table", "json", "yaml", *(["wide"] if wide else [])]
     parser.add_argument("-o", "--output", choices=choices, default="table", help="format (default: table)")
+
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+"""Controls of terminals and of the direction of text, what ends a line, and halves of characters."""
+
+
+def printable(text: str) -> str:
+    """Text of others as one line that a terminal shows and does not obey: `\\x1b` instead of an escape character."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def emit(form: str, document: Any, table: Callable[[bool], str]) -> None:
@@ -55,7 +67,16 @@ def emit(form: str, document: Any, table: Callable[[bool], str]) -> None:
 
 def to_json(document: Any) -> str:
     """Indented, keys in the document's order."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return escaped(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def escaped(text: str) -> str:
+    """JSON text that is YAML too, and that no terminal obeys: what cannot be printed stands as `\\u001b`."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found.group() if found.group() == "\n" else f"\\u{ord(found.group()):04x}"
 
 
 def to_yaml(document: Any) -> str:
@@ -66,14 +87,24 @@ def to_yaml(document: Any) -> str:
     return text
 
 
-def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as kubectl prints them; the last one is not padded."""
-    lines = [list(head), *(list(row) for row in rows)]
+def columns(
+    head: Sequence[str], rows: Iterable[Sequence[str]], colours: Mapping[int, Mapping[str, str]] | None = None
+) -> str:
+    """Columns as kubectl prints them, a row a line; `colours` gives, by column, the colour of a cell's text."""
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
+    return "".join(f"{_line(line, widths, colours or {} if i else {})}\n" for i, line in enumerate(lines))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], colours: Mapping[int, Mapping[str, str]]) -> str:
+    """A colour has no width, so it is added when the padding is known; what ends the line is not padded."""
+    last = max((i for i, cell in enumerate(cells) if cell), default=0)
+    painted = (
+        coloured(cell, colours[i][cell]) if cell in colours.get(i, {}) else cell
+        for i, cell in enumerate(cells)
     )
+    padding = ("" if i >= last else " " * (widths[i] - len(cell) + 3) for i, cell in enumerate(cells))
+    return "".join(part for pair in zip(painted, padding, strict=True) for part in pair)
 
 
 def coloured(text: str, colour: str) -> str:
@@ -85,8 +116,8 @@ def coloured(text: str, colour: str) -> str:
 
 
 def tell(message: str) -> None:
-    """A word beside the output, on standard error."""
-    sys.stderr.write(f"{message}\n")
+    """A word beside the output, on standard error; always one line."""
+    sys.stderr.write(f"{printable(message)}\n")
 
 
 def progress(message: str) -> None:

@@ -10,6 +10,8 @@ from aim_engine.api.quantity import milli, whole
 
 CPU = "cpu"
 MEMORY = "memory"
+_SHOWN = 80
+"""Characters of an odd value in a message."""
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -26,7 +28,8 @@ def amount(resource: str, text: object, problems: list[str]) -> int:
     """A quantity as an integer: thousandths for cpu, whole units for all else. Odd ones are 0 with a note."""
     value = _amount(resource == CPU, text) if isinstance(text, str | int | float) else None
     if value is None:
-        problems.append(f"{resource}: {text!r} is not a quantity of at least 0 and counts as 0")
+        shown = repr(text) if len(repr(text)) <= _SHOWN else f"{repr(text)[:_SHOWN]}..."
+        problems.append(f"{resource}: {shown} is not a quantity of at least 0 and counts as 0")
         return 0
     return value
 

@@ -168,7 +168,8 @@ class KubeClient:
                 content: dict[str, Any] = from_json(await response.read())
                 return content
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise ApiError(0, "Unreachable", f"{method} {path}: {error!r}") from error
+            told = str(error) or type(error).__name__
+            raise ApiError(0, "Unreachable", f"{method} {path}: {told}") from error
         finally:
             self._observe(method, code, time.monotonic() - started)
 

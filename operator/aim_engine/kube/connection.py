@@ -22,6 +22,10 @@ _TOKEN_SECONDS = 10.0
 """How long a token is used before the official client is asked for it again."""
 
 
+class KubeconfigError(Exception):
+    """There is no cluster to talk to, or its kubeconfig cannot be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """An open session whose requests carry fresh credentials."""
@@ -48,10 +52,20 @@ class Connection:
 async def connect() -> Connection:
     """Log in by ServiceAccount when in a pod, else by `$KUBECONFIG`.
 
-    Raises kubernetes.config.ConfigException when there is neither.
+    Raises KubeconfigError when there is neither, or it cannot be used.
     """
     configuration = kubernetes_client.Configuration()
-    await asyncio.to_thread(_load, configuration)
+    try:
+        await asyncio.to_thread(_load, configuration)
+        tls = _tls(configuration) if configuration.host.startswith("https") else True
+        proxy = _proxy(configuration)
+    except kubernetes_config.ConfigException as error:
+        raise KubeconfigError(f"no cluster is configured: {_one_line(error)}") from None
+    except Exception as error:  # the official client checks little of what it reads
+        path = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise KubeconfigError(
+            f"kubeconfig {path} cannot be used: {type(error).__name__}: {_one_line(error)}"
+        ) from None
 
     header, read_at = "", float("-inf")
 
@@ -68,8 +82,6 @@ async def connect() -> Connection:
             request.headers["Authorization"] = header
         return await handler(request)
 
-    tls = _tls(configuration) if configuration.host.startswith("https") else True
-    proxy = _proxy(configuration)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls),
         middlewares=(authorize,),
@@ -77,6 +89,10 @@ async def connect() -> Connection:
         proxy=proxy,
     )
     return Connection(configuration.host.rstrip("/"), session, authorize, proxy)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _load(configuration: kubernetes_client.Configuration) -> None:

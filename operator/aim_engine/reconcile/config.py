@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, model_validator
 
+from aim_engine.api.configmap_yaml import RefusedError
+from aim_engine.api.configmap_yaml import load as load_yaml
 from aim_engine.api.meta import Model
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.engines import image_repositories
@@ -69,7 +70,16 @@ class OperatorConfig(Model):
 
 
 def load(path: Path | None) -> OperatorConfig:
-    """Read the file; unknown keys and wrong values are refused by pydantic with the field's name."""
-    if path is None:
+    """Read the file; raises OSError, or ValueError that names line or field, value and remedy."""
+    return OperatorConfig() if path is None else parse(path.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> OperatorConfig:
+    """The configuration in a text, within the limits that hold for YAML of tenants; raises ValueError."""
+    lines = (line.strip() for line in text.splitlines())
+    if not any(line and not line.startswith("#") for line in lines):
         return OperatorConfig()
-    return OperatorConfig.strict_load(yaml.safe_load(path.read_text()) or {})
+    try:
+        return OperatorConfig.strict_load(load_yaml(text).data)
+    except RefusedError as error:
+        raise ValueError(str(error)) from None
