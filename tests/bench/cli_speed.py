@@ -22,6 +22,7 @@ from typing import Any
 import aim_engine
 from aim_engine.cli.snapshot_file import read_snapshot, write_snapshot
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.facts import Place
 from aim_engine.reconcile.world import build_world
 from aim_engine.selection import CatalogueFacts
 
@@ -66,7 +67,9 @@ def timed(words: list[str]) -> float:
 
 def write(path: Path, *, nodes: int, pods: int) -> None:
     objects = [("Node", node(i)) for i in range(nodes)] + [("Pod", pod(i, nodes)) for i in range(pods)]
-    lines = write_snapshot(objects, OperatorConfig(), CatalogueFacts(), [MODEL], datetime.now(UTC), "0")
+    lines = write_snapshot(
+        objects, OperatorConfig(), CatalogueFacts(), [Place(MODEL)], datetime.now(UTC), "0"
+    )
     path.write_text("".join(lines))
 
 

@@ -13,6 +13,7 @@ import pytest
 from aim_engine.cli import main
 from aim_engine.cli.snapshot_file import write_snapshot
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.facts import Place
 from aim_engine.selection import CatalogueFacts
 from unit.selection_world import QWEN, node_object
 
@@ -104,6 +105,8 @@ def config_map(name: str, text: str, *, labelled: bool = True) -> tuple[str, Jso
 def snapshot(folder: Path, *objects: tuple[str, Json], config: OperatorConfig | None = None) -> Path:
     """A snapshot file of these objects."""
     path = folder / "snapshot.yaml"
-    lines = write_snapshot(objects, config or OperatorConfig(), CatalogueFacts(), [QWEN], TAKEN, "0.1.0")
+    lines = write_snapshot(
+        objects, config or OperatorConfig(), CatalogueFacts(), [Place(QWEN)], TAKEN, "0.1.0"
+    )
     path.write_text("".join(lines))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -91,7 +92,5 @@ def test_no_shape_of_a_value_breaks_a_rule_itself(tree: Any, place: str) -> None
 def test_any_tree_is_an_object_or_a_validation_error(tree: Any) -> None:
     for reader in READERS.values():
         for value in (tree, {"metadata": tree}, {**aimr(), "spec": tree}, {**aimd(), "status": tree}):
-            try:
+            with contextlib.suppress(ValidationError):
                 reader.strict_load(value)
-            except ValidationError as error:
-                assert error.errors()

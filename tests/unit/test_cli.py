@@ -134,7 +134,7 @@ def test_recipes_of_the_same_change_take_part(run: Terminal, cluster: Path, tmp_
     )
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"kind": "ConfigMap", **config_map("mine", text)[1]}))
     ended = run("explain", "-f", folder, "--cluster", cluster, "-o", "json")
-    assert ended.json["chosen"]["recipe"] == "configmap/mine"
+    assert [each["chosen"]["recipe"] for each in ended.json] == ["configmap/mine"]
 
 
 def test_a_configmap_that_is_no_recipe_is_told_with_its_line(run: Terminal, tmp_path: Path) -> None:

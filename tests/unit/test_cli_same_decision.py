@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from aim_engine.cli.output import to_json
-from aim_engine.inventory import Inventory
 from aim_engine.kube.connection import Connection
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.config import HubConfig, OperatorConfig
+from aim_engine.reconcile.explanation import explain
 from aim_engine.reconcile.intake import decode_pod
+from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.revision import to_object
 from aim_engine.reconcile.runtime import Runtime
 from aim_engine.reconcile.world import BY_KIND
-from aim_engine.selection import Request, report
+from aim_engine.selection import Request, report, schema
 from unit.cli_world import TAKEN, Json, Terminal, config_map, deployment, node, pod, recipe, snapshot
+from unit.json_schema import problems
 from unit.selection_world import GPT_OSS
 
 KEY = ("team-a", "chat")
@@ -55,35 +59,46 @@ class OperatorPlanner:
         runtime = Runtime(config.model_copy(update={"hub": HubConfig(enabled=False)}), cast(Connection, None))
         shuffled = list(objects)
         random.Random(order).shuffle(shuffled)
-        for kind, obj in shuffled:
-            self._feed(runtime, kind, {**obj, "kind": kind})
+        self.runtime = runtime
         self.planner: Planner = runtime.planner
+        for kind, obj in shuffled:
+            self.feed(kind, obj)
         for key in runtime.cache.deployments:
             self.planner.restore(key)
 
-    @staticmethod
-    def _feed(runtime: Runtime, kind: str, obj: Json) -> None:
+    def feed(self, kind: str, obj: Json) -> None:
+        """A watch event."""
+        intake, whole = self.runtime.intake, {**obj, "kind": kind}
         match kind:
             case "Node":
-                runtime.intake.upsert_node(obj)
+                intake.upsert_node(whole)
             case "Pod":
-                runtime.intake.upsert_pod(decode_pod(obj))
+                intake.upsert_pod(decode_pod(whole))
             case _:
-                runtime.on_event(BY_KIND[kind], "ADDED", obj)
+                self.runtime.on_event(BY_KIND[kind], "ADDED", whole)
 
-    def document(self, key: tuple[str, str]) -> str:
+    def document(self, key: tuple[str, str] = KEY) -> str:
         """What the operator decides, in the words of the command line."""
-        stored = self.planner.cache.deployments[key]
-        assert stored.typed is not None
-        free: Inventory = self.planner.free_for(key)
+        document, _ = explain(self.planner, key, self.labels(key), (), TAKEN.timestamp())
+        return to_json(document) + "\n"
+
+    def plan(self, key: tuple[str, str] = KEY) -> Plan:
+        """A pass as the reconciler makes it."""
+        typed = self.planner.cache.deployments[key].typed
+        assert typed is not None
+        return self.planner.plan(key, typed, self.labels(key), (), TAKEN.timestamp())
+
+    def labels(self, key: tuple[str, str]) -> Mapping[str, str]:
         namespace = self.planner.cache.namespaces.get(key[0])
-        plan = self.planner.plan(
-            key, stored.typed, namespace.labels if namespace else {}, (), TAKEN.timestamp()
-        )
-        assert plan.decision is not None
-        request = Request(key[0], stored.typed.spec)
-        document = report(request, plan.decision, free)
-        return to_json({"namespace": key[0], "name": key[1], **document}) + "\n"
+        return namespace.labels if namespace else {}
+
+
+def report_of(operator: OperatorPlanner, plan: Plan) -> Json:
+    """A decision of the operator as a document, by the function that makes it and no other."""
+    assert plan.decision is not None
+    typed = operator.planner.cache.deployments[KEY].typed
+    assert typed is not None
+    return report(Request(KEY[0], typed.spec), plan.decision, operator.planner.free_for(KEY))
 
 
 @pytest.mark.asyncio
@@ -93,10 +108,147 @@ async def test_operator_and_command_line_give_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: Json, order: int
 ) -> None:
     objects = (*BASE, deployment("chat", **spec))
-    operator = OperatorPlanner(objects, OperatorConfig(), order).document(KEY)
+    operator = OperatorPlanner(objects, OperatorConfig(), order)
+    decided = report_of(operator, operator.plan())
     path = snapshot(tmp_path, *objects)
     ended = Terminal(capsys)("explain", "chat", "-n", "team-a", "--cluster", path, "-o", "json")
-    assert ended.out == operator
+    assert ended.out == operator.document()
+    assert {name: ended.json[name] for name in decided} == decided
+
+
+SMALL, BIG = recipe("small"), recipe("big", gpus=8, maturity="optimized")
+FULL = pod("other", "gpu-1", 4)
+"""Keeps the big recipe's GPUs taken."""
+NODE = node("gpu-1")
+Objects = tuple[tuple[str, Json], ...]
+
+
+def running(
+    *before: tuple[str, Json], name: str = "chat", moved: float | None = None, **spec: Any
+) -> Objects:
+    """A deployment that was decided and rendered in a cluster as it was before, and serves since."""
+    asked = deployment(name, **spec)
+    plan = OperatorPlanner((*before, asked), OperatorConfig(), 1).plan(("team-a", name))
+    assert plan.revision is not None
+    revision = plan.revision if moved is None else replace(plan.revision, moved_at=moved)
+    record = to_object(name, "team-a", asked[1]["metadata"]["uid"], revision)
+    record["metadata"]["uid"] = f"uid-revision-{name}"
+    live: Json = {
+        "apiVersion": "apps/v1",
+        "metadata": {
+            "name": name, "namespace": "team-a", "uid": f"uid-live-{name}",
+            "labels": {"aim.engine.amd.com/deployment": name}, "ownerReferences": record["metadata"]["ownerReferences"],
+        },
+        "spec": {"replicas": plan.granted},
+    }  # fmt: skip
+    gpus = revision.recipe_spec["hardware"]["gpuCount"]
+    serving = pod(f"{name}-0", "gpu-1", gpus, owner=name)
+    return asked, (resources.REVISIONS.kind, record), ("Deployment", live), serving
+
+
+def with_spec(objects: Objects, **spec: Any) -> Objects:
+    """The user changed the spec."""
+    (kind, asked), *others = objects
+    changed = {**asked["spec"], **spec}
+    metadata = {**asked["metadata"], "generation": 2}
+    return (kind, {**asked, "spec": changed, "metadata": metadata}), *others
+
+
+PINNED, AUTOMATIC = {"updatePolicy": "Pinned"}, {"updatePolicy": "Automatic"}
+FALLBACK = (NODE, FULL, SMALL, BIG)
+JUST_MOVED = TAKEN.timestamp() - 60
+
+
+@dataclass(frozen=True)
+class Case:
+    """A deployment that runs, what is around it now, and what a pass makes of it."""
+
+    objects: Objects
+    in_force: str
+    chosen: str | None
+    change: str | None = None
+    recommended: str | None = None
+    outcome: str = "Selected"
+
+
+CASES = {
+    "pinned, the best one came free": Case((NODE, SMALL, BIG, *running(*FALLBACK, recipe=PINNED)), "small", "small", None, "big"),
+    "automatic, the best one came free": Case((NODE, SMALL, BIG, *running(*FALLBACK, recipe=AUTOMATIC)), "small", "big", "Recipe"),
+    "automatic, within the cool-down": Case((NODE, SMALL, BIG, *running(*FALLBACK, recipe=AUTOMATIC, moved=JUST_MOVED)), "small", "small", None, "big"),
+    "pinned, the best one is still taken": Case((*FALLBACK, *running(*FALLBACK, recipe=PINNED)), "small", "small"),
+    "automatic, the best one is still taken": Case((*FALLBACK, *running(*FALLBACK, recipe=AUTOMATIC)), "small", "small"),
+    "pinned, a better recipe was added": Case((NODE, SMALL, BIG, *running(NODE, SMALL, recipe=PINNED)), "small", "small", None, "big"),
+    "automatic, a better recipe was added": Case((NODE, SMALL, BIG, *running(NODE, SMALL, recipe=AUTOMATIC)), "small", "big", "Recipe"),
+    "pinned, its recipe was edited": Case(
+        (NODE, recipe("small", env={"A": "b"}), *running(NODE, SMALL, recipe=PINNED)), "small", "small", None, "small",
+    ),
+    "automatic, its recipe was edited": Case(
+        (NODE, recipe("small", env={"A": "b"}), *running(NODE, SMALL, recipe=AUTOMATIC)), "small", "small", "Recipe",
+    ),
+    "pinned, its recipe was deleted": Case(
+        (NODE, recipe("foreign", model=GPT_OSS), *running(NODE, SMALL, recipe=PINNED)), "small", "small",
+    ),
+    "pinned, its node is gone": Case((node("gpu-2"), SMALL, *running(NODE, SMALL, recipe=PINNED)), "small", "small"),
+    "pinned, the port was changed": Case((NODE, SMALL, BIG, *with_spec(running(*FALLBACK, recipe=PINNED), service={"port": 80})), "small", "small", "Rendering"),
+    "pinned, more replicas than there is room for": Case((*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), replicas=9)), "small", "small"),
+    "pinned, wishes that another recipe meets": Case(
+        (NODE, SMALL, BIG, *with_spec(running(*FALLBACK, recipe=PINNED), recipe={**PINNED, "gpuCount": 8})), "small", "big", "Recipe",
+    ),
+    "pinned, wishes that wait for GPUs": Case(
+        (*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), recipe={**PINNED, "gpuCount": 8})), "small", None, outcome="Waiting",
+    ),
+    "pinned, wishes that nothing meets": Case(
+        (*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), recipe={**PINNED, "name": "gone"})), "small", None, outcome="NoRecipe",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("order", [1, 2])
+async def test_of_a_running_deployment_both_say_what_is_in_force_and_what_would_be_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: Case, order: int
+) -> None:
+    operator = OperatorPlanner(case.objects, OperatorConfig(), order)
+    path = snapshot(tmp_path, *case.objects)
+    words = ("chat", "-n", "team-a", "--cluster", path)
+    ended = Terminal(capsys)("explain", *words, "-o", "json")
+    assert ended.out == operator.document()
+    told = ended.json
+    assert list(problems(schema(), told)) == []
+    assert told["inForce"]["recipe"] == case.in_force
+    assert (told["chosen"] or {}).get("recipe") == case.chosen
+    assert (told["change"], told["outcome"]) == (case.change, case.outcome)
+    assert (told["recommendation"] or {}).get("recipe") == case.recommended
+    verdicts = {each["recipe"]: each["verdict"] for each in told["candidates"]}
+    assert [name for name, verdict in verdicts.items() if verdict == "chosen"] in ([], [case.chosen])
+    if case.recommended not in (None, case.chosen):
+        assert verdicts[case.recommended] == "recommended"
+    diff = Terminal(capsys)("diff", *words)
+    assert bool(diff.out) is (case.change is not None)
+    assert ("would not change" in diff.err) is (case.change is None)
+    assert diff.code == ended.code == (3 if case.outcome == "NoRecipe" else 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("policy", ["Pinned", "Automatic"])
+async def test_the_document_tells_of_the_pass_that_the_operator_makes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    """Nothing is asked of the operator but what it does by itself when the better recipe is created."""
+    objects = (NODE, SMALL, *running(NODE, SMALL, recipe={"updatePolicy": policy}))
+    operator = OperatorPlanner(objects, OperatorConfig(), 1)
+    before = operator.plan()
+    assert (before.is_new, before.recommendation) == (False, None)
+    operator.feed(*BIG)
+    plan = operator.plan()
+    path = snapshot(tmp_path, *objects, BIG)
+    told = Terminal(capsys)("explain", "chat", "-n", "team-a", "--cluster", path, "-o", "json").json
+    assert plan.revision is not None
+    assert told["chosen"]["recipe"] == plan.revision.recipe
+    assert (told["change"] is not None) is plan.is_new is (policy == "Automatic")
+    assert told["recommendation"] == (plan.recommendation.wire() if plan.recommendation else None)
+    assert told["message"] == plan.selected.message
 
 
 @pytest.mark.asyncio
@@ -104,24 +256,9 @@ async def test_promises_of_running_deployments_count_for_both(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One was granted its GPUs a moment ago and has no pods yet: they are free in the cluster, and taken."""
-    first = (*BASE[:1], *BASE[4:5], deployment("first", replicas=8))
-    planner = OperatorPlanner(first, OperatorConfig(), 1).planner
-    stored = planner.cache.deployments[("team-a", "first")]
-    assert stored.typed is not None
-    revision = planner.plan(("team-a", "first"), stored.typed, {}, (), TAKEN.timestamp()).revision
-    assert revision is not None
-    record = to_object("first", "team-a", stored.uid, revision)
-    record["metadata"]["uid"] = "uid-revision"
-    live: Json = {
-        "metadata": {
-            "name": "first", "namespace": "team-a", "uid": "uid-live",
-            "labels": {"aim.engine.amd.com/deployment": "first"}, "ownerReferences": record["metadata"]["ownerReferences"],
-        },
-        "spec": {"replicas": 8},
-    }  # fmt: skip
-    objects: tuple[tuple[str, Any], ...] = (
-        *first, (resources.REVISIONS.kind, record), ("Deployment", live), deployment("chat"),
-    )  # fmt: skip
+    around = (*BASE[:1], *BASE[4:5])
+    *first, _pod = running(*around, name="first", replicas=8)
+    objects = (*around, *first, deployment("chat"))
     operator = OperatorPlanner(objects, OperatorConfig(), 2).document(KEY)
     ended = Terminal(capsys)(
         "explain", "chat", "-n", "team-a", "--cluster", snapshot(tmp_path, *objects), "-o", "json"

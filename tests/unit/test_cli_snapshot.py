@@ -78,7 +78,8 @@ BAD = {
     "empty": ("", "there are 0 documents"),
     "no YAML": ("a: [", "line 2: not YAML"),
     "no JSON": ('{"kind": ', "not JSON"),
-    "cut within an item": ('apiVersion: v1\nkind: List\nitems:\n- {"kind": "Node", "met', "line 4 ends early"),
+    "cut within its first item": ('apiVersion: v1\nkind: List\nitems:\n- {"kind": "Node", "met', "line 4: not YAML"),
+    "cut within an item": (f'apiVersion: v1\nkind: List\nitems:\n- {json.dumps(NODE)}\n- {{"kind": "Node", "met', "line 5 ends early"),
     "cut between items": (listed(head(objects=2), NODE), "holds 1 objects of 2; it was cut"),
     "two documents": ("a: 1\n---\nb: 2\n", "there are 2 documents"),
     "a list": ("- a\n- b\n", "is not a List of objects"),
@@ -95,7 +96,10 @@ BAD = {
     "twins": (listed(NODE, NODE), "items[1]: Node n is there already"),
     "a wrong time": (listed(head(time="noon")), "time 'noon' is not a time"),
     "an unknown setting": (listed(head(configuration={"wrkers": 3})), "configuration: wrkers"),
-    "wrong facts": (listed(head(modelFacts=[{"id": "a/b", "layers": "many"}])), "modelFacts or checkpoints"),
+    "wrong facts": (listed(head(modelFacts=[{"id": "a/b", "layers": "many"}])), "items[0]: modelFacts[0]: layers 'many' is not int"),
+    "facts that divide by nothing": (listed(head(modelFacts=[{"id": "a/b", "headDim": 0}])), "modelFacts[0].headDim '0' must be above 0"),
+    "facts that are none": (listed(head(checkpoints=[3])), "checkpoints[0] '3' is not a row of facts"),
+    "reasons that are none": (listed(head(unknownFacts={"a/b": 3})), "unknownFacts"),
     "aliases": ("a: &a [1]\nb: [*a]\n", "line 2: *a: YAML aliases are not allowed"),
     "a deployment without a shape": (listed({"kind": "Deployment", "metadata": {"name": "d"}, "spec": 3}), "items[0]: Deployment default/d cannot be read"),
     "nested too deeply": ("[" * 100_000, "nested more than 64 levels"),
@@ -143,9 +147,14 @@ def test_a_hundred_megabytes_are_read_or_refused_and_never_crash(run: Terminal, 
     ended = run("select", QWEN, "--cluster", big, "-o", "json")
     assert ended.code == 3
     plain = tmp_path / "plain.yaml"
-    plain.write_text("kind: List\n" + "# a comment\n" * (9 * 2**20))
+    with plain.open("w") as file:
+        file.write("apiVersion: v1\nkind: List\nitems:\n")
+        for i in range(100):
+            file.write(f"- kind: Namespace\n  metadata:\n    name: n{i}\n    labels: {{a: {'x' * 2**20}}}\n")
+    assert run("select", QWEN, "--cluster", plain).code == 3
+    plain.write_text("kind: List\n" + "# a comment\n" * (12 * 2**20))
     ended = run("select", QWEN, "--cluster", plain)
-    assert (ended.code, "YAML of more than 64 MiB is not read" in ended.err) == (4, True)
+    assert (ended.code, "YAML of more than 128 MiB is not read" in ended.err) == (4, True)
 
 
 _leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)

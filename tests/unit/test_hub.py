@@ -18,6 +18,7 @@ from aim_engine.hub import client
 from aim_engine.hub.client import Answer, HubResult, inquire
 from aim_engine.hub.store import HubFacts, HubSettings
 from aim_engine.reconcile.config import HubConfig, OperatorConfig
+from aim_engine.reconcile.facts import Place
 from testbed.hub import COMMIT, LocalHub, drip, endless_redirects, slow, status
 from unit.cli_world import TAKEN
 from unit.hub_world import CONFIG, INDEX, MODEL, known, store
@@ -257,7 +258,7 @@ def test_a_snapshot_may_hold_what_the_hub_says(hub: LocalHub, tmp_path: Path) ->
     hub.serve(MODEL, CONFIG, INDEX)
     facts = ask_hub([MODEL, "Qwen/Qwen3-32B", "None"], HubConfig(endpoint=hub.url))
     path = tmp_path / "s.yaml"
-    path.write_text("".join(write_snapshot([], OperatorConfig(), facts, [MODEL], TAKEN, "0")))
+    path.write_text("".join(write_snapshot([], OperatorConfig(), facts, [Place(MODEL)], TAKEN, "0")))
     known = read_snapshot(path, 0.0).facts.model(MODEL)
     assert known
     assert known.layers == 2

@@ -12,7 +12,7 @@ from aim_engine.cli.hub_facts import ask_hub
 from aim_engine.hub.client import HubResult, inquire
 from aim_engine.hub.environment import endpoint, session
 from aim_engine.reconcile.config import HubConfig
-from aim_engine.reconcile.runtime import _hub
+from aim_engine.reconcile.hub import hub_settings
 from testbed.hub import LocalHub
 from unit.hub_world import CONFIG, INDEX, MODEL, known, store
 from unit.model_configs import decoder
@@ -95,7 +95,7 @@ def test_offline_nobody_asks(
     told = capsys.readouterr()
     assert "the Hub is not asked about acme/eight: HF_HUB_OFFLINE is set; unset it to ask" in told.err
     assert "Unknown" in told.out
-    assert _hub(HubConfig(endpoint=hub.url), lambda _: None, lambda _: None) is None
+    assert hub_settings(HubConfig(endpoint=hub.url)) is None
     assert hub.requests == []
 
 
@@ -105,7 +105,7 @@ def test_a_value_that_is_not_true_is_not_offline(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert ask_hub([MODEL], HubConfig(endpoint=hub.url)).model(MODEL) is not None
-    assert _hub(HubConfig(), lambda _: None, lambda _: None) is not None
+    assert hub_settings(HubConfig()) is not None
 
 
 def test_an_air_gapped_configuration_holds_for_the_command_line_too(

@@ -221,10 +221,10 @@ async def test_a_decision_asks_for_the_revision_that_will_be_loaded(
         world = build_world(
             ({**obj, "kind": kind} for kind, obj in objects), OperatorConfig(), running.facts, 0.0
         )
-        world.decide(("team-a", "chat"))
+        world.explain(("team-a", "chat"))
         await known(running, revision=sorted(asked)[-1], times=len(asked))
-        _, decision = world.decide(("team-a", "chat"))
-        assert decision.choice is not None
+        document, _ = world.explain(("team-a", "chat"))
+        assert document["chosen"] is not None
     assert {path.split("/")[4] for path in hub.requests if path.endswith("config.json")} == asked
 
 

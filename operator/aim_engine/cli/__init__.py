@@ -1,13 +1,16 @@
-"""`aim-engine`: one file per command, imported only when the command is asked for."""
+"""`aim-engine`: one file per command, imported only when the command runs."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 
 from aim_engine import __version__
+from aim_engine.cli.arguments import add_arguments
 
 COMMANDS = {
     "operator": "run the operator",
@@ -22,16 +25,18 @@ COMMANDS = {
     "doctor": "look for what keeps a cluster from serving models",
     "completion": "print the completion script of a shell",
 }
+DEBUG_VARIABLE = "AIM_ENGINE_DEBUG"
 _CLOSED_PIPE = 141
 _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 ok, 1 error, 2 usage, 3 no recipe can serve, 4 invalid input."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser(next((word for word in arguments if not word.startswith("-")), None))
-    parsed = parser.parse_args(arguments)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
+        parsed = build_parser(typed).parse_args(typed)
         code: int = import_module(f"aim_engine.cli.{parsed.command}").run(parsed)
         sys.stdout.flush()
         return code
@@ -44,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(error)
 
 
-def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser of the whole program; only the flags of one command are in it, for its module must be loaded for them."""
+def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
+    """The parser of the whole program; only commands that are among the words typed have their flags in it."""
     parser = argparse.ArgumentParser(
         prog="aim-engine",
         description="LLM recipes on AMD GPUs in Kubernetes.",
@@ -57,18 +62,22 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=about, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name == command:
-            module = import_module(f"aim_engine.cli.{name}")
-            module.add_arguments(sub)
-            sub.epilog = getattr(module, "EXAMPLES", None)
+        if name in words:
+            add_arguments(name, sub, words)
     return parser
 
 
 def _told(error: Exception) -> int:
-    """A command's own error as one line; any other is a fault of ours and keeps its traceback for the report."""
-    from aim_engine.cli.output import CommandError, tell
+    """An error as one line. One that no reader foresaw is a fault of ours, and says how to make it known."""
+    from aim_engine.cli.output import CommandError, Exit, tell
 
-    if not isinstance(error, CommandError):
+    if isinstance(error, CommandError):
+        tell(f"aim-engine: {error}")
+        return error.code
+    if os.environ.get(DEBUG_VARIABLE):
         raise error
-    tell(f"aim-engine: {error}")
-    return error.code
+    tell(
+        f"aim-engine: a fault of ours: {type(error).__name__}: {str(error)[:200]}; please report it with the command, its "
+        f"input and version {__version__}; {DEBUG_VARIABLE}=1 shows where it happened"
+    )
+    return Exit.ERROR

@@ -7,43 +7,39 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources as package_resources
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from aim_engine.api.deployment import AIMDeployment
-from aim_engine.api.meta import API_VERSION
 from aim_engine.api.recipe import AIMRecipe
-from aim_engine.cli.files import LOADER, Found, Object, read_manifests
-from aim_engine.cli.output import CommandError, Exit, invalid, progress
+from aim_engine.api.rules import DEPLOYMENT_RULES, NAMESPACE_FORM, RECIPE_RULES, Rule, broken, is_namespace
+from aim_engine.cli.documents import documents
+from aim_engine.cli.facts import ask, facts_of_records, places_of_models
+from aim_engine.cli.files import Found, Object, read_manifests, refuse_twins
+from aim_engine.cli.output import CommandError, Exit, invalid, progress, tell
 from aim_engine.cli.snapshot_file import Snapshot, read_snapshot
-from aim_engine.reconcile.cache import Key, explain
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import Key, controller_uid, explain
 from aim_engine.reconcile.config import OperatorConfig, load
+from aim_engine.reconcile.facts import RecordedFacts
+from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.world import BY_KIND, World, build_world
 
-_NAMESPACED = {kind for kind, resource in BY_KIND.items() if resource.namespaced}
-
-
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which cluster is meant."""
-    group = parser.add_argument_group("cluster", "default: the cluster of the kubeconfig")
-    group.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="snapshot written by `aim-engine snapshot`"
-    )
-    group.add_argument(
-        "--nodes", type=Path, metavar="FILE", help="nodes alone, from kubectl get nodes -o yaml"
-    )
-    group.add_argument(
-        "--recipes", type=Path, metavar="DIR",
-        help="AIMRecipe files to use instead of the cluster's; the shipped ones are used when there are none",
-    )  # fmt: skip
-    group.add_argument("--config", type=Path, metavar="FILE", help="configuration of the operator")
-    group.add_argument("-n", "--namespace", help="namespace (default: default)")
-
-
+NAMESPACED = {kind: resource.namespaced for kind, resource in BY_KIND.items()}
+"""Kinds that count, and whether they live in namespaces."""
+_RULES: Mapping[str, tuple[Rule, ...]] = {"AIMDeployment": DEPLOYMENT_RULES, "AIMRecipe": RECIPE_RULES}
 _APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
 """What a change may bring beside deployments that bears on them."""
+
+
+def home(arguments: argparse.Namespace) -> str:
+    """The namespace that the flags mean; raises CommandError for what cannot be one."""
+    name = arguments.namespace
+    if name is None:
+        return "default"
+    if not is_namespace(name):
+        raise invalid(f"--namespace '{name}' must be {NAMESPACE_FORM}")
+    return str(name)
 
 
 def world_of(
@@ -53,9 +49,11 @@ def world_of(
 
     `model_id`: shipped recipes of other models need not be read.
     """
+    namespace, change = home(arguments), list(applied)
     snapshot = _snapshot(arguments)
     config = read_config(arguments.config) if arguments.config else snapshot.config
-    objects = snapshot.objects
+    objects = known_objects(snapshot.objects)
+    refuse_twins(objects, NAMESPACED, "default")
     if arguments.recipes is not None:
         objects = [
             *(each for each in objects if each.obj["kind"] != "AIMRecipe"),
@@ -63,16 +61,61 @@ def world_of(
         ]
     elif not any(each.obj["kind"] == "AIMRecipe" for each in objects):
         objects = [*objects, *_shipped(model_id)]
-    return _build([*objects, *_changes(applied, arguments.namespace)], config, snapshot)
+    objects = [*objects, *_changes(change, objects, namespace)]
+    facts = snapshot.facts.over(facts_of_records(objects))
+    if getattr(arguments, "hub", False):
+        places = places_of_models([each.obj for each in (*objects, *change)], model_id)
+        facts = ask(places, facts, config.hub)
+    world = _build(objects, config, facts, snapshot.clock)
+    _tell_unreadable(world, objects)
+    return world
 
 
-def _changes(applied: Iterable[Found], namespace: str | None) -> Iterator[Found]:
+def known_objects(objects: Iterable[Found]) -> list[Found]:
+    """Objects of the kinds that count. What their API server cannot have given us is told, and passed over."""
+    kept = []
+    for each in objects:
+        kind, version = each.obj["kind"], each.obj.get("apiVersion")
+        resource = BY_KIND.get(kind)
+        if resource is None or (version is not None and _group(version) != resource.group):
+            continue  # nobody's, or somebody else's of that name
+        problem = None
+        if version not in (None, resource.api_version):
+            problem = f"apiVersion '{version}' is not {resource.api_version}"
+        elif kind in _RULES:
+            problem = next((rule.message for rule, _ in broken(_complete(each).obj, _RULES[kind])), None)
+        if problem is None:
+            kept.append(each)
+        else:
+            tell(f"aim-engine: {each.where}: {each.name} is passed over: {problem}")
+    return kept
+
+
+def _group(version: object) -> str:
+    group, slash, _ = str(version).rpartition("/")
+    return group if slash else ""
+
+
+def _changes(applied: Iterable[Found], objects: list[Found], namespace: str) -> Iterator[Found]:
+    """What a change brings beside deployments, checked as its API server would against what is there."""
+    recipes = {each.obj["metadata"]["name"]: each.obj for each in objects if each.obj["kind"] == "AIMRecipe"}
     for each in applied:
-        if each.obj["kind"] == "AIMRecipe":
-            check_recipe(each)
-        if each.obj["kind"] in _APPLIED:
-            metadata = {"namespace": namespace or "default", **each.obj["metadata"]}
+        kind = each.obj["kind"]
+        if kind == "AIMRecipe":
+            check_recipe(each, recipes.get(each.obj["metadata"]["name"]))
+        if kind in _APPLIED:
+            metadata = {**each.obj["metadata"]}
+            if NAMESPACED[kind]:
+                metadata["namespace"] = metadata.get("namespace") or namespace
             yield Found({**each.obj, "metadata": metadata}, each.where)
+
+
+def _tell_unreadable(world: World, objects: list[Found]) -> None:
+    """A recipe that cannot be read takes no part, and nobody would know why."""
+    where = {each.obj["metadata"]["name"]: each.where for each in objects if each.obj["kind"] == "AIMRecipe"}
+    for name, stored in sorted(world.cache.recipes.items()):
+        if stored.error is not None:
+            tell(f"aim-engine: {where.get(name, '')}: AIMRecipe {name} is passed over: {stored.error}")
 
 
 def read_config(path: Path) -> OperatorConfig:
@@ -84,7 +127,7 @@ def read_config(path: Path) -> OperatorConfig:
     except OSError as error:
         raise invalid(f"{path}: {error.strerror}; name a file that can be read") from None
     except ValueError as error:
-        raise invalid(f"{path}: {error}; correct it") from None
+        raise invalid(f"{path}: {error}") from None
 
 
 def shipped_recipes() -> Path:
@@ -102,62 +145,56 @@ def _shipped(model_id: str | None) -> Iterator[Found]:
     for path in sorted(shipped_recipes().rglob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         if model_id is None or f"\n  modelID: {model_id}\n" in text:
-            yield Found(yaml.load(text, Loader=LOADER), str(path))  # noqa: S506 (a safe loader)
+            (recipe,) = documents(text, str(path))
+            yield Found(recipe, str(path))
 
 
 def read_recipes(path: Path) -> list[Found]:
     """AIMRecipes of a file or folder; raises CommandError for anything else in it."""
     found = read_manifests(path)
+    refuse_twins(found, NAMESPACED, "")
     for each in found:
         check_recipe(each)
     return found
 
 
-def check_recipe(found: Found) -> AIMRecipe:
-    """The recipe in an object; raises CommandError with file, field and value."""
+def check_recipe(found: Found, before: Object | None = None) -> AIMRecipe:
+    """The recipe in an object; raises CommandError with file, field and value. `before`: the object it replaces."""
     if found.obj["kind"] != "AIMRecipe":
         raise invalid(f"{found.where}: kind '{found.obj['kind']}' is not AIMRecipe; keep only recipes there")
     try:
-        return AIMRecipe.strict_load({name: value for name, value in found.obj.items() if name != "status"})
+        return AIMRecipe.strict_load({k: v for k, v in found.obj.items() if k != "status"}, before)
     except ValidationError as error:
         raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimrecipe.spec`") from None
 
 
-def check_deployment(found: Found, namespace: str | None) -> Object:
-    """The AIMDeployment in an object, complete with namespace and uid; raises CommandError with file, field and value."""
-    obj = found.obj
-    if obj["kind"] != "AIMDeployment" or obj.get("apiVersion") != API_VERSION:
-        told = f"{obj.get('apiVersion')} {obj['kind']}"
-        raise invalid(f"{found.where}: '{told}' is not {API_VERSION} AIMDeployment; write one")
-    metadata = {"namespace": namespace or "default", "generation": 1, **obj["metadata"]}
-    metadata.setdefault("uid", f"{metadata['namespace']}/{metadata['name']}")
-    complete = {**obj, "metadata": metadata}
-    try:
-        AIMDeployment.model_validate({**complete, "metadata": _plain(metadata), "status": {}}, extra="forbid")
-    except ValidationError as error:
-        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimdeployment.spec`") from None
-    return {name: value for name, value in complete.items() if name != "status"}
-
-
-def put(world: World, found: Found, namespace: str | None) -> Key:
+def put(world: World, found: Found, namespace: str) -> Key:
     """An AIMDeployment of a file, as if it had been applied."""
     return world.put(check_deployment(found, namespace))
 
 
-def named(world: World, name: str, namespace: str | None) -> Key:
+def check_deployment(found: Found, namespace: str) -> Object:
+    """The AIMDeployment in an object, complete with namespace and uid; raises CommandError with file, field and value."""
+    obj = {name: value for name, value in found.obj.items() if name != "status"}
+    metadata = {"generation": 1, **obj["metadata"]}
+    metadata["namespace"] = metadata.get("namespace") or namespace
+    metadata["uid"] = metadata.get("uid") or f"{metadata['namespace']}/{metadata['name']}"
+    complete = {**obj, "metadata": metadata}
+    try:
+        AIMDeployment.strict_load(complete)
+    except ValidationError as error:
+        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimdeployment.spec`") from None
+    return complete
+
+
+def named(world: World, name: str, namespace: str) -> Key:
     """The key of a deployment of the world; raises CommandError when there is none."""
-    key = (namespace or "default", name)
+    key = (namespace, name)
     if key in world.cache.deployments:
         return key
-    there = sorted(other for ns, other in world.cache.deployments if ns == key[0])
+    there = sorted(other for ns, other in world.cache.deployments if ns == namespace)
     told = f"there are {', '.join(there[:5])}" if there else "there is none in that namespace"
-    raise invalid(f"AIMDeployment '{name}' does not exist in namespace '{key[0]}'; {told}")
-
-
-def _plain(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Metadata without what users may write and we never read."""
-    known = ("name", "namespace", "uid", "generation", "annotations")
-    return {name: metadata[name] for name in known if metadata.get(name) is not None}
+    raise invalid(f"AIMDeployment '{name}' does not exist in namespace '{namespace}'; {told}")
 
 
 def _snapshot(arguments: argparse.Namespace) -> Snapshot:
@@ -175,29 +212,52 @@ def _snapshot(arguments: argparse.Namespace) -> Snapshot:
     return fetch_snapshot()
 
 
-def _build(objects: Iterable[Found], config: OperatorConfig, snapshot: Snapshot) -> World:
-    ready = [_complete(each) for each in objects if each.obj["kind"] in BY_KIND]
+def _build(objects: Iterable[Found], config: OperatorConfig, facts: RecordedFacts, clock: float) -> World:
+    ready = [_complete(each) for each in objects]
+    for each in ready:
+        if each.obj["kind"] == resources.REVISIONS.kind:
+            _check_record(each)
     try:
-        return build_world((each.obj for each in ready), config, snapshot.facts, snapshot.clock)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise _culprit(ready, config, snapshot) from None
+        return build_world((each.obj for each in ready), config, facts, clock)
+    except _UNREADABLE:
+        raise _culprit(ready, config, facts) from None
+
+
+_UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, IndexError)
+"""What reading an object of a wrong shape ends in."""
+
+
+def _check_record(found: Found) -> None:
+    """A record of ours is read only when its deployment is looked at, which is late for saying where it stands."""
+    owner = controller_uid(found.obj["metadata"])
+    if owner is None:
+        return
+    try:
+        read_record(found.obj, owner).revision()
+    except ValueError as error:
+        told = str(error).replace("\n", "; ")
+        raise invalid(
+            f"{found.where}: {told}; export it again with kubectl or `aim-engine snapshot`"
+        ) from None
 
 
 def _complete(found: Found) -> Found:
     """With what the API server always adds."""
     metadata = dict(found.obj["metadata"])
-    if found.obj["kind"] in _NAMESPACED:
-        metadata.setdefault("namespace", "default")
-    metadata.setdefault("uid", f"{found.obj['kind']}/{metadata.get('namespace', '')}/{metadata['name']}")
+    if NAMESPACED.get(found.obj["kind"]):
+        metadata["namespace"] = metadata.get("namespace") or "default"
+    metadata["uid"] = (
+        metadata.get("uid") or f"{found.obj['kind']}/{metadata.get('namespace', '')}/{metadata['name']}"
+    )
     return Found({**found.obj, "metadata": metadata}, found.where)
 
 
-def _culprit(objects: list[Found], config: OperatorConfig, snapshot: Snapshot) -> CommandError:
+def _culprit(objects: list[Found], config: OperatorConfig, facts: RecordedFacts) -> CommandError:
     """The object that cannot be read, found by reading each alone."""
     for each in objects:
         try:
-            build_world([each.obj], config, snapshot.facts, snapshot.clock)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            build_world([each.obj], config, facts, 0.0)
+        except _UNREADABLE as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
             return invalid(
                 f"{each.where}: {each.name} {what}; export it again with kubectl or `aim-engine snapshot`"

@@ -6,13 +6,8 @@ import argparse
 import sys
 
 from aim_engine.cli import COMMANDS, build_parser
+from aim_engine.cli.arguments import RECIPE_ACTIONS
 from aim_engine.cli.output import Exit
-
-EXAMPLES = """\
-examples:
-  aim-engine completion bash > /etc/bash_completion.d/aim-engine
-  aim-engine completion zsh > "${fpath[1]}/_aim-engine"
-  aim-engine completion fish > ~/.config/fish/completions/aim-engine.fish"""
 
 _BASH = """\
 # Completion of aim-engine and kubectl-aim for bash.
@@ -36,11 +31,6 @@ _ZSH = """\
 # Completion of aim-engine and kubectl-aim for zsh.
 autoload -U +X bashcompinit && bashcompinit
 {bash}"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    parser.add_argument("shell", choices=["bash", "zsh", "fish"])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,7 +59,8 @@ def words(command: str) -> list[str]:
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The parser of one command."""
-    commands = next(a for a in build_parser(command)._actions if isinstance(a, argparse._SubParsersAction))
+    words = (command, *RECIPE_ACTIONS)
+    commands = next(a for a in build_parser(words)._actions if isinstance(a, argparse._SubParsersAction))
     parser: argparse.ArgumentParser = commands.choices[command]
     return parser
 

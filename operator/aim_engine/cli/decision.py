@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aim_engine.cli.output import Exit, coloured, columns
+from aim_engine.cli.output import Exit, columns, invalid, printable, tell
 from aim_engine.reconcile.cache import Key
+from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.world import World
-from aim_engine.selection import report
 
-_COLOURS = {"chosen": "green", "eligible": "yellow", "rejected": "red"}
+_COLOURS = {"chosen": "green", "recommended": "green", "eligible": "yellow", "rejected": "red"}
+_SHOWN = 12
 
 
-def decision_document(world: World, key: Key) -> dict[str, Any]:
-    """The decision on a deployment of the world, with its name; see docs/reference/decision.schema.json."""
-    request, decision = world.decide(key)
-    document = report(request, decision, world.planner.free_for(key))
+def decide(world: World, key: Key, where: str) -> tuple[dict[str, Any], Plan]:
+    """The decision on a deployment of the world, and the plan of the pass that would make it.
+
+    Raises CommandError when its spec cannot work whatever the cluster does. See docs/reference/decision.schema.json.
+    """
+    problem = world.cache.deployments[key].error or world.problem(key)
+    if problem is not None:
+        raise invalid(f"{where}: {problem}")
+    document, plan = world.explain(key)
     error = world.config_error(key)
     if error is not None and not document["candidates"]:
-        name = request.spec.recipe.config_map
-        document["message"] = f"ConfigMap '{name}': {error}"
-    return {"namespace": key[0], "name": key[1], **document}
+        document["message"] = f"ConfigMap '{world.config_map(key)}': {error}"
+    return document, plan
 
 
 def exit_code(document: Mapping[str, Any]) -> Exit:
@@ -29,18 +34,50 @@ def exit_code(document: Mapping[str, Any]) -> Exit:
     return Exit.NO_RECIPE if document["outcome"] == "NoRecipe" else Exit.OK
 
 
+def hint_at_hub(world: World, document: Mapping[str, Any], *, asked: bool) -> None:
+    """The operator may know the model from the Hub, which a command asks only when told to."""
+    model = document["model"]
+    unheard = document["outcome"] == "NoRecipe" and model and "/" in model and not document["candidates"]
+    if (
+        unheard
+        and not asked
+        and world.planner.config.hub.enabled
+        and world.planner.facts.model(model) is None
+    ):
+        tell(f"nothing is known of {model} here; --hub asks the Hub about it, as the operator does")
+
+
 def decision_table(document: Mapping[str, Any], *, wide: bool) -> str:
     """The decision for people."""
-    lines = [f"{document['outcome']}: {document['message']}\n"]
+    lines = [f"{document['outcome']}: {printable(document['message'])}\n"]
     if document["remedy"]:
-        lines.append(f"What would help: {document['remedy']}\n")
-    chosen = document["chosen"]
-    if chosen:
-        lines.append("\n" + _chosen(chosen))
+        lines.append(f"What would help: {printable(document['remedy'])}\n")
+    lines += [f"{printable(line)}\n" for line in _standing(document)]
+    if document["chosen"]:
+        lines.append("\n" + _chosen(document["chosen"]))
     if document["candidates"]:
         lines.append("\n" + _candidates(document, wide=wide))
-    lines.append("\n" + _inventory(document["inventory"]))
+    lines.append("\n" + inventory_table(document["inventory"]))
     return "".join(lines)
+
+
+def _standing(document: Mapping[str, Any]) -> list[str]:
+    """What runs, and what would be better."""
+    running, advice = document["inForce"], document["recommendation"]
+    if running is None:
+        return []
+    on = f" on {', '.join(running['nodes'])}" if running["nodes"] else ""
+    what = {"Recipe": "; the next pass moves it", "Rendering": "; the next pass renders it anew", None: ""}
+    lines = [
+        f"In force: {running['recipe']} ({running['gpuCount']}x{running['gpuModel']}, {running['precision']}), "
+        f"{running['tier']}, revision {running['revision']}{on}{what[document['change']]}"
+    ]
+    if running["waitsFor"]:
+        lines.append(f"Further replicas wait: {running['waitsFor']}")
+    if advice is not None:
+        lines.append(f"Recommended: {advice['message']}")
+        lines += [f"  {part}: {advice[part]}" for part in ("gain", "cost") if advice.get(part)]
+    return lines
 
 
 def _chosen(chosen: Mapping[str, Any]) -> str:
@@ -57,8 +94,8 @@ def _chosen(chosen: Mapping[str, Any]) -> str:
 
 
 def _candidates(document: Mapping[str, Any], *, wide: bool) -> str:
-    """One row a recipe; the colour is added after the columns are laid out, for it has no width."""
-    shown = document["candidates"] if wide else document["candidates"][:12]
+    """One row a recipe."""
+    shown = document["candidates"] if wide else document["candidates"][:_SHOWN]
     head = ("CANDIDATE", "VERDICT", "REASON", "MESSAGE", *(("REMEDY", "NEEDED", "HAS") if wide else ()))
     rows = [
         (
@@ -67,16 +104,13 @@ def _candidates(document: Mapping[str, Any], *, wide: bool) -> str:
         )
         for each in shown
     ]  # fmt: skip
-    first, *others = columns(head, rows).splitlines(keepends=True)
-    painted = [
-        line.replace(each["verdict"], coloured(each["verdict"], _COLOURS[each["verdict"]]), 1)
-        for each, line in zip(shown, others, strict=True)
-    ]
     left = len(document["candidates"]) - len(shown)
-    return "".join([first, *painted, f"... and {left} more; -o wide shows all\n" if left else ""])
+    more = f"... and {left} more; -o wide shows all\n" if left else ""
+    return columns(head, rows, {1: _COLOURS}) + more
 
 
-def _inventory(inventory: Mapping[str, Any]) -> str:
+def inventory_table(inventory: Mapping[str, Any]) -> str:
+    """The GPUs there are."""
     if not inventory["gpus"]:
         return f"No AMD GPUs were recognised on {inventory['nodes']} nodes.\n"
     rows = [

@@ -8,38 +8,20 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aim_engine.cli.cluster import add_cluster, world_of
-from aim_engine.cli.explain import decision_of
-from aim_engine.cli.output import Exit, coloured, tell, to_yaml
-from aim_engine.cli.render import add_deployment, chosen_key, manifests_of
-from aim_engine.reconcile.cache import Key
-from aim_engine.reconcile.world import World
-
-EXAMPLES = """\
-examples:
-  aim-engine diff -f deploy/samples/qwen3-32b.yaml
-  aim-engine diff -f app.yaml --cluster snapshot.yaml"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    add_deployment(parser)
-    add_cluster(parser)
+from aim_engine.cli.decision import exit_code
+from aim_engine.cli.output import coloured, tell, to_yaml
+from aim_engine.cli.render import Outlook, outlook_of, told
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the decision in force with the one that applying would lead to."""
-    world = world_of(arguments)
-    key = chosen_key(world, arguments)
-    current = world.planner.current(key)
-    before = [dict(manifest) for manifest in current.manifests] if current else []
-    decision_of(world, key, f"{key[0]}/{key[1]}")
-    after = manifests_of(world, key)
-    lines = list(difference(before, after))
+    outlook = outlook_of(arguments)
+    before = [dict(manifest) for manifest in outlook.current.manifests] if outlook.current else []
+    lines = list(difference(before, outlook.manifests))
     for line in lines:
         sys.stdout.write(_painted(line))
-    tell(_summary(world, key, bool(lines)))
-    return Exit.OK
+    tell(_summary(outlook, bool(lines)))
+    return exit_code(outlook.document)
 
 
 def difference(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[str]:
@@ -52,15 +34,16 @@ def difference(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Ite
         )  # fmt: skip
 
 
-def _summary(world: World, key: Key, changed: bool) -> str:
-    plan = world.plan(key)
-    strategy = (
-        f"; pods are replaced by {plan.revision.strategy}: {plan.revision.strategy_reason}"
-        if plan.revision
-        else ""
-    )
-    what = f"would change{strategy}" if changed else "would not change"
-    return f"{key[0]}/{key[1]} {what}; {plan.selected.message}"
+def _summary(outlook: Outlook, changed: bool) -> str:
+    """One sentence on the same plan that the lines are of."""
+    name = "/".join(outlook.key)
+    then = outlook.revision
+    if not changed or then is None:
+        return f"{name} would not change; {told(outlook.document)}"
+    strategy = f"; pods are replaced by {then.strategy}: {then.strategy_reason}"
+    if outlook.document["outcome"] == "Waiting":
+        return f"{name} would change when GPUs are free{strategy}; {told(outlook.document)}"
+    return f"{name} would change{strategy}; {outlook.document['message']}"
 
 
 def _by_name(manifests: list[dict[str, Any]]) -> Mapping[str, dict[str, Any]]:

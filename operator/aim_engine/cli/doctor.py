@@ -12,8 +12,8 @@ from typing import Any
 
 from aim_engine.api.meta import GROUP
 from aim_engine.cli.files import Found, Object
-from aim_engine.cli.live import OPERATOR_NAMESPACE, fetch, with_client
-from aim_engine.cli.output import Exit, add_output, coloured, columns, emit
+from aim_engine.cli.live import fetch, with_client
+from aim_engine.cli.output import Exit, columns, emit
 from aim_engine.inventory import Inventory, standing
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.resource import Resource
@@ -22,10 +22,6 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.world import World, build_world
 from aim_engine.selection import CatalogueFacts
 
-EXAMPLES = """\
-examples:
-  aim-engine doctor
-  aim-engine doctor --operator-namespace aim-engine --service-account aim-engine-operator"""
 _CRDS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -73,13 +69,6 @@ class _Cluster:
     webhooks: tuple[str, ...]
     objects: list[tuple[str, Object]]
     config: OperatorConfig
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    parser.add_argument("--operator-namespace", default=OPERATOR_NAMESPACE, metavar="NS")
-    parser.add_argument("--service-account", default="aim-engine-operator", metavar="NAME")
-    add_output(parser, wide=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -248,11 +237,6 @@ def _some(names: list[str]) -> str:
 
 
 def _table(findings: list[Finding]) -> str:
-    colours = {Health.OK: "green", Health.WARNING: "yellow", Health.FAILED: "red"}
+    colours = {Health.OK.value: "green", Health.WARNING.value: "yellow", Health.FAILED.value: "red"}
     rows = [(f.health.value, f.check, f.message + (f"; {f.remedy}" if f.remedy else "")) for f in findings]
-    first, *lines = columns(("HEALTH", "CHECK", "MESSAGE"), rows).splitlines(keepends=True)
-    painted = [
-        line.replace(f.health.value, coloured(f.health.value, colours[f.health]), 1)
-        for f, line in zip(findings, lines, strict=True)
-    ]
-    return "".join([first, *painted])
+    return columns(("HEALTH", "CHECK", "MESSAGE"), rows, {0: colours})

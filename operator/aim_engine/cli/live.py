@@ -7,22 +7,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import yaml
-from kubernetes.config import ConfigException
 from pydantic import ValidationError
 
+from aim_engine.cli.arguments import OPERATOR_NAMESPACE
 from aim_engine.cli.files import Found, Object
 from aim_engine.cli.output import CommandError, invalid
 from aim_engine.cli.snapshot_file import Snapshot
 from aim_engine.kube.client import ApiError, KubeClient
-from aim_engine.kube.connection import connect
+from aim_engine.kube.connection import KubeconfigError, connect
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import explain
-from aim_engine.reconcile.config import OperatorConfig
-from aim_engine.selection import CatalogueFacts
+from aim_engine.reconcile.config import OperatorConfig, parse
+from aim_engine.reconcile.facts import NO_FACTS
 
-OPERATOR_NAMESPACE = "aim-engine"
 OPERATOR_CONFIG_MAP = "aim-engine-config"
 CONFIG_FILE = "config.yaml"
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
@@ -43,20 +41,22 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
 
     try:
         return asyncio.run(main())
-    except ConfigException as error:
-        remedy = "set KUBECONFIG, or name a snapshot with --cluster"
-        raise CommandError(f"no cluster is configured: {error}; {remedy}") from None
+    except KubeconfigError as error:
+        remedy = "set KUBECONFIG to a file that kubectl can use, or name a snapshot with --cluster"
+        raise CommandError(f"{error}; {remedy}") from None
     except ApiError as error:
-        raise CommandError(
-            f"the cluster refused: {error}; check `kubectl auth can-i` and the connection"
-        ) from None
+        if error.code == 0:
+            raise CommandError(
+                f"the cluster does not answer: {error}; check the server of the kubeconfig and the network"
+            ) from None
+        raise CommandError(f"the cluster refused: {error}; check `kubectl auth can-i --list`") from None
 
 
 def fetch_snapshot() -> Snapshot:
     """Everything decisions are made from, as it is now."""
     objects, config = with_client(fetch)
     found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
-    return Snapshot(found, config, CatalogueFacts(), datetime.now(UTC).timestamp())
+    return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
 
 
 async def fetch(client: KubeClient) -> tuple[list[tuple[str, Object]], OperatorConfig]:
@@ -77,13 +77,13 @@ async def operator_config(client: KubeClient) -> OperatorConfig:
         if error.code in (403, 404):
             return OperatorConfig()
         raise
+    where = f"ConfigMap {OPERATOR_NAMESPACE}/{OPERATOR_CONFIG_MAP}"
     try:
-        return OperatorConfig.strict_load(
-            yaml.safe_load((obj.get("data") or {}).get(CONFIG_FILE) or "") or {}
-        )
+        return parse((obj.get("data") or {}).get(CONFIG_FILE) or "")
     except ValidationError as error:
-        where = f"ConfigMap {OPERATOR_NAMESPACE}/{OPERATOR_CONFIG_MAP}"
         raise invalid(f"{where}: {explain(error)}; correct it, or name a file with --config") from None
+    except ValueError as error:
+        raise invalid(f"{where}: {CONFIG_FILE}: {error}, or name a file with --config") from None
 
 
 async def _all(client: KubeClient, resource: Resource) -> list[Object]:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
-from pathlib import Path
 
 from aim_engine import handlers
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    default = os.environ.get(handlers.CONFIG_VARIABLE)
-    parser.add_argument(
-        "--config", type=Path, default=Path(default) if default else None,
-        help=f"configuration file (default: ${handlers.CONFIG_VARIABLE}, else built-in defaults)",
-    )  # fmt: skip
-    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+from aim_engine.cli.cluster import read_config
+from aim_engine.cli.output import CommandError
+from aim_engine.kube.connection import KubeconfigError
+from aim_engine.reconcile.config import OperatorConfig
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,10 +21,19 @@ def run(arguments: argparse.Namespace) -> int:
         level=arguments.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
-    return 0 if asyncio.run(_until_signalled(arguments.config)) else 1
+    config = read_config(arguments.config) if arguments.config else OperatorConfig()
+    try:
+        return 0 if asyncio.run(_until_signalled(config)) else 1
+    except KubeconfigError as error:
+        raise CommandError(f"{error}; run in a pod with a ServiceAccount, or set KUBECONFIG") from None
+    except Exception:
+        logging.getLogger(__name__).exception(
+            "the operator ended"
+        )  # its log is where its faults are looked for
+        return 1
 
 
-async def _until_signalled(config: Path | None) -> bool:
+async def _until_signalled(config: OperatorConfig) -> bool:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def take_signals() -> None:

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from aim_engine.api.recipe import AIMRecipe
-from aim_engine.cli.cluster import check_recipe, read_recipes, shipped_recipes
+from aim_engine.cli.cluster import check_recipe, known_objects, read_recipes, shipped_recipes
 from aim_engine.cli.files import Found, read_list
-from aim_engine.cli.output import Exit, add_output, columns, emit
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    add_source(parser)
-    parser.add_argument("--model", metavar="ID", help="only of this model")
-    parser.add_argument("--gpu", metavar="MODEL", help="only for this GPU model")
-    parser.add_argument("--precision", metavar="P", help="only in this format")
-    add_output(parser)
-
-
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """The flags that say where recipes come from."""
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--recipes", type=Path, metavar="DIR", help="folder of recipe files (default: the shipped ones)"
-    )
-    source.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="snapshot written by `aim-engine snapshot`"
-    )
+from aim_engine.cli.output import Exit, columns, emit, tell
+from aim_engine.reconcile.cache import explain
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List."""
-    recipes = [check_recipe(each) for each in found_recipes(arguments)]
     asked = {"modelID": arguments.model, "gpuModel": arguments.gpu, "precision": arguments.precision}
     rows = [
         row
-        for row in map(_row, recipes)
+        for row in map(_row, _recipes(arguments))
         if all(not value or row[name] == value for name, value in asked.items())
     ]
     rows.sort(key=lambda row: (row["modelID"], row["gpuModel"], row["gpuCount"], row["name"]))
@@ -50,7 +32,21 @@ def found_recipes(arguments: argparse.Namespace) -> list[Found]:
     """The recipes that the flags mean."""
     if arguments.cluster is None:
         return read_recipes(arguments.recipes or shipped_recipes())
-    return [each for each in read_list(arguments.cluster)[1] if each.obj["kind"] == "AIMRecipe"]
+    return [
+        each for each in known_objects(read_list(arguments.cluster)[1]) if each.obj["kind"] == "AIMRecipe"
+    ]
+
+
+def _recipes(arguments: argparse.Namespace) -> Iterator[AIMRecipe]:
+    """Files are checked; what a cluster stores is read as the operator reads it, and told where it cannot be."""
+    for each in found_recipes(arguments):
+        if arguments.cluster is None:
+            yield check_recipe(each)
+            continue
+        try:
+            yield AIMRecipe.model_validate({**each.obj, "status": {}})
+        except ValidationError as error:
+            tell(f"aim-engine: {each.where}: {each.name} is passed over: {explain(error)}")
 
 
 def _row(recipe: AIMRecipe) -> dict[str, Any]:

@@ -7,16 +7,7 @@ import sys
 from difflib import get_close_matches
 
 from aim_engine.cli.output import Exit, invalid, to_json, to_yaml
-from aim_engine.cli.recipes_list import add_source, found_recipes
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="name of a recipe")
-    add_source(parser)
-    parser.add_argument(
-        "-o", "--output", choices=["yaml", "json"], default="yaml", help="format (default: yaml)"
-    )
+from aim_engine.cli.recipes_list import found_recipes
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from aim_engine.cli.files import read_manifests
-from aim_engine.cli.output import Exit
+from aim_engine.cli.files import Found, manifest_files, read_manifest
+from aim_engine.cli.output import CommandError, Exit, invalid, printable
 from aim_engine.selection import CatalogueFacts, catalogue_problems
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="recipe file, or folder of them")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Validate; 4 when anything is wrong."""
-    files = {each.where: each.obj for path in arguments.paths for each in read_manifests(path)}
-    problems = catalogue_problems(files, CatalogueFacts())
-    for problem in problems:
-        sys.stdout.write(f"{problem}\n")
-    wrong = len({problem.file for problem in problems})
-    sys.stdout.write(f"{len(files)} recipes, {wrong} with problems\n")
-    return Exit.INVALID_INPUT if problems else Exit.OK
+    found: list[Found] = []
+    unreadable: list[CommandError] = []
+    for path in [file for given in arguments.paths for file in manifest_files(given)]:
+        try:
+            found += read_manifest(path)
+        except CommandError as error:
+            unreadable.append(error)
+    if not found and not unreadable:
+        raise invalid(
+            f"{', '.join(map(str, arguments.paths))}: there are no recipes; name files that have some"
+        )
+    problems = catalogue_problems({each.where: each.obj for each in found}, CatalogueFacts())
+    for told in (*unreadable, *problems):
+        sys.stdout.write(f"{printable(str(told))}\n")
+    wrong = len(unreadable) + len({problem.file for problem in problems})
+    sys.stdout.write(f"{len(found)} recipes, {wrong} with problems\n")
+    return Exit.INVALID_INPUT if wrong else Exit.OK

@@ -12,42 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT
-from aim_engine.catalog.models import (
-    Checkpoint,
-    ModelFacts,
-    checkpoint_from_row,
-    checkpoint_row,
-    model_from_row,
-    model_row,
-)
+from aim_engine.cli.facts import facts_in
 from aim_engine.cli.files import Found, Object, read_list
-from aim_engine.cli.output import invalid
+from aim_engine.cli.output import escaped, invalid
 from aim_engine.reconcile.cache import RECIPE_FILE, explain
 from aim_engine.reconcile.config import OperatorConfig
-from aim_engine.selection import CatalogueFacts, Facts
+from aim_engine.reconcile.facts import NO_FACTS, UNKNOWN, Place, collect, reasons_of, rows_of
+from aim_engine.reconcile.facts import RecordedFacts as RecordedFacts
+from aim_engine.selection import Facts
 
 KIND = "Snapshot"
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedFacts:
-    """Model facts of a snapshot, and the catalogue's for every other model."""
-
-    models: Mapping[str, ModelFacts]
-    checkpoints: Mapping[str, Checkpoint]
-
-    def model(self, model_id: str) -> ModelFacts | None:
-        return self.models.get(model_id) or CatalogueFacts().model(model_id)
-
-    def checkpoint(self, source_id: str) -> Checkpoint | None:
-        return self.checkpoints.get(source_id) or CatalogueFacts().checkpoint(source_id)
-
-    def unknown(self, model_id: str) -> str | None:  # noqa: ARG002
-        return None
-
-    def at(self, revision: str | None, repository: str | None) -> Facts:  # noqa: ARG002
-        """As they were recorded."""
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +30,7 @@ class Snapshot:
 
     objects: list[Found]
     config: OperatorConfig
-    facts: Facts
+    facts: RecordedFacts
     clock: float
     """When it was taken, in seconds since the epoch."""
 
@@ -67,7 +41,7 @@ def read_snapshot(path: Path, now: float) -> Snapshot:
     heads = [each for each in found if each.obj["kind"] == KIND]
     objects = [each for each in found if each.obj["kind"] != KIND]
     if not heads:
-        return Snapshot(objects, OperatorConfig(), CatalogueFacts(), now)
+        return Snapshot(objects, OperatorConfig(), NO_FACTS, now)
     head = heads[0]
     if head.obj.get("apiVersion") != API_VERSION:
         version = head.obj.get("apiVersion")
@@ -83,18 +57,16 @@ def read_snapshot(path: Path, now: float) -> Snapshot:
         config = OperatorConfig.strict_load(head.obj.get("configuration") or {})
     except ValidationError as error:
         raise invalid(f"{head.where}: configuration: {explain(error)}; correct it") from None
-    return Snapshot(objects, config, _facts(head), _clock(head))
+    return Snapshot(objects, config, facts_in(head.obj, head.where), _clock(head))
 
 
 def write_snapshot(
-    objects: Iterable[tuple[str, Object]], config: OperatorConfig, facts: Facts, models: Iterable[str], taken: datetime,
-    version: str,
+    objects: Iterable[tuple[str, Object]], config: OperatorConfig, facts: Facts, places: Iterable[Place],
+    taken: datetime, version: str,
 ) -> Iterator[str]:  # fmt: skip
-    """The lines of a snapshot: (kind, object) in, one line an object out."""
+    """The lines of a snapshot: (kind, object) in, one line an object out; with facts of the repositories at `places`."""
     items = [_kept(kind, obj) for kind, obj in objects]
-    ids = sorted(set(models))
-    known = [each for each in map(facts.model, ids) if each is not None]
-    stored = [each for each in map(facts.checkpoint, ids) if each is not None]
+    known = collect(places, facts)
     head = {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -103,23 +75,12 @@ def write_snapshot(
         "operatorVersion": version,
         "objects": len(items),
         "configuration": config.essence(),
-        "modelFacts": [model_row(row) for row in known],
-        "checkpoints": [checkpoint_row(row) for row in stored],
+        **rows_of(known),
+        UNKNOWN: reasons_of(known),
     }
     yield "apiVersion: v1\nkind: List\nitems:\n"
     for item in (head, *items):
-        yield f"- {json.dumps(item, ensure_ascii=False)}\n"
-
-
-def _facts(head: Found) -> RecordedFacts:
-    try:
-        models = [model_from_row(row) for row in head.obj.get("modelFacts") or []]
-        checkpoints = [checkpoint_from_row(row) for row in head.obj.get("checkpoints") or []]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise invalid(
-            f"{head.where}: modelFacts or checkpoints: {error!r}; write the snapshot again"
-        ) from None
-    return RecordedFacts({each.id: each for each in models}, {each.id: each for each in checkpoints})
+        yield f"- {escaped(json.dumps(item, ensure_ascii=False))}\n"
 
 
 def _clock(head: Found) -> float:

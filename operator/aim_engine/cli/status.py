@@ -6,21 +6,14 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from aim_engine.cli.cluster import add_cluster, world_of
-from aim_engine.cli.output import Exit, add_output, coloured, columns, emit
+from aim_engine.cli.cluster import world_of
+from aim_engine.cli.decision import inventory_table
+from aim_engine.cli.output import Exit, columns, emit
+from aim_engine.inventory.quantities import items, mapping
 from aim_engine.reconcile.cache import StoredDeployment
 from aim_engine.selection import inventory_summary
 
-EXAMPLES = """\
-examples:
-  aim-engine status
-  aim-engine status -n team-a -o wide"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
-    add_cluster(parser)
-    add_output(parser)
+_COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,9 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _row(stored: StoredDeployment) -> dict[str, Any]:
     status = stored.status
-    recipe = status.get("recipe") or {}
-    ready: dict[str, Any] = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
-    advice = status.get("recommendation") or {}
+    recipe, advice = mapping(status.get("recipe")), mapping(status.get("recommendation"))
+    ready = next((each for each in items(status.get("conditions")) if each.get("type") == "Ready"), {})
     return {
         "namespace": stored.namespace,
         "name": stored.name,
@@ -64,23 +56,5 @@ def _table(document: Mapping[str, Any], *, wide: bool) -> str:
     rows = [
         ["-" if row[name] is None else str(row[name]) for name in names] for row in document["deployments"]
     ]
-    first, *lines = columns([name.upper() for name in names], rows).splitlines(keepends=True)
-    colours = {"True": "green", "False": "red", "Unknown": "yellow"}
-    painted = [
-        line.replace(f" {row[2]} ", f" {coloured(row[2], colours[row[2]])} ", 1)
-        if row[2] in colours
-        else line
-        for row, line in zip(rows, lines, strict=True)
-    ]
-    gpus = [
-        (
-            each["gpuModel"],
-            each["partition"] or "-",
-            str(each["nodes"]),
-            str(each["allocatable"]),
-            str(each["free"]),
-        )
-        for each in document["inventory"]["gpus"]
-    ]
-    fleet = columns(("GPU", "PARTITION", "NODES", "GPUS", "FREE"), gpus)
-    return "".join([first, *painted]) + f"\n{fleet}"
+    fleet = columns([name.upper() for name in names], rows, {names.index("ready"): _COLOURS})
+    return f"{fleet}\n{inventory_table(document['inventory'])}"

@@ -24,6 +24,7 @@ from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
 from aim_engine.reconcile.advice import improves, recommend
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.facts import facts_used
 from aim_engine.reconcile.revision import Inputs, Revision
 from aim_engine.reconcile.status import Judgement, not_selected, selected, selection_status, wanted
 from aim_engine.render import RENDERER_VERSION, RenderInput, ResolvedRecipe, disruption_budget, render
@@ -253,6 +254,7 @@ def _adopt(
         strategy_reason=why,
         manifests=_manifests(inp),
         moved_at=current.moved_at if current else None,
+        facts=facts_used(deployment.spec, chosen.candidate, around.candidates, around.facts),
     )
     live = None if current is None else around.live_replicas
     granted, short_of, wants = _grant(chosen.candidate, spec, need, around, live)

@@ -7,14 +7,15 @@ an edited recipe, nor a restart, nor an upgrade of the operator changes a runnin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy, SelectionStatus
 from aim_engine.api.enums import Tier
 from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
+from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.selection import content_hash
 
 HISTORY = 3
@@ -73,6 +74,8 @@ class Revision:
     manifests: tuple[Mapping[str, Any], ...]
     moved_at: float | None = None
     """When `updatePolicy: Automatic` last moved the deployment, in seconds since the epoch."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of models it was decided on that are not in the catalogue, as rows (reconcile/facts.py)."""
 
     def data(self) -> dict[str, Any]:
         """The record's content."""
@@ -92,7 +95,8 @@ class Revision:
             "rollout": {"strategy": self.strategy.value, "reason": self.strategy_reason},
             "manifests": [dict(manifest) for manifest in self.manifests],
         }  # fmt: skip
-        return data if self.moved_at is None else {**data, "movedAt": self.moved_at}
+        optional = {"movedAt": self.moved_at, "facts": dict(self.facts) or None}
+        return {**data, **{name: value for name, value in optional.items() if value is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,22 @@ class Record:
         return replace(self, uid="")
 
     def revision(self) -> Revision:
-        """Decode the content."""
-        data = from_json(self.body)
+        """Decode the content; raises ValueError that names what is wrong with it."""
+        try:
+            revision = self._decoded(from_json(self.body))
+            SelectionStatus.model_validate(revision.selection)
+            AIMRecipeSpec.model_validate(revision.recipe_spec)
+            for manifest in revision.manifests:
+                _ = manifest["kind"] + manifest["metadata"]["name"]
+        except KeyError as error:
+            raise ValueError(f"ControllerRevision {self.name}: data lacks {error}") from None
+        except (TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"ControllerRevision {self.name}: data is no record of a decision: {error}"
+            ) from None
+        return revision
+
+    def _decoded(self, data: Mapping[str, Any]) -> Revision:
         recipe, rollout = data["recipe"], data["rollout"]
         return Revision(
             number=self.number,
@@ -130,6 +148,7 @@ class Record:
             strategy_reason=rollout["reason"],
             manifests=tuple(data["manifests"]),
             moved_at=data.get("movedAt"),
+            facts=data.get("facts") or {},
         )
 
 

@@ -6,14 +6,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aim_engine.api.deployment import AIMDeploymentSpec
-from aim_engine.hub.environment import endpoint, offline
-from aim_engine.hub.store import HubFacts, HubSettings
+from aim_engine.hub.store import HubFacts
 from aim_engine.inventory import Tracker
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import Connection
@@ -22,7 +20,8 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
-from aim_engine.reconcile.config import HubConfig, OperatorConfig
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
 from aim_engine.reconcile.planner import Planner
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _RELIST_DELAY = 2.0
-"""What huggingface_hub takes for true."""
 _REVIEW_SECONDS = 5.0
 """How often the line of waiters and standing recommendations are looked through; nothing is written unless they change."""
 
@@ -72,7 +70,8 @@ class Runtime:
     """Set when the process should end: the Lease was lost, or a part that never ends did."""
 
     def __post_init__(self) -> None:
-        self.hub = _hub(self.config.hub, self._learned, self.metrics.hub_asked)
+        settings = hub_settings(self.config.hub)
+        self.hub = HubFacts(settings, self._learned, self.metrics.hub_asked) if settings else None
         facts: Facts = self.hub or CatalogueFacts()
         self.tracker = Tracker(self.config.engine.gpu_labels)
         self.client = KubeClient(self.connection, self.metrics.requested)
@@ -268,15 +267,6 @@ class Runtime:
             [_deployment_sample(stored) for stored in self.cache.deployments.values()],
             [sample for stored in self.cache.recipes.values() if (sample := _recipe_sample(stored))],
         )
-
-
-def _hub(config: HubConfig, learned: Callable[[str], None], asked: Callable[[str], None]) -> HubFacts | None:
-    """Facts from the Hub as configured; None where it must not be asked."""
-    if not config.enabled or offline():
-        return None
-    folder = Path(config.cache_directory) if config.cache_directory else None
-    settings = HubSettings(endpoint(config.endpoint), config.timeout_seconds, config.max_concurrent, folder)
-    return HubFacts(settings, learned, asked)
 
 
 def _deployment_sample(stored: StoredDeployment) -> DeploymentSample:

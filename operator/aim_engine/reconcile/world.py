@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.configmap_yaml import ReadError
-from aim_engine.api.deployment import AIMDeployment
+from aim_engine.api.deployment import AIMDeployment, WhenNoCapacity
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.inventory import Tracker
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, read_config_recipe
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.explanation import explain
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.plan import Plan, request_in, spec_problem
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Candidate, Decision, Facts, Request, decide
+from aim_engine.selection import Candidate, Facts
 
 Object = Mapping[str, Any]
 BY_KIND: Mapping[str, Resource] = {
@@ -69,14 +70,9 @@ class World:
         self.intake.upsert(resources.DEPLOYMENTS_AIM, {**deployment, "metadata": {**metadata, **known}})
         return key
 
-    def decide(self, key: Key) -> tuple[Request, Decision]:
-        """What would be chosen for a deployment now, its own pods and promises set aside."""
-        deployment = self._typed(key)
-        around = self.planner.surroundings(
-            key, deployment, self.labels(key), self._named(key, deployment), self.clock
-        )
-        request = request_in(deployment, around)
-        return request, decide(request, around.candidates, around.free, around.facts, around.memo)
+    def explain(self, key: Key) -> tuple[dict[str, Any], Plan]:
+        """What a pass over a deployment would lead to, in full, and its plan."""
+        return explain(self.planner, key, self.labels(key), self._named(key, self._typed(key)), self.clock)
 
     def problem(self, key: Key) -> str | None:
         """What is wrong with a deployment's spec whatever the recipe; None when nothing is."""
@@ -84,25 +80,31 @@ class World:
         around = self.planner.surroundings(key, deployment, self.labels(key), (), self.clock)
         return spec_problem(request_in(deployment, around))
 
-    def settle(self, key: Key) -> None:
-        """Promise a deployment what it would be granted, so that the next one is not promised the same GPUs."""
-        plan = self.plan(key)
+    def settle(self, key: Key, plan: Plan) -> None:
+        """Promise a deployment what its plan grants, so that the next one is not promised the same GPUs."""
         if plan.revision is not None and plan.need is not None:
             self.tracker.promise(key, plan.need, plan.granted, plan.revision.resource, plan.revision.strategy)
 
-    def plan(self, key: Key) -> Plan:
-        """What a pass over the deployment would do."""
+    def pending(self, key: Key) -> Plan:
+        """What a pass would do if the deployment had its pods created before GPUs are free for them."""
         deployment = self._typed(key)
-        return self.planner.plan(key, deployment, self.labels(key), self._named(key, deployment), self.clock)
+        wishes = deployment.spec.recipe.model_copy(update={"when_no_capacity": WhenNoCapacity.CREATE_PENDING})
+        spec = deployment.spec.model_copy(update={"recipe": wishes})
+        hopeful = deployment.model_copy(update={"spec": spec})
+        return self.planner.plan(key, hopeful, self.labels(key), self._named(key, deployment), self.clock)
 
     def labels(self, key: Key) -> Mapping[str, str]:
         """Labels of the deployment's namespace."""
         found = self.cache.namespaces.get(key[0])
         return found.labels if found else {}
 
+    def config_map(self, key: Key) -> str | None:
+        """The ConfigMap whose recipe a deployment insists on."""
+        return self._typed(key).spec.recipe.config_map
+
     def config_error(self, key: Key) -> ReadError | None:
-        """Why the ConfigMap that a deployment names cannot be read."""
-        name = self._typed(key).spec.recipe.config_map
+        """Why that ConfigMap cannot be read."""
+        name = self.config_map(key)
         return self.cache.config_errors.get((key[0], name)) if name else None
 
     def _typed(self, key: Key) -> AIMDeployment:

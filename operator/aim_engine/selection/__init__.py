@@ -4,7 +4,14 @@ from aim_engine.selection.capacity import capacity_verdict, pod_need
 from aim_engine.selection.catalogue import FileProblem, catalogue_problems, identity, recipe_file_problems
 from aim_engine.selection.decide import decide, difference, hold, relevant, wants_of
 from aim_engine.selection.order import outranks, preference
-from aim_engine.selection.report import inventory_summary, report, schema
+from aim_engine.selection.report import (
+    choice_document,
+    choice_version,
+    inventory_summary,
+    list_schema,
+    report,
+    schema,
+)
 from aim_engine.selection.stages import (
     Memo,
     describe,
@@ -34,6 +41,6 @@ from aim_engine.selection.validity import recipe_fit, validity_problems
 
 __all__ = [
     "Assessment", "Candidate", "CatalogueFacts", "Choice", "Decision", "Evidence", "Facts", "FileProblem", "Memo", "Observation", "Prediction", "Request", "Source", "Verdict", "Want",
-    "candidate", "capacity_verdict", "catalogue_problems", "content_hash", "decide", "describe", "difference", "effective_args", "hold", "identity", "inventory_summary", "outranks", "pod_need", "preference", "recipe_file_problems", "recipe_fit", "recipe_problems",
+    "candidate", "capacity_verdict", "catalogue_problems", "choice_document", "choice_version", "content_hash", "decide", "describe", "difference", "effective_args", "hold", "identity", "inventory_summary", "list_schema", "outranks", "pod_need", "preference", "recipe_file_problems", "recipe_fit", "recipe_problems",
     "relevant", "report", "request_of", "schema", "tenant_trust", "validity_problems", "wants_of",
 ]  # fmt: skip

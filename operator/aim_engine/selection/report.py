@@ -32,14 +32,17 @@ def report(request: Request, decision: Decision, inventory: Inventory) -> dict[s
         "model": _model(request, decision),
         "message": decision.message,
         "remedy": decision.remedy,
-        "chosen": _chosen(decision.choice, inventory) if decision.choice else None,
+        "chosen": choice_document(decision.choice, inventory) if decision.choice else None,
         "best": decision.best,
         "candidates": [_candidate(verdict) for verdict in decision.verdicts],
         "inventory": inventory_summary(inventory),
-        "engineVersion": version_of(decision.choice.assessment.candidate.spec)
-        if decision.choice
-        else PINNED_VLLM,
+        "engineVersion": choice_version(decision.choice),
     }
+
+
+def choice_version(choice: Choice | None) -> str:
+    """The engine version of what was chosen; the default engine's where nothing was."""
+    return version_of(choice.assessment.candidate.spec) if choice else PINNED_VLLM
 
 
 def inventory_summary(inventory: Inventory) -> dict[str, Any]:
@@ -68,7 +71,8 @@ def _model(request: Request, decision: Decision) -> str | None:
     return decision.choice.assessment.candidate.spec.model_id
 
 
-def _chosen(choice: Choice, inventory: Inventory) -> dict[str, Any]:
+def choice_document(choice: Choice, inventory: Inventory) -> dict[str, Any]:
+    """What was chosen, where it would go, and what is expected of it."""
     assessment = choice.assessment
     spec = assessment.candidate.spec
     memory = assessment.fit.memory if assessment.fit else None
@@ -142,6 +146,7 @@ def _pool(inventory: Inventory, gpu_model: str, partition: str | None) -> dict[s
     return {"nodes": nodes, "allocatable": allocatable, "free": free}
 
 
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _MAYBE_TEXT: Mapping[str, Any] = {"type": ["string", "null"]}
 _COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
@@ -185,7 +190,7 @@ def schema() -> dict[str, Any]:
     candidate = _object(
         {
             "recipe": _TEXT,
-            "verdict": {"enum": ["chosen", "eligible", "rejected"]},
+            "verdict": {"enum": ["chosen", "recommended", "eligible", "rejected"]},
             "reason": {"enum": [reason.value for reason in Reason]},
             "message": _TEXT,
             "remedy": _MAYBE_TEXT,
@@ -197,7 +202,7 @@ def schema() -> dict[str, Any]:
         {"gpuModel": _TEXT, "partition": _MAYBE_TEXT, "nodes": _COUNT, "allocatable": _COUNT, "free": _COUNT}
     )
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": _DIALECT,
         "title": "Decision of aim-engine select and explain",
         **_object(
             {
@@ -216,10 +221,43 @@ def schema() -> dict[str, Any]:
                     }
                 ),
                 "engineVersion": _TEXT,
+                "inForce": _or_null(_in_force()),
+                "change": {"enum": [None, "Recipe", "Rendering"]},
+                "recommendation": _or_null(
+                    _object({"recipe": _TEXT, "hash": _TEXT, "message": _TEXT}, optional=("gain", "cost"))
+                ),
             },
             optional=("name", "namespace", "file"),
         ),
     }
+
+
+def list_schema() -> dict[str, Any]:
+    """JSON Schema of the reports on a folder: one for each deployment, those that are wrong included."""
+    wrong = _object({"file": _TEXT, "error": _TEXT}, optional=("name", "namespace"))
+    return {
+        "$schema": _DIALECT,
+        "title": "Decisions of aim-engine explain -f FOLDER",
+        "type": "array",
+        "items": {"anyOf": [{name: part for name, part in schema().items() if name != "$schema"}, wrong]},
+    }
+
+
+def _in_force() -> dict[str, Any]:
+    """Schema of what runs now (reconcile/explanation.py)."""
+    return _object(
+        {
+            "recipe": _TEXT,
+            "hash": _TEXT,
+            "tier": _TEXT,
+            "revision": _COUNT,
+            "gpuModel": _TEXT,
+            "gpuCount": _COUNT,
+            "precision": _TEXT,
+            "nodes": {"type": "array", "items": _TEXT},
+            "waitsFor": _MAYBE_TEXT,
+        }
+    )
 
 
 def _object(properties: Mapping[str, Any], *, optional: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,0 +1,235 @@
+"""The flags and examples of every command. Loads no command, so that help and completion are there at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from aim_engine import CONFIG_VARIABLE
+from aim_engine.cli.output import add_output
+
+Parser = argparse.ArgumentParser
+OPERATOR_NAMESPACE = "aim-engine"
+RECIPE_ACTIONS = {
+    "list": "list recipes",
+    "show": "print recipes",
+    "validate": "check recipe files",
+    "import": "turn recipes of another project into AIMRecipes",
+}
+
+
+def add_arguments(command: str, parser: Parser, words: Collection[str]) -> None:
+    """Give a command's parser its flags and examples; `words` is what was typed, for flags that cost time to know."""
+    if command == "recipes":
+        _recipes(parser, words)
+    elif command in _FLAGS:
+        _FLAGS[command](parser)
+    else:  # its flags stand with it
+        module = import_module(f"aim_engine.cli.{command}")
+        module.add_arguments(parser)
+        parser.epilog = module.EXAMPLES
+
+
+def _operator(parser: Parser) -> None:
+    default = os.environ.get(CONFIG_VARIABLE)
+    parser.add_argument(
+        "--config", type=Path, default=Path(default) if default else None, metavar="FILE",
+        help=f"configuration file (default: ${CONFIG_VARIABLE}, else built-in defaults)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        help="least severe messages to log (default: INFO)",
+    )  # fmt: skip
+
+
+def _select(parser: Parser) -> None:
+    parser.add_argument("model", help="model, for example Qwen/Qwen3-32B")
+    parser.add_argument("--gpu", metavar="MODEL", help="GPU model, for example MI300X")
+    parser.add_argument("--gpu-count", type=int, metavar="N", help="GPUs per replica")
+    parser.add_argument("--precision", metavar="P", help="bf16, fp16, fp8, int8, int4 or mxfp4")
+    parser.add_argument("--backend", metavar="B", help="inference engine")
+    parser.add_argument("--objective", metavar="O", help="throughput or latency")
+    parser.add_argument("--replicas", type=int, metavar="N", help="replicas to find room for")
+    parser.add_argument("--input-tokens", type=int, metavar="N", help="longest prompt")
+    parser.add_argument("--output-tokens", type=int, metavar="N", help="longest answer")
+    _cluster(parser)
+    add_output(parser)
+    parser.epilog = """\
+examples:
+  aim-engine select Qwen/Qwen3-32B
+  aim-engine select Qwen/Qwen3-32B --cluster snapshot.yaml -o json
+  aim-engine select meta-llama/Llama-2-70b-chat-hf --gpu-count 8 --precision fp16 --nodes nodes.yaml"""
+
+
+def _explain(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="name of an AIMDeployment of the cluster")
+    parser.add_argument(
+        "-f", "--filename", type=Path, metavar="FILE",
+        help="AIMDeployments of a file, or of all files of a folder, as if they were applied in the order of their names",
+    )  # fmt: skip
+    _cluster(parser)
+    add_output(parser)
+    parser.epilog = """\
+examples:
+  aim-engine explain qwen -n team-a
+  aim-engine explain -f deploy/samples/qwen3-32b.yaml --cluster snapshot.yaml
+  aim-engine explain -f apps/ --cluster snapshot.yaml -o json"""
+
+
+def _render(parser: Parser) -> None:
+    _deployment(parser)
+    _cluster(parser)
+    _manifests(parser)
+    parser.epilog = """\
+examples:
+  aim-engine render qwen -n team-a
+  aim-engine render -f deploy/samples/qwen3-32b.yaml --cluster snapshot.yaml"""
+
+
+def _diff(parser: Parser) -> None:
+    _deployment(parser)
+    _cluster(parser)
+    parser.epilog = """\
+examples:
+  aim-engine diff -f deploy/samples/qwen3-32b.yaml
+  aim-engine diff -f app.yaml --cluster snapshot.yaml"""
+
+
+def _snapshot(parser: Parser) -> None:
+    parser.add_argument("--file", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument(
+        "--hub", action="store_true",
+        help="ask the Hub about models of which nothing is known, as the operator does",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration of the operator, instead of the cluster's"
+    )
+    parser.epilog = """\
+examples:
+  aim-engine snapshot > snapshot.yaml
+  aim-engine snapshot --file snapshot.yaml"""
+
+
+def _status(parser: Parser) -> None:
+    _cluster(parser, hub=False)
+    add_output(parser)
+    parser.epilog = """\
+examples:
+  aim-engine status
+  aim-engine status -n team-a -o wide"""
+
+
+def _doctor(parser: Parser) -> None:
+    parser.add_argument(
+        "--operator-namespace", default=OPERATOR_NAMESPACE, metavar="NAMESPACE",
+        help=f"namespace of the operator (default: {OPERATOR_NAMESPACE})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--service-account", default="aim-engine-operator", metavar="NAME",
+        help="ServiceAccount of the operator (default: aim-engine-operator)",
+    )  # fmt: skip
+    add_output(parser, wide=False)
+    parser.epilog = """\
+examples:
+  aim-engine doctor
+  aim-engine doctor --operator-namespace aim-engine --service-account aim-engine-operator"""
+
+
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="shell that will read the script")
+    parser.epilog = """\
+examples:
+  aim-engine completion bash > /etc/bash_completion.d/aim-engine
+  aim-engine completion zsh > "${fpath[1]}/_aim-engine"
+  aim-engine completion fish > ~/.config/fish/completions/aim-engine.fish"""
+
+
+_FLAGS: Mapping[str, Callable[[Parser], None]] = {
+    "operator": _operator,
+    "select": _select,
+    "explain": _explain,
+    "render": _render,
+    "diff": _diff,
+    "snapshot": _snapshot,
+    "status": _status,
+    "doctor": _doctor,
+    "completion": _completion,
+}
+
+
+def _recipes(parser: Parser, words: Collection[str]) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    each = {
+        name: actions.add_parser(name, help=about, description=about)
+        for name, about in RECIPE_ACTIONS.items()
+    }
+    _recipe_source(each["list"])
+    each["list"].add_argument("--model", metavar="ID", help="only of this model")
+    each["list"].add_argument("--gpu", metavar="MODEL", help="only for this GPU model")
+    each["list"].add_argument("--precision", metavar="P", help="only in this format")
+    add_output(each["list"])
+    each["show"].add_argument("names", nargs="+", metavar="NAME", help="name of a recipe")
+    _recipe_source(each["show"])
+    _manifests(each["show"])
+    each["validate"].add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="recipe file, or folder of them"
+    )
+    if "import" in words:
+        import_module("aim_engine.cli.recipes_import").add_arguments(each["import"])
+    parser.epilog = """\
+examples:
+  aim-engine recipes list --model Qwen/Qwen3-32B --gpu MI300X
+  aim-engine recipes show qwen3-32b-mi300x-1x-fp8
+  aim-engine recipes validate my-recipes/
+  aim-engine recipes import aim-build ../aim-build --output my-recipes"""
+
+
+def _recipe_source(parser: Parser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--recipes", type=Path, metavar="DIR", help="folder of recipe files (default: the shipped ones)"
+    )
+    source.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="snapshot written by `aim-engine snapshot`"
+    )
+
+
+def _deployment(parser: Parser) -> None:
+    """The flags that say which one deployment is meant."""
+    parser.add_argument("name", nargs="?", help="name of an AIMDeployment of the cluster")
+    parser.add_argument(
+        "-f", "--filename", type=Path, metavar="FILE",
+        help="file with one AIMDeployment; recipes, namespaces and ConfigMaps beside it take part as if applied too",
+    )  # fmt: skip
+
+
+def _cluster(parser: Parser, *, hub: bool = True) -> None:
+    """The flags that say which cluster is meant."""
+    group = parser.add_argument_group("cluster", "default: the cluster of the kubeconfig")
+    group.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="snapshot written by `aim-engine snapshot`"
+    )
+    group.add_argument(
+        "--nodes", type=Path, metavar="FILE", help="nodes alone, from kubectl get nodes -o yaml"
+    )
+    group.add_argument(
+        "--recipes", type=Path, metavar="DIR",
+        help="AIMRecipe files to use instead of the cluster's; the shipped ones are used when there are none",
+    )  # fmt: skip
+    group.add_argument("--config", type=Path, metavar="FILE", help="configuration of the operator")
+    group.add_argument("-n", "--namespace", help="namespace (default: default)")
+    if hub:
+        group.add_argument(
+            "--hub", action="store_true",
+            help="ask the Hub about models of which nothing is known, as the operator does",
+        )  # fmt: skip
+
+
+def _manifests(parser: Parser) -> None:
+    """The flag -o of commands whose answers are objects."""
+    parser.add_argument(
+        "-o", "--output", choices=["yaml", "json"], default="yaml", help="format (default: yaml)"
+    )
