@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import sys
@@ -33,6 +34,8 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 ok, 1 error, 2 usage, 3 no recipe can serve, 4 invalid input."""
     typed = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and "operator" not in typed[:1]:
+        _hurry()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
@@ -47,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except Exception as error:
         return _told(error)
+
+
+def _hurry() -> None:
+    """A command ends before its garbage would matter, and pydantic need not look for plugins that nobody has."""
+    gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def build_parser(words: Collection[str]) -> argparse.ArgumentParser:

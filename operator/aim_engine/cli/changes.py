@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim_engine.cli.cluster import NAMESPACED, check_recipe
+from aim_engine.cli.cluster import APPLIED, NAMESPACED, check_recipe
 from aim_engine.cli.files import Found, Twins, manifest_files, read_manifest, refuse_twins
 from aim_engine.cli.output import CommandError, invalid
+
+
+_COUNT = {kind: NAMESPACED[kind] for kind in ("AIMDeployment", *APPLIED)}
+"""Kinds that bear on a decision; others of a folder are nobody's business here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,14 @@ class Change:
 def read_file(path: Path, namespace: str) -> Change:
     """What one file would apply; raises CommandError when anything in it is wrong."""
     found = read_manifest(path)
-    refuse_twins(found, NAMESPACED, namespace)
+    refuse_twins(found, _COUNT, namespace)
     return _with_deployments(path, found)
 
 
 def read_folder(folder: Path, namespace: str) -> Change:
     """What the files of a folder would apply: one that is wrong must not hide what is to be said of the others."""
     found: list[Found | Wrong] = []
-    twins = Twins(NAMESPACED, namespace)
+    twins = Twins(_COUNT, namespace)
     for path in manifest_files(folder):
         try:
             objects = read_manifest(path)

@@ -28,7 +28,7 @@ from aim_engine.reconcile.world import BY_KIND, World, build_world
 NAMESPACED = {kind: resource.namespaced for kind, resource in BY_KIND.items()}
 """Kinds that count, and whether they live in namespaces."""
 _RULES: Mapping[str, tuple[Rule, ...]] = {"AIMDeployment": DEPLOYMENT_RULES, "AIMRecipe": RECIPE_RULES}
-_APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
+APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
 """What a change may bring beside deployments that bears on them."""
 
 
@@ -103,7 +103,7 @@ def _changes(applied: Iterable[Found], objects: list[Found], namespace: str) -> 
         kind = each.obj["kind"]
         if kind == "AIMRecipe":
             check_recipe(each, recipes.get(each.obj["metadata"]["name"]))
-        if kind in _APPLIED:
+        if kind in APPLIED:
             metadata = {**each.obj["metadata"]}
             if NAMESPACED[kind]:
                 metadata["namespace"] = metadata.get("namespace") or namespace

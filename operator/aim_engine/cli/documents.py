@@ -120,11 +120,17 @@ def _check_text(text: str) -> None:
 
 
 def _check_number(value: object) -> None:
-    if isinstance(value, int | float) and not -_LARGEST <= value < _LARGEST:
+    if not _can_be_stored(value):
         raise OddError(f"'{_number(value)}' cannot be stored; write a finite number below 2^63")
 
 
-def _number(value: int | float) -> str:
+def _can_be_stored(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or -_LARGEST <= value < _LARGEST
+
+
+def _number(value: object) -> str:
     return "a number of many digits" if isinstance(value, int) and value.bit_length() > 256 else str(value)
 
 
@@ -230,7 +236,7 @@ def _constructed(tag: str, text: str) -> Any:
         value = _CONSTRUCT.construct_object(yaml.ScalarNode(tag, text))
     except (ValueError, OverflowError, KeyError, IndexError):
         value = math.nan
-    if isinstance(value, int | float) and not -_LARGEST <= value < _LARGEST:
+    if not _can_be_stored(value):
         raise ValueError(f"'{short(text)}' cannot be stored; write a finite number below 2^63")
     return value
 

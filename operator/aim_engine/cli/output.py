@@ -81,9 +81,20 @@ def _escape(found: re.Match[str]) -> str:
 
 def to_yaml(document: Any) -> str:
     """Block style, keys in the document's order."""
+    text = _dump(document, as_it_is=True)
+    odd = _UNPRINTABLE.search(text.replace("\n", ""))
+    return _dump(document, as_it_is=False) if odd else text
+
+
+def _dump(document: Any, *, as_it_is: bool) -> str:
+    """Values that stand in two places are written twice: aliases are hard to read, and our own reader refuses them."""
     import yaml
 
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    class Whole(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    text: str = yaml.dump(document, Dumper=Whole, sort_keys=False, allow_unicode=as_it_is, width=120)
     return text
 
 
