@@ -42,7 +42,7 @@ def write(path: Path, *objects: tuple[str, Json]) -> Path:
     return path
 
 
-def plain(name: str, namespace: str | None = None, **spec: Any) -> tuple[str, Json]:
+def plain(name: str, namespace: Any = None, **spec: Any) -> tuple[str, Json]:
     """A deployment as people write it."""
     kind, obj = deployment(name, **spec)
     return kind, {**obj, "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}}

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from aim_engine.cli.output import to_json
-from aim_engine.kube.connection import Connection
-from aim_engine.reconcile import resources
-from aim_engine.reconcile.config import HubConfig, OperatorConfig
-from aim_engine.reconcile.explanation import explain
-from aim_engine.reconcile.intake import decode_pod
 from aim_engine.reconcile.plan import Plan
-from aim_engine.reconcile.planner import Planner
-from aim_engine.reconcile.revision import to_object
-from aim_engine.reconcile.runtime import Runtime
-from aim_engine.reconcile.world import BY_KIND
 from aim_engine.selection import Request, report, schema
 from unit.cli_world import TAKEN, Json, Terminal, config_map, deployment, node, pod, recipe, snapshot
 from unit.json_schema import problems
+from unit.operator_world import KEY, Objects, OperatorPlanner, running
 from unit.selection_world import GPT_OSS
 
-KEY = ("team-a", "chat")
 CUSTOM = "recipe_id: mine\nhuggingface_id: Qwen/Qwen3-32B\nhardware: MI300X\ngpu_count: 4\nprecision: bf16\n"
 BASE = (
     node("gpu-1"), node("gpu-2", gpu="MI325X"), node("gpu-3", gpu="MI355X", unschedulable=True),
@@ -52,47 +40,6 @@ SPECS: dict[str, Json] = {
 }
 
 
-class OperatorPlanner:
-    """The planner of a whole operator process that was fed by watch events, in an order of its own."""
-
-    def __init__(self, objects: tuple[tuple[str, Json], ...], config: OperatorConfig, order: int) -> None:
-        runtime = Runtime(config.model_copy(update={"hub": HubConfig(enabled=False)}), cast(Connection, None))
-        shuffled = list(objects)
-        random.Random(order).shuffle(shuffled)
-        self.runtime = runtime
-        self.planner: Planner = runtime.planner
-        for kind, obj in shuffled:
-            self.feed(kind, obj)
-        for key in runtime.cache.deployments:
-            self.planner.restore(key)
-
-    def feed(self, kind: str, obj: Json) -> None:
-        """A watch event."""
-        intake, whole = self.runtime.intake, {**obj, "kind": kind}
-        match kind:
-            case "Node":
-                intake.upsert_node(whole)
-            case "Pod":
-                intake.upsert_pod(decode_pod(whole))
-            case _:
-                self.runtime.on_event(BY_KIND[kind], "ADDED", whole)
-
-    def document(self, key: tuple[str, str] = KEY) -> str:
-        """What the operator decides, in the words of the command line."""
-        document, _ = explain(self.planner, key, self.labels(key), (), TAKEN.timestamp())
-        return to_json(document) + "\n"
-
-    def plan(self, key: tuple[str, str] = KEY) -> Plan:
-        """A pass as the reconciler makes it."""
-        typed = self.planner.cache.deployments[key].typed
-        assert typed is not None
-        return self.planner.plan(key, typed, self.labels(key), (), TAKEN.timestamp())
-
-    def labels(self, key: tuple[str, str]) -> Mapping[str, str]:
-        namespace = self.planner.cache.namespaces.get(key[0])
-        return namespace.labels if namespace else {}
-
-
 def report_of(operator: OperatorPlanner, plan: Plan) -> Json:
     """A decision of the operator as a document, by the function that makes it and no other."""
     assert plan.decision is not None
@@ -108,7 +55,7 @@ async def test_operator_and_command_line_give_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: Json, order: int
 ) -> None:
     objects = (*BASE, deployment("chat", **spec))
-    operator = OperatorPlanner(objects, OperatorConfig(), order)
+    operator = OperatorPlanner(objects, order)
     decided = report_of(operator, operator.plan())
     path = snapshot(tmp_path, *objects)
     ended = Terminal(capsys)("explain", "chat", "-n", "team-a", "--cluster", path, "-o", "json")
@@ -120,30 +67,6 @@ SMALL, BIG = recipe("small"), recipe("big", gpus=8, maturity="optimized")
 FULL = pod("other", "gpu-1", 4)
 """Keeps the big recipe's GPUs taken."""
 NODE = node("gpu-1")
-Objects = tuple[tuple[str, Json], ...]
-
-
-def running(
-    *before: tuple[str, Json], name: str = "chat", moved: float | None = None, **spec: Any
-) -> Objects:
-    """A deployment that was decided and rendered in a cluster as it was before, and serves since."""
-    asked = deployment(name, **spec)
-    plan = OperatorPlanner((*before, asked), OperatorConfig(), 1).plan(("team-a", name))
-    assert plan.revision is not None
-    revision = plan.revision if moved is None else replace(plan.revision, moved_at=moved)
-    record = to_object(name, "team-a", asked[1]["metadata"]["uid"], revision)
-    record["metadata"]["uid"] = f"uid-revision-{name}"
-    live: Json = {
-        "apiVersion": "apps/v1",
-        "metadata": {
-            "name": name, "namespace": "team-a", "uid": f"uid-live-{name}",
-            "labels": {"aim.engine.amd.com/deployment": name}, "ownerReferences": record["metadata"]["ownerReferences"],
-        },
-        "spec": {"replicas": plan.granted},
-    }  # fmt: skip
-    gpus = revision.recipe_spec["hardware"]["gpuCount"]
-    serving = pod(f"{name}-0", "gpu-1", gpus, owner=name)
-    return asked, (resources.REVISIONS.kind, record), ("Deployment", live), serving
 
 
 def with_spec(objects: Objects, **spec: Any) -> Objects:
@@ -209,7 +132,7 @@ CASES = {
 async def test_of_a_running_deployment_both_say_what_is_in_force_and_what_would_be_better(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], case: Case, order: int
 ) -> None:
-    operator = OperatorPlanner(case.objects, OperatorConfig(), order)
+    operator = OperatorPlanner(case.objects, order)
     path = snapshot(tmp_path, *case.objects)
     words = ("chat", "-n", "team-a", "--cluster", path)
     ended = Terminal(capsys)("explain", *words, "-o", "json")
@@ -237,7 +160,7 @@ async def test_the_document_tells_of_the_pass_that_the_operator_makes(
 ) -> None:
     """Nothing is asked of the operator but what it does by itself when the better recipe is created."""
     objects = (NODE, SMALL, *running(NODE, SMALL, recipe={"updatePolicy": policy}))
-    operator = OperatorPlanner(objects, OperatorConfig(), 1)
+    operator = OperatorPlanner(objects)
     before = operator.plan()
     assert (before.is_new, before.recommendation) == (False, None)
     operator.feed(*BIG)
@@ -259,7 +182,7 @@ async def test_promises_of_running_deployments_count_for_both(
     around = (*BASE[:1], *BASE[4:5])
     *first, _pod = running(*around, name="first", replicas=8)
     objects = (*around, *first, deployment("chat"))
-    operator = OperatorPlanner(objects, OperatorConfig(), 2).document(KEY)
+    operator = OperatorPlanner(objects, 2).document(KEY)
     ended = Terminal(capsys)(
         "explain", "chat", "-n", "team-a", "--cluster", snapshot(tmp_path, *objects), "-o", "json"
     )

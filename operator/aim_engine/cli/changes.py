@@ -10,7 +10,6 @@ from aim_engine.cli.cluster import APPLIED, NAMESPACED, check_recipe
 from aim_engine.cli.files import Found, Twins, manifest_files, read_manifest, refuse_twins
 from aim_engine.cli.output import CommandError, invalid
 
-
 _COUNT = {kind: NAMESPACED[kind] for kind in ("AIMDeployment", *APPLIED)}
 """Kinds that bear on a decision; others of a folder are nobody's business here."""
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.recipe import AIMRecipe
 from aim_engine.api.rules import DEPLOYMENT_RULES, NAMESPACE_FORM, RECIPE_RULES, Rule, broken, is_namespace
-from aim_engine.cli.documents import documents
-from aim_engine.cli.facts import ask, facts_of_records, places_of_models
+from aim_engine.cli.documents import documents, short
+from aim_engine.cli.facts import facts_of_records, places_of_models
 from aim_engine.cli.files import Found, Object, read_manifests, refuse_twins
 from aim_engine.cli.output import CommandError, Exit, invalid, progress, tell
 from aim_engine.cli.snapshot_file import Snapshot, read_snapshot
@@ -38,7 +38,7 @@ def home(arguments: argparse.Namespace) -> str:
     if name is None:
         return "default"
     if not is_namespace(name):
-        raise invalid(f"--namespace '{name}' must be {NAMESPACE_FORM}")
+        raise invalid(f"--namespace '{short(name)}' must be {NAMESPACE_FORM}")
     return str(name)
 
 
@@ -65,6 +65,8 @@ def world_of(
     facts = snapshot.facts.over(facts_of_records(objects))
     if getattr(arguments, "hub", False):
         places = places_of_models([each.obj for each in (*objects, *change)], model_id)
+        from aim_engine.cli.inquiry import ask
+
         facts = ask(places, facts, config.hub)
     world = _build(objects, config, facts, snapshot.clock)
     _tell_unreadable(world, objects)
@@ -81,7 +83,7 @@ def known_objects(objects: Iterable[Found]) -> list[Found]:
             continue  # nobody's, or somebody else's of that name
         problem = None
         if version not in (None, resource.api_version):
-            problem = f"apiVersion '{version}' is not {resource.api_version}"
+            problem = f"apiVersion '{short(version)}' is not {resource.api_version}"
         elif kind in _RULES:
             problem = next((rule.message for rule, _ in broken(_complete(each).obj, _RULES[kind])), None)
         if problem is None:
@@ -161,7 +163,9 @@ def read_recipes(path: Path) -> list[Found]:
 def check_recipe(found: Found, before: Object | None = None) -> AIMRecipe:
     """The recipe in an object; raises CommandError with file, field and value. `before`: the object it replaces."""
     if found.obj["kind"] != "AIMRecipe":
-        raise invalid(f"{found.where}: kind '{found.obj['kind']}' is not AIMRecipe; keep only recipes there")
+        raise invalid(
+            f"{found.where}: kind '{short(found.obj['kind'])}' is not AIMRecipe; keep only recipes there"
+        )
     try:
         return AIMRecipe.strict_load({k: v for k, v in found.obj.items() if k != "status"}, before)
     except ValidationError as error:

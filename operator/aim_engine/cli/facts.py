@@ -1,30 +1,24 @@
-"""Facts of models for a command: those that the operator wrote down, and, where the command was told to, the Hub's."""
+"""Facts of models for a command, as far as the operator wrote them down, and of which models they are wanted."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.cli.documents import short
 from aim_engine.cli.files import Found, Object
-from aim_engine.cli.output import invalid, progress, tell
+from aim_engine.cli.output import invalid
 from aim_engine.reconcile.cache import read_config_recipe, read_stored_recipe
-from aim_engine.reconcile.config import HubConfig
 from aim_engine.reconcile.facts import (
     NO_FACTS,
     Place,
     RecordedFacts,
     beyond_catalogue,
-    collect,
     read_facts,
 )
-from aim_engine.selection import Candidate, CatalogueFacts
-
-if TYPE_CHECKING:
-    from aim_engine.hub.store import HubSettings
+from aim_engine.selection import Candidate
 
 
 def facts_of_records(objects: Iterable[Found]) -> RecordedFacts:
@@ -112,52 +106,3 @@ def _recipes(objects: Iterable[Object]) -> Iterator[_Recipe]:
 def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-def ask(places: Iterable[Place], known: RecordedFacts, config: HubConfig) -> RecordedFacts:
-    """What is known, and the Hub's answers about the others, asked as the operator asks; what stays unknown is told."""
-
-    from aim_engine.reconcile.hub import hub_settings
-
-    unknown = sorted(each for each in set(places) if _is_unknown(each, known))
-    settings = hub_settings(config)
-    if settings is None:
-        tell("the Hub is not asked: hub.enabled of the configuration is false, or HF_HUB_OFFLINE is set")
-        return known
-    if not unknown:
-        return known
-    progress(f"asking the Hub about {len(unknown)} models")
-    ours = replace(settings, cache_directory=None)  # the operator's path is nothing here
-    learned = asyncio.run(_inquire(unknown, ours))
-    for where, why in learned.reasons.items():
-        tell(f"facts of {where.name} stay unknown: {why}")
-    return learned.over(known)
-
-
-def _is_unknown(where: Place, known: RecordedFacts) -> bool:
-    if where != Place(where.name) and CatalogueFacts().model(where.name) is None:
-        return where not in known.elsewhere
-    return known.model(where.name) is None and known.checkpoint(where.name) is None
-
-
-async def _inquire(places: list[Place], settings: HubSettings) -> RecordedFacts:
-    """The operator's own store of facts, run until each repository was answered once."""
-
-    from aim_engine.hub.store import HubFacts
-
-    waiting: dict[Place, str | None] = {}
-    answered = asyncio.Event()
-
-    def learned(_: str) -> None:
-        if all(hub.unknown(*each) != before for each, before in waiting.items()):
-            answered.set()
-
-    hub = HubFacts(settings, learned)
-    asked = (each for each in places if hub.model(*each) is None)
-    waiting |= {each: told for each in asked if (told := hub.unknown(*each)) is not None}
-    if waiting:
-        asking, done = asyncio.ensure_future(hub.run()), asyncio.ensure_future(answered.wait())
-        await asyncio.wait({asking, done}, return_when=asyncio.FIRST_COMPLETED)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-    return collect(places, hub)

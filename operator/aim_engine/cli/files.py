@@ -31,7 +31,8 @@ class Found:
         """Kind and name, for messages."""
         metadata = self.obj["metadata"]
         namespace = metadata.get("namespace")
-        return f"{self.obj['kind']} {f'{namespace}/' if namespace else ''}{metadata['name']}"
+        where = f"{short(namespace)}/" if namespace else ""
+        return f"{short(self.obj['kind'])} {where}{short(metadata['name'])}"
 
     def identity(self, namespace: str) -> dict[str, str]:
         """Namespace and name; `namespace` is where it goes when it does not say."""
@@ -128,7 +129,7 @@ def _object(item: object, where: str, implied: str) -> Found:
     metadata = item.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
-        raise invalid(f"{where}: metadata.name '{short(name)}' of a {kind} is not a name; give it one")
+        raise invalid(f"{where}: metadata.name '{short(name)}' of a {short(kind)} is not a name; give it one")
     _check_metadata(metadata, where)
     return Found({**item, "kind": kind}, where)
 

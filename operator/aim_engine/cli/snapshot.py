@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aim_engine import __version__
 from aim_engine.cli.cluster import read_config
-from aim_engine.cli.facts import ask, facts_of_records, places_of_all
+from aim_engine.cli.facts import facts_of_records, places_of_all
 from aim_engine.cli.files import Found
 from aim_engine.cli.output import CommandError, Exit, progress, tell
 from aim_engine.cli.snapshot_file import write_snapshot
@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     places = places_of_all(named)
     facts = facts_of_records(Found(obj, obj["metadata"]["name"]) for obj in named)
     if arguments.hub:
+        from aim_engine.cli.inquiry import ask
+
         facts = ask(places, facts, config.hub)
     lines = write_snapshot(objects, config, facts, places, datetime.now(UTC), __version__)
     if arguments.file is None:

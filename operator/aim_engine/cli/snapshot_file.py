@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT
+from aim_engine.cli.documents import short
 from aim_engine.cli.facts import facts_in
 from aim_engine.cli.files import Found, Object, read_list
 from aim_engine.cli.output import escaped, invalid
@@ -44,12 +45,13 @@ def read_snapshot(path: Path, now: float) -> Snapshot:
         return Snapshot(objects, OperatorConfig(), NO_FACTS, now)
     head = heads[0]
     if head.obj.get("apiVersion") != API_VERSION:
-        version = head.obj.get("apiVersion")
+        version = short(head.obj.get("apiVersion"))
         raise invalid(
             f"{head.where}: apiVersion '{version}' is not {API_VERSION}; use an aim-engine of that version"
         )
     count = head.obj.get("objects")
     if count != len(objects):
+        count = short(count)
         raise invalid(
             f"{path}: holds {len(objects)} objects of {count}; it was cut, write the snapshot again"
         )

@@ -195,7 +195,8 @@ def _read(rows: Rows, name: str, reader: Callable[[Rows], Known]) -> Iterator[tu
         except KeyError as error:
             raise ValueError(f"{where} lacks {error}") from None
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from None
+            told = "lacks a field that has no default" if "__init__" in str(error) else str(error)[:200]
+            raise ValueError(f"{where}: {told}") from None
         yield Place.of(found.id, row.get(_REVISION)), found
 
 

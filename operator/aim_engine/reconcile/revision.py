@@ -16,7 +16,7 @@ from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy, Select
 from aim_engine.api.enums import Tier
 from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.selection import content_hash
+from aim_engine.selection import Source, content_hash
 
 HISTORY = 3
 """Revisions kept per deployment, the one in force included."""
@@ -117,15 +117,13 @@ class Record:
         """Decode the content; raises ValueError that names what is wrong with it."""
         try:
             revision = self._decoded(from_json(self.body))
-            SelectionStatus.model_validate(revision.selection)
-            AIMRecipeSpec.model_validate(revision.recipe_spec)
-            for manifest in revision.manifests:
-                _ = manifest["kind"] + manifest["metadata"]["name"]
+            _check(revision)
         except KeyError as error:
             raise ValueError(f"ControllerRevision {self.name}: data lacks {error}") from None
         except (TypeError, AttributeError, ValueError) as error:
+            told = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"ControllerRevision {self.name}: data is no record of a decision: {error}"
+                f"ControllerRevision {self.name}: data is no record of a decision: {told}"
             ) from None
         return revision
 
@@ -150,6 +148,31 @@ class Record:
             moved_at=data.get("movedAt"),
             facts=data.get("facts") or {},
         )
+
+
+def _check(revision: Revision) -> None:
+    """Types of what is used without another look; raises what a wrong one ends in."""
+    inputs, rollout = revision.inputs, revision.strategy_reason
+    texts = {
+        "recipe.name": revision.recipe, "recipe.hash": revision.recipe_hash, "modelID": revision.model_id,
+        "message": revision.message, "resource": revision.resource, "rollout.reason": rollout,
+        "inputs.wishes": inputs.wishes, "inputs.shape": inputs.shape, "inputs.rendering": inputs.rendering,
+    }  # fmt: skip
+    for field_name, text in texts.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{field_name} '{str(text)[:80]}' is not text")
+    for field_name, count in {
+        "revision": revision.number,
+        "renderer": revision.renderer,
+        "movedAt": revision.moved_at or 0,
+    }.items():
+        if not isinstance(count, int | float):
+            raise TypeError(f"{field_name} '{str(count)[:80]}' is not a number")
+    Source(revision.source)
+    SelectionStatus.model_validate(revision.selection)
+    AIMRecipeSpec.model_validate(revision.recipe_spec)
+    for manifest in revision.manifests:
+        _ = manifest["kind"] + manifest["metadata"]["name"]
 
 
 def revision_name(deployment: str, uid: str, revision: Revision) -> str:
