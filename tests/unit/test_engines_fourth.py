@@ -113,8 +113,8 @@ from aim_engine.selection import CatalogueFacts
 
 objects = json.load(sys.stdin)
 world = build_world(objects, OperatorConfig(), CatalogueFacts(), 0.0)
-_, decision = world.decide(("team-a", "chat"))
-revision = world.plan(("team-a", "chat")).revision
+_, plan = world.explain(("team-a", "chat"))
+decision, revision = plan.decision, plan.revision
 print(json.dumps({
     "backends": list(Backend),
     "verdicts": {each.recipe: each.reason for each in decision.verdicts},

@@ -63,13 +63,13 @@ def world_of(
         objects = [*objects, *_shipped(model_id)]
     objects = [*objects, *_changes(change, objects, namespace)]
     facts = snapshot.facts.over(facts_of_records(objects))
-    if getattr(arguments, "hub", False):
-        places = places_of_models([each.obj for each in (*objects, *change)], model_id)
-        from aim_engine.cli.inquiry import ask
-
-        facts = ask(places, facts, config.hub)
     world = _build(objects, config, facts, snapshot.clock)
     _tell_unreadable(world, objects)
+    if getattr(arguments, "hub", False):
+        from aim_engine.cli.inquiry import ask
+
+        places = places_of_models([each.obj for each in (*objects, *change)], model_id)
+        world.learn(ask(places, facts, config.hub))
     return world
 
 

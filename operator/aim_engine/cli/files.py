@@ -50,6 +50,8 @@ def read_text(path: Path) -> str:
                 content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise invalid(f"{path}: {error.strerror or error}; name a file that can be read") from None
+    except ValueError:  # no name of a file at all
+        raise invalid(f"{path}: is no name of a file; name a file that can be read") from None
     if len(content) > MAX_BYTES:
         raise invalid(f"{path}: the file is larger than {MAX_BYTES // 2**20} MiB; write less into it")
     try:
@@ -151,10 +153,11 @@ def _check_metadata(metadata: Object, where: str) -> None:
                     f"{where}: metadata.{field}.{short(name)} '{short(value)}' is not text; quote it"
                 )
     owners = metadata.get("ownerReferences") or []
-    if not isinstance(owners, list) or not all(isinstance(each, dict) for each in owners):
-        raise invalid(
-            f"{where}: metadata.ownerReferences '{short(owners)}' is not a list of objects; remove it"
-        )
+    for owner in owners if isinstance(owners, list) else [owners]:
+        if not isinstance(owner, dict) or not isinstance(owner.get("uid"), str):
+            raise invalid(
+                f"{where}: metadata.ownerReferences '{short(owner)}' is no reference with a uid; remove it"
+            )
     generation = metadata.get("generation") or 0
     if not isinstance(generation, int):
         raise invalid(f"{where}: metadata.generation '{short(generation)}' is not a number; remove it")

@@ -18,6 +18,8 @@ MAX_ARGUMENTS = 256
 _LONGEST_NAME = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"[+-]?\d+")
+_LONGEST_INTEGER = 30
+"""Digits that every computer can count with; thousands of them cannot even be printed."""
 _HUMAN_INTEGER = re.compile(r"(\d+(?:\.\d+)?)([kmgt])|(\d+)([KMGT])?|(-\d+)")
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -58,7 +60,8 @@ def parse_human_int(value: object) -> int | None:
         return None
     if isinstance(value, int):
         return value
-    match = _HUMAN_INTEGER.fullmatch(str(value).strip())
+    text = str(value).strip()
+    match = _HUMAN_INTEGER.fullmatch(text) if len(text) <= _LONGEST_INTEGER else None
     if match is None:
         return None
     decimal, decimal_suffix, binary, binary_suffix, negative = match.groups()
@@ -242,7 +245,8 @@ def _number(value: str | float, kind: FlagKind) -> float | None:
         case FlagKind.HUMAN_INT:
             return parse_human_int(value)
         case FlagKind.INT:
-            return int(str(value)) if _INTEGER.fullmatch(str(value)) else None
+            text = str(value)
+            return int(text) if len(text) <= _LONGEST_INTEGER and _INTEGER.fullmatch(text) else None
         case _:
             try:
                 number = float(value)

@@ -76,8 +76,8 @@ def load(path: Path | None) -> OperatorConfig:
 
 def parse(text: str) -> OperatorConfig:
     """The configuration in a text, within the limits that hold for YAML of tenants; raises ValueError."""
-    lines = (line.strip() for line in text.splitlines())
-    if not any(line and not line.startswith("#") for line in lines):
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    if not any(line not in ("", "---", "...") for line in lines):
         return OperatorConfig()
     try:
         return OperatorConfig.strict_load(load_yaml(text).data)

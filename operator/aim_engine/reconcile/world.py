@@ -74,6 +74,11 @@ class World:
         """What a pass over a deployment would lead to, in full, and its plan."""
         return explain(self.planner, key, self.labels(key), self._named(key, self._typed(key)), self.clock)
 
+    def learn(self, facts: Facts) -> None:
+        """Decide by other facts from now on."""
+        self.planner.facts = facts
+        self.planner.relearn()
+
     def problem(self, key: Key) -> str | None:
         """What is wrong with a deployment's spec whatever the recipe; None when nothing is."""
         deployment = self._typed(key)
