@@ -19,20 +19,14 @@ from aim_engine.kube.connection import connect
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.config import OperatorConfig, load
+from aim_engine.reconcile.framework import configure, log_in
 from aim_engine.reconcile.runtime import Runtime
 
 
 def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
     """Register the handlers of one running operator."""
 
-    @kopf.on.login(registry=registry)
-    def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(
-            server=runtime.connection.server,
-            aiohttp_session=runtime.connection.guest(),
-            default_namespace=runtime.config.namespace,
-        )
-
+    log_in(registry, runtime.connection, runtime.config.namespace)
     for resource in resources.WATCHED:
         _register_event(registry, runtime, resource)
 
@@ -43,58 +37,6 @@ def _register_event(registry: kopf.OperatorRegistry, runtime: Runtime, resource:
     )
     async def event(type: str | None, event: Any, **_: Any) -> None:  # noqa: A002
         runtime.on_event(resource, type, event["object"])
-
-
-class NoDiffBase(kopf.DiffBaseStorage):
-    """Remembers nothing: only handlers of changes would need it, and building it copies every object of every event."""
-
-    def build(self, **_: Any) -> Any:
-        return {}
-
-    def fetch(self, **_: Any) -> None:
-        return None
-
-    def store(self, **_: Any) -> None:
-        return None
-
-
-class NoProgress(kopf.ProgressStorage):
-    """Remembers nothing: event handlers have no progress."""
-
-    def fetch(self, **_: Any) -> None:
-        return None
-
-    def store(self, **_: Any) -> None:
-        return None
-
-    def purge(self, **_: Any) -> None:
-        return None
-
-    def touch(self, **_: Any) -> None:
-        return None
-
-    def clear(self, *, essence: Any) -> Any:
-        return essence
-
-
-def configure(settings: kopf.OperatorSettings) -> None:
-    """Settings that differ from kopf's defaults, each for a reason given in docs/architecture.md."""
-    settings.posting.enabled = False
-    settings.persistence.diffbase_storage = NoDiffBase()
-    settings.persistence.progress_storage = NoProgress()
-    settings.scanning.disabled = True
-    settings.peering.standalone = True
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 10
-    settings.queueing.exit_timeout = 2
-    settings.queueing.idle_timeout = 1
-    settings.watching.server_timeout = 300
-    settings.watching.reconnect_backoff = 1
-    settings.process.ultimate_exiting_timeout = 20
-    selectors: Any = settings.watching.label_selectors
-    for resource, selector in resources.WATCHED.items():
-        if selector:
-            selectors[resource.group, resource.version, resource.plural] = selector
 
 
 async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aim_engine.api.deployment import AIMDeployment, Recommendation
@@ -10,7 +11,7 @@ from aim_engine.inventory import Inventory
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, make_plan
 from aim_engine.reconcile.revision import Revision, inputs_of
-from aim_engine.selection import Candidate, Want
+from aim_engine.selection import Candidate, Recorded, Want
 from unit.selection_world import FACTS, QWEN
 
 NOW, BEFORE = "2026-03-01T12:00:00Z", "2026-02-01T00:00:00Z"
@@ -39,6 +40,7 @@ def around(
     recommendation: Recommendation | None = None,
     clock: float = 1_800_000_000.0,
     kept: tuple[str, ...] = (),
+    recorded: Recorded | None = None,
     **config: Any,
 ) -> Surroundings:
     return Surroundings(
@@ -52,7 +54,10 @@ def around(
         look_again=changed,
         hopes=hopes,
         recommendation=recommendation,
-        inputs=inputs_of(asked.spec),
+        inputs=replace(
+            inputs_of(asked.spec), recorded=f"{recorded.recipe}@{recorded.hash}" if recorded else ""
+        ),
+        recorded=recorded,
         clock=clock,
         kept_nodes=kept,
     )

@@ -90,7 +90,7 @@ def test_create_pending_runs_all_replicas_although_nothing_is_free() -> None:
         ({"overrides": {"env": {"LD_PRELOAD": "/opt/x.so"}}}, ("spec.overrides.env",)),
         (
             {"overrides": {"engineArgs": {"max-model-len": 100}}, "workload": {"maxInputTokens": 100, "maxOutputTokens": 1}},
-            ("max-model-len '100' is below", "(101)", "raise it to 101"),
+            ("max-model-len '100': is below", "(101)", "raise it to 101"),
         ),
     ],
 )  # fmt: skip

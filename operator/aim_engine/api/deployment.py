@@ -121,6 +121,12 @@ class RecipeWishes(Model):
         DNSSubdomain | None,
         Field(description="Name of a ConfigMap of this namespace whose recipe is used, and no other."),
     ] = None
+    decision_config_map: Annotated[
+        DNSSubdomain | None,
+        Field(
+            description="Name of a ConfigMap of this namespace with a recorded decision (name and hash of a recipe); followed while that recipe is as it was recorded and can serve."
+        ),
+    ] = None
     gpu_model: Annotated[GPUModel | None, Field(description="GPU model, for example MI300X.")] = None
     gpu_count: Annotated[GPUCount | None, Field(description="GPUs per replica.")] = None
     precision: Annotated[Precision | None, Field(description="Numeric format of the weights.")] = None

@@ -16,6 +16,7 @@ FIELD_MANAGER = "aim-engine"
 
 LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 LABEL_RECIPE = f"{GROUP}/recipe"
+"""Of ConfigMaps: `true` for a recipe, `decision` for a recorded decision."""
 LABEL_RECIPE_NAME = f"{GROUP}/recipe-name"
 LABEL_GPU_MODEL = f"{GROUP}/gpu-model"
 LABEL_PRECISION = f"{GROUP}/precision"

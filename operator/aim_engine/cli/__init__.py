@@ -15,6 +15,7 @@ from aim_engine.cli.arguments import add_arguments
 
 COMMANDS = {
     "operator": "run the operator",
+    "webhook": "run the validator, which the API server asks before it stores our objects",
     "select": "show the recipe a model would get",
     "explain": "show why a deployment has, or would get, its recipe",
     "render": "show the objects a deployment would become",
@@ -26,6 +27,8 @@ COMMANDS = {
     "doctor": "look for what keeps a cluster from serving models",
     "completion": "print the completion script of a shell",
 }
+SERVERS = {"operator", "webhook"}
+"""Commands that run until they are told to end."""
 DEBUG_VARIABLE = "AIM_ENGINE_DEBUG"
 _CLOSED_PIPE = 141
 _INTERRUPTED = 130
@@ -34,7 +37,7 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 ok, 1 error, 2 usage, 3 no recipe can serve, 4 invalid input."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    if argv is None and "operator" not in typed[:1]:
+    if argv is None and not SERVERS & set(typed[:1]):
         _hurry()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can

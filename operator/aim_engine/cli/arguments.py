@@ -149,6 +149,7 @@ examples:
 
 _FLAGS: Mapping[str, Callable[[Parser], None]] = {
     "operator": _operator,
+    "webhook": _operator,
     "select": _select,
     "explain": _explain,
     "render": _render,

@@ -7,6 +7,7 @@ from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, to
 from aim_engine.inventory.placement import Placement, Shortage, best_fit, nearest_node, place
 from aim_engine.inventory.pods import Owner, PodUsage, read_pod
 from aim_engine.inventory.state import (
+    EMPTY,
     Inventory,
     NodeState,
     PodNeed,
@@ -20,6 +21,7 @@ from aim_engine.inventory.state import (
 from aim_engine.inventory.tracker import Freed, Tracker, free_on
 
 __all__ = [
+    "EMPTY",
     "Freed",
     "GPUGroup",
     "Inventory",

@@ -34,6 +34,7 @@ class Reflector:
         upsert: Callable[[Any], None],
         remove: Callable[[dict[str, Any]], None],
         field_selector: str | None = None,
+        label_selector: str | None = None,
     ) -> None:
         self._client = client
         self._resource = resource
@@ -41,7 +42,7 @@ class Reflector:
         self._replace = replace
         self._upsert = upsert
         self._remove = remove
-        self._field_selector = field_selector
+        self._selectors: Any = {"field_selector": field_selector, "label_selector": label_selector}
         self.synced = asyncio.Event()
         self.lists = 0
         self._failures = 0
@@ -84,9 +85,7 @@ class Reflector:
     async def _list(self) -> str:
         decoded: list[Any] = []
         version = ""
-        async for items, page_version in self._client.pages(
-            self._resource, field_selector=self._field_selector
-        ):
+        async for items, page_version in self._client.pages(self._resource, **self._selectors):
             decoded.extend(found for item in items if (found := self._decoded(item)) is not None)
             version = page_version
         self._replace(decoded)
@@ -114,9 +113,7 @@ class Reflector:
     async def _watch(self, version: str) -> str | None:
         """Follow the stream; returns the version to go on from, None when a new list is needed."""
         try:
-            async for event in self._client.watch(
-                self._resource, version, field_selector=self._field_selector
-            ):
+            async for event in self._client.watch(self._resource, version, **self._selectors):
                 obj = event["object"]
                 match event["type"]:
                     case "ADDED" | "MODIFIED" | "DELETED" as kind:

@@ -18,7 +18,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Record
-from aim_engine.selection import Candidate, Source, candidate
+from aim_engine.selection import Candidate, Recorded, Source, candidate
 
 Key = tuple[str, str]
 """(namespace, name) of an AIMDeployment."""
@@ -102,6 +102,8 @@ class Cache:
     recipes: dict[str, StoredRecipe] = field(default_factory=dict)
     config_recipes: dict[Key, tuple[Candidate, ...]] = field(default_factory=dict)
     config_errors: dict[Key, ReadError] = field(default_factory=dict)
+    decisions: dict[Key, Recorded | ReadError] = field(default_factory=dict)
+    """Recorded decisions by the ConfigMap that holds them."""
     namespaces: dict[str, NamespaceInfo] = field(default_factory=dict)
     priorities: dict[str, Priority] = field(default_factory=dict)
     """PriorityClasses by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,53 @@ class HubConfig(Model):
     """Keeps what was learned over restarts; default: in memory only."""
 
 
+class CertificateSource(StrEnum):
+    """Who makes the validator's certificate."""
+
+    SELF_SIGNED = "selfSigned"
+    """The validator, which keeps it in `secret_name` and rotates it."""
+    CERT_MANAGER = "certManager"
+    """cert-manager, mounted at `directory`."""
+    SECRET = "secret"  # noqa: S105  no password
+    """An administrator, mounted at `directory` as tls.crt, tls.key and ca.crt."""
+
+
+class FailurePolicy(StrEnum):
+    """What the API server does while no validator answers."""
+
+    FAIL = "Fail"
+    IGNORE = "Ignore"
+
+
+class AdmissionConfig(Model):
+    """The validator: `aim-engine webhook`."""
+
+    listen: str = "0.0.0.0:9443"
+    health_listen: str = "0.0.0.0:8081"
+    """Where /healthz, /readyz and /metrics answer, without TLS."""
+    configuration_name: str = "aim-engine-recipe-validator"
+    """The ValidatingWebhookConfiguration that the validator fills in once it answers."""
+    service_name: str = "aim-engine-recipe-validator"
+    service_port: Annotated[int, Field(ge=1, le=65535)] = 443
+    failure_policy: FailurePolicy = FailurePolicy.FAIL
+    timeout_seconds: Annotated[int, Field(ge=1, le=30)] = 5
+    check_resource_limits: bool = True
+    check_recipe_compatibility: bool = True
+    check_performance_constraints: bool = True
+    exempt_users: list[str] = []
+    """Users whose requests are not looked at: our own ServiceAccounts."""
+    certificates: CertificateSource = CertificateSource.SELF_SIGNED
+    secret_name: str = "aim-engine-recipe-validator-tls"  # noqa: S105  the name of a Secret
+    directory: str = "/etc/aim-engine-tls"
+    certificate_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    rotation_overlap_seconds: Annotated[int, Field(ge=0, le=86400)] = 120
+    """So long the next CA is trusted before its certificate is served."""
+    poll_seconds: Annotated[int, Field(ge=1, le=600)] = 15
+    """How often certificate and webhook configuration are looked at."""
+    drain_seconds: Annotated[int, Field(ge=0, le=60)] = 5
+    """So long requests are still answered after SIGTERM."""
+
+
 class OperatorConfig(Model):
     """Everything an administrator may set."""
 
@@ -56,7 +104,10 @@ class OperatorConfig(Model):
     """Least time between two moves of one deployment by `updatePolicy: Automatic`."""
     patience_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
+    watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
+    """Namespaces whose deployments are served; empty: all."""
     hub: HubConfig = HubConfig()
+    admission: AdmissionConfig = AdmissionConfig()
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

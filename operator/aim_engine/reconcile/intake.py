@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aim_engine.api.configmap_yaml import ReadError
-from aim_engine.api.meta import LABEL_DEPLOYMENT
+from aim_engine.api.meta import LABEL_DEPLOYMENT, LABEL_RECIPE
 from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
@@ -25,6 +25,7 @@ from aim_engine.reconcile.cache import (
     read_namespace,
     read_stored_recipe,
 )
+from aim_engine.reconcile.decisions import read_decision
 from aim_engine.reconcile.pods import PodHealth, read_health
 from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.waiters import Waiters
@@ -219,6 +220,7 @@ class Intake:
         if stored.typed is not None:
             wishes = stored.typed.spec.recipe
             names += [wishes.name, f"configmap/{wishes.config_map}" if wishes.config_map else None]
+            names.append(f"decision/{wishes.decision_config_map}" if wishes.decision_config_map else None)
             models.append(stored.typed.spec.model.id)
         for index, values in ((self.cache.by_recipe, names), (self.cache.by_model, models)):
             for value in values:
@@ -250,6 +252,10 @@ class Intake:
     def _config_map(self, obj: Object) -> None:
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         self._forget_config_map(key)
+        if (obj["metadata"].get("labels") or {}).get(LABEL_RECIPE) == "decision":
+            self.cache.decisions[key] = read_decision(obj)
+            self._wake_model(None, f"decision/{key[1]}")
+            return
         read = read_config_recipe(obj)
         if isinstance(read, ReadError):
             self.cache.config_errors[key] = read
@@ -263,6 +269,8 @@ class Intake:
 
     def _forget_config_map(self, key: Key) -> None:
         self.cache.config_errors.pop(key, None)
+        if self.cache.decisions.pop(key, None):
+            self._wake_model(None, f"decision/{key[1]}")
         for each in self.cache.config_recipes.pop(key, ()):
             self._wake_model(each.spec.model_id, f"configmap/{key[1]}")
 

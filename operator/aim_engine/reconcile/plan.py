@@ -16,11 +16,9 @@ from aim_engine.api.deployment import (
     UpdatePolicy,
     WhenNoCapacity,
 )
-from aim_engine.api.enums import Backend, Outcome
-from aim_engine.api.quantity import milli, whole
+from aim_engine.api.enums import Outcome
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PodNeed, place
 from aim_engine.reconcile.advice import improves, recommend
 from aim_engine.reconcile.config import OperatorConfig
@@ -35,23 +33,19 @@ from aim_engine.selection import (
     Decision,
     Facts,
     Memo,
+    Recorded,
     Request,
     Source,
     Want,
     candidate,
     capacity_verdict,
     decide,
-    describe,
     effective_args,
     hold,
     pod_need,
-    tenant_trust,
+    spec_problems,
     wants_of,
 )
-
-LEAST_MEMORY_BYTES = 2**30
-LEAST_CPU_MILLI = 100
-"""No engine starts with less; such a value is a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +72,8 @@ class Surroundings:
     """Hashes of the deployment's spec."""
     clock: float
     """Seconds since the epoch."""
+    recorded: Recorded | None = None
+    """The decision that the deployment names; None also where it is not there."""
     kept_nodes: tuple[str, ...] = ()
     """Nodes kept for deployments that wait longer; nothing is free there in `free` and `now`."""
     memo: Memo = field(default_factory=Memo)
@@ -110,12 +106,12 @@ class Plan:
 def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surroundings) -> Plan:
     """Decide what to do; a decision once made is kept until the user's wishes change (or its policy is Automatic)."""
     request = request_in(deployment, around)
-    problem = spec_problem(request)
+    problem = spec_problem(request, around.facts)
     if problem is not None:
         invalid = Judgement("False", ConditionReason.INVALID_SPEC, problem)
         return _keep(deployment, current, around, invalid) if current else Plan(None, False, invalid, None)
     inputs = around.inputs
-    if current is None or current.inputs.wishes != inputs.wishes:
+    if current is None or current.inputs.wishes != inputs.wishes or _is_news(current, inputs):
         return _choose(deployment, request, current, around)
     changed_shape = current.inputs.shape != inputs.shape
     if changed_shape or current.inputs.rendering != inputs.rendering:
@@ -128,6 +124,11 @@ def make_plan(deployment: AIMDeployment, current: Revision | None, around: Surro
     return _follow(deployment, request, current, around)
 
 
+def _is_news(current: Revision, inputs: Inputs) -> bool:
+    """Whether another decision was recorded. One that was lost moves nothing."""
+    return bool(inputs.recorded) and inputs.recorded != current.inputs.recorded
+
+
 def request_in(deployment: AIMDeployment, around: Surroundings) -> Request:
     """What the deployment asks of selection in its surroundings."""
     return Request(
@@ -136,37 +137,13 @@ def request_in(deployment: AIMDeployment, around: Surroundings) -> Request:
         around.namespace_labels,
         tuple(around.config.allowed_images),
         f"{around.inputs.wishes}/{around.inputs.shape}",
+        around.recorded,
     )
 
 
-def spec_problem(request: Request) -> str | None:
+def spec_problem(request: Request, facts: Facts) -> str | None:
     """What is wrong with the spec itself, whatever recipe; None when nothing is."""
-    spec = request.spec
-    overrides, load = spec.overrides, spec.workload
-    if overrides.image and not request.may_use_image(overrides.image):
-        allowed = ", ".join(request.allowed_images or ())
-        return f"spec.overrides.image '{overrides.image}' is not from an allowed repository; use one of {allowed}"
-    trust = tenant_trust(request.namespace_labels)
-    backend = engine(spec.recipe.backend or Backend.VLLM)
-    problems = [
-        *backend.check_args(overrides.engine_args, backend.DEFAULT_VERSION, trust=trust),
-        *backend.check_env(overrides.env, trust=trust),
-    ]
-    if problems:
-        return "; ".join(f"spec.overrides.{describe(problem)}; {problem.remedy}" for problem in problems)
-    resources = overrides.resources
-    if resources.memory and whole(resources.memory) < LEAST_MEMORY_BYTES:
-        return f"spec.overrides.resources.memory '{resources.memory}' is less than 1Gi; is a unit such as Gi missing?"
-    if resources.cpu and milli(resources.cpu) < LEAST_CPU_MILLI:
-        return f"spec.overrides.resources.cpu '{resources.cpu}' is less than 100m; give at least a tenth of a core"
-    asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
-    explicit = backend.merge_args(overrides.engine_args, {}).get("max-model-len")
-    if isinstance(explicit, int) and 0 < explicit < asked:
-        return (
-            f"spec.overrides.engineArgs.max-model-len '{explicit}' is below workload.maxInputTokens + maxOutputTokens "
-            f"({asked}); raise it to {asked} or leave it out"
-        )
-    return None
+    return "; ".join(map(str, spec_problems(request, facts))) or None
 
 
 def _choose(
@@ -275,6 +252,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     kept = _keep(deployment, current, around, selected(current, _drift(current, around.candidates)))
     if not (around.look_again or due):
         return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
+    request = replace(request, recorded=None)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     running = hold(request, _in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
     kept = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +16,7 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
 from aim_engine.reconcile.revision import Inputs, Record, Revision, inputs_of
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Candidate, Facts, Memo, pod_need
+from aim_engine.selection import Candidate, Facts, Memo, Recorded, pod_need
 
 
 @dataclass(slots=True)
@@ -64,6 +64,8 @@ class Planner:
             if key in self._examined
             else _looks_first(current, stored)
         )
+        recorded = self._recorded(key[0], deployment)
+        inputs = self._inputs_of(key, deployment)
         return Surroundings(
             candidates=self.cache.candidates(key[0], named),
             free=self.free_for(key),
@@ -77,11 +79,17 @@ class Planner:
             recommendation=(
                 self._recommended[key] if key in self._recommended else _recommendation(stored.status)
             ),
-            inputs=self._inputs_of(key, deployment),
+            inputs=replace(inputs, recorded=f"{recorded.recipe}@{recorded.hash}") if recorded else inputs,
+            recorded=recorded,
             clock=clock,
             kept_nodes=tuple(kept),
             memo=self._memo,
         )
+
+    def _recorded(self, namespace: str, deployment: AIMDeployment) -> Recorded | None:
+        name = deployment.spec.recipe.decision_config_map
+        found = self.cache.decisions.get((namespace, name)) if name else None
+        return found if isinstance(found, Recorded) else None
 
     def free_for(self, key: Key) -> Inventory:
         """What a deployment may use: its own pods do not count, and what is kept for others is not free

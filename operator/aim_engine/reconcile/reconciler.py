@@ -25,6 +25,7 @@ from aim_engine.reconcile.cache import (
     read_config_recipe,
 )
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.decisions import read_decision
 from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
@@ -97,6 +98,7 @@ class Reconciler:
         if self._gives_way(key, stored.typed.spec, record):
             return
         named = await self._named_config_map(stored.typed)
+        await self._named_decision(stored.typed)
         plan = self._plan(key, stored.typed, record, namespace, named)
         prerequisites, later = PREREQUISITES_MET, None
         if namespace.terminating:
@@ -208,6 +210,21 @@ class Reconciler:
             return ()
         self.cache.config_errors.pop((namespace, name), None)
         return read
+
+    async def _named_decision(self, deployment: AIMDeployment) -> None:
+        """A recorded decision without our label is looked at with every pass and now and then; others are watched."""
+        namespace, name = deployment.metadata.namespace, deployment.spec.recipe.decision_config_map
+        if name is None or (namespace, name) in self.cache.versions[resources.CONFIG_MAPS]:
+            return
+        self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
+        try:
+            self.cache.decisions[(namespace, name)] = read_decision(
+                await self.client.get(resources.CONFIG_MAPS, namespace, name)
+            )
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            self.cache.decisions.pop((namespace, name), None)
 
     async def _publish(self, stored: StoredDeployment, plan: Plan, prerequisites: Judgement) -> None:
         assert stored.typed is not None  # noqa: S101

@@ -25,12 +25,13 @@ CHILDREN = {r.kind: r for r in (DEPLOYMENTS, SERVICES, CLAIMS, BUDGETS)}
 
 OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 RECIPE_CONFIG_MAPS = f"{LABEL_RECIPE}=true"
+OUR_CONFIG_MAPS = f"{LABEL_RECIPE} in (true,decision)"
 """Server-side label selectors, so that other people's objects cost nothing."""
 
 WATCHED: dict[Resource, str | None] = {
     DEPLOYMENTS_AIM: None,
     RECIPES: None,
-    CONFIG_MAPS: RECIPE_CONFIG_MAPS,
+    CONFIG_MAPS: OUR_CONFIG_MAPS,
     NAMESPACES: None,
     PRIORITY_CLASSES: None,
     REVISIONS: OURS,

@@ -32,6 +32,8 @@ class Inputs:
     """Model revision, overrides, workload, scheduling: the same recipe if it still can, else a new selection."""
     rendering: str
     """Token, service and cache: a new rendering of the same decision."""
+    recorded: str = ""
+    """Content of the decision of `spec.recipe.decisionConfigMap`, empty where there is none: a new selection."""
 
 
 def inputs_of(spec: AIMDeploymentSpec) -> Inputs:
@@ -83,6 +85,7 @@ class Revision:
             "renderer": self.renderer,
             "inputs": {
                 "wishes": self.inputs.wishes, "shape": self.inputs.shape, "rendering": self.inputs.rendering,
+                **({"recorded": self.inputs.recorded} if self.inputs.recorded else {}),
             },
             "recipe": {
                 "name": self.recipe, "source": self.source, "hash": self.recipe_hash, "spec": dict(self.recipe_spec),
@@ -180,6 +183,7 @@ def revision_name(deployment: str, uid: str, revision: Revision) -> str:
     identity = {
         "uid": uid, "number": revision.number, "renderer": revision.renderer, "recipe": revision.recipe_hash,
         "wishes": revision.inputs.wishes, "shape": revision.inputs.shape, "rendering": revision.inputs.rendering,
+        **({"recorded": revision.inputs.recorded} if revision.inputs.recorded else {}),
     }  # fmt: skip
     return f"{deployment}-{content_hash(identity)}"
 

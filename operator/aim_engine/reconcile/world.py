@@ -14,6 +14,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, read_config_recipe
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.decisions import DECISION_FILE, read_decision
 from aim_engine.reconcile.explanation import explain
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.plan import Plan, request_in, spec_problem
@@ -83,7 +84,7 @@ class World:
         """What is wrong with a deployment's spec whatever the recipe; None when nothing is."""
         deployment = self._typed(key)
         around = self.planner.surroundings(key, deployment, self.labels(key), (), self.clock)
-        return spec_problem(request_in(deployment, around))
+        return spec_problem(request_in(deployment, around), around.facts)
 
     def settle(self, key: Key, plan: Plan) -> None:
         """Promise a deployment what its plan grants, so that the next one is not promised the same GPUs."""
@@ -152,11 +153,14 @@ def build_world(objects: Iterable[Object], config: OperatorConfig, facts: Facts,
 
 
 def _is_labelled(obj: Object) -> bool:
-    return bool((obj["metadata"].get("labels") or {}).get(LABEL_RECIPE) == "true")
+    return (obj["metadata"].get("labels") or {}).get(LABEL_RECIPE) in ("true", "decision")
 
 
 def _take_unlabelled(world: World, obj: Object) -> None:
     key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+    if DECISION_FILE in (obj.get("data") or {}):
+        world.cache.decisions[key] = read_decision(obj)
+        return
     read = read_config_recipe(obj, listed=False)
     if isinstance(read, ReadError):
         world.cache.config_errors[key] = read

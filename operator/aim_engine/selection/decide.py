@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.catalog.models import model_catalog
-from aim_engine.inventory import Inventory
+from aim_engine.inventory import EMPTY, Inventory
 from aim_engine.selection.capacity import capacity_verdict, never_here
-from aim_engine.selection.generate import generated
+from aim_engine.selection.generate import GENERATED_PREFIX, generated
 from aim_engine.selection.order import ranked
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.types import (
@@ -76,7 +76,9 @@ def decide(
     context = Context(request, inventory, facts, memo or Memo())
     known = list(candidates)
     pool = relevant(request, known)
-    if not pool or all(c.source is Source.GENERATED for c in pool):
+    if request.recorded and request.recorded.recipe.startswith(GENERATED_PREFIX):
+        pool = [*pool, *generated(request, inventory, facts)]
+    elif not pool or all(c.source is Source.GENERATED for c in pool):
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
             return _nothing_known(request, known, facts)
@@ -92,6 +94,16 @@ def decide(
         if pending is not None:
             return _selected(context, *pending)
     return _told(context, found[-1], choice)
+
+
+def eligible_anywhere(
+    request: Request, candidates: Iterable[Candidate], facts: Facts, memo: Memo | None = None
+) -> tuple[list[Assessment], tuple[Verdict, ...]]:
+    """As if every GPU there is were in the cluster: the candidates that could serve, best first, and why not the others."""
+    context = Context(request, EMPTY, facts, memo or Memo())
+    judged = [assess(context, each, any_hardware=True) for each in candidates]
+    order = ranked(request, facts, [assessment for assessment, verdict in judged if verdict is None])
+    return order, _by_progress(verdict for _, verdict in judged if verdict is not None)
 
 
 def hold(
@@ -171,8 +183,9 @@ def _hopeful(context: Context, failed: list[tuple[Assessment, Verdict]]) -> list
 
 
 def _choose(request: Request, order: list[Assessment]) -> Choice | None:
-    """The best candidate with room for all replicas; failing that, with room for one."""
-    allowed = order if request.fallback else order[:1]
+    """The recorded one, else the best with room for all replicas; failing that, with room for one."""
+    recorded = [each for each in order if request.recorded and request.recorded.is_of(each.candidate)]
+    allowed = [*recorded, *order] if request.fallback else recorded or order[:1]
     for replicas in dict.fromkeys((request.replicas, 1)):
         for current in allowed:
             fits = current.placement.fits if current.placement else 0
@@ -196,7 +209,8 @@ def _tier(order: list[Assessment], chosen: Assessment) -> Tier:
 
 def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     request, order, chosen = context.request, found.order, choice.assessment
-    verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, _why(choice, order))]
+    why = _why(request, choice, order)
+    verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, why)]
     place = next(i for i, current in enumerate(order) if current is chosen)
     verdicts += [
         _loser(request, current, choice, before=i < place) for i, current in enumerate(order) if i != place
@@ -204,7 +218,7 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     ahead = [each for each in order[:place] if each.candidate.source is not Source.GENERATED]
     wants = wants_of([chosen] if choice.fits < request.replicas else ahead)
     name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
-    message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {_why(choice, order)}"
+    message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {why}"
     remedy = None
     if choice.tier is not Tier.PRIMARY and chosen is not order[0]:
         blocked = capacity_verdict(order[0], request.replicas)
@@ -212,6 +226,7 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
             f"; the best one, {order[0].candidate.name}, {blocked.message if blocked else 'is not free'}"
         )
         remedy = blocked.remedy if blocked else None
+    message += _not_followed(request, choice, verdicts, found)
     return Decision(
         Outcome.SELECTED,
         (*verdicts, *_by_progress(verdict for _, verdict in found.failed)),
@@ -224,9 +239,30 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     )
 
 
-def _why(choice: Choice, order: list[Assessment]) -> str:
+def _not_followed(request: Request, choice: Choice, eligible: list[Verdict], found: _Judged) -> str:
+    """Why a recorded decision is not what was taken; empty where it is, or where there is none."""
+    recorded = request.recorded
+    if recorded is None or recorded.is_of(choice.assessment.candidate):
+        return ""
+    every = [each.candidate for each in (*found.order, *(failed for failed, _ in found.failed))]
+    known = next((each for each in every if each.name == recorded.recipe), None)
+    verdicts = (*eligible, *(verdict for _, verdict in found.failed))
+    verdict = next((each for each in verdicts if each.recipe == recorded.recipe), None)
+    if known is None:
+        why = "it no longer exists"
+    elif known.hash != recorded.hash:
+        why = f"it was edited since ({recorded.hash} then, {known.hash} now)"
+    else:
+        why = verdict.message if verdict else "it cannot serve"
+    return f"; the recorded decision, {recorded.recipe}, was not followed: {why}"
+
+
+def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
     chosen = choice.assessment
-    parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
+    if request.recorded and request.recorded.is_of(chosen.candidate):
+        parts = ["as recorded"]
+    else:
+        parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
     if chosen.rate and chosen.rate_per_gpu:
         version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
         parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per GPU{version}")
@@ -247,7 +283,8 @@ def _loser(request: Request, current: Assessment, choice: Choice, *, before: boo
         return blocked
     winner = choice.assessment
     if before:
-        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, "fallback is off")
+        why = "the recorded decision is followed" if request.recorded else "fallback is off"
+        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
         f"fits, but {winner.candidate.name} ranks higher: {difference(current, winner)}",

@@ -17,6 +17,7 @@ from aim_engine.inventory import Inventory, PoolKey
 from aim_engine.selection.types import Candidate, Facts, Request, Source, candidate
 from aim_engine.sizing import FitVerdict, fit
 
+GENERATED_PREFIX = "generated/"
 _DEFAULT_CONTEXT = 32768
 _SHORTEST_CONTEXT = 2048
 """A server of less is of little use; with such a context or none at all, what is missing is told instead."""
@@ -128,7 +129,7 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
         engine_args={"max-model-len": context, **dict(weights.args)},
         maturity=Maturity.UNOPTIMIZED,
     )
-    name = f"generated/{slug}-{'-'.join(where)}-{count}x-{weights.precision}"
+    name = f"{GENERATED_PREFIX}{slug}-{'-'.join(where)}-{count}x-{weights.precision}"
     return candidate(name, Source.GENERATED, spec)
 
 

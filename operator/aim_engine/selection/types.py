@@ -140,6 +140,18 @@ def candidate(name: str, source: Source, spec: AIMRecipeSpec, *, listed: bool = 
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision that somebody recorded: which recipe, with which content. Never taken for the content itself."""
+
+    recipe: str
+    hash: str
+
+    def is_of(self, candidate: Candidate) -> bool:
+        """Whether a candidate is that recipe, unchanged."""
+        return (candidate.name, candidate.hash) == (self.recipe, self.hash)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What one AIMDeployment asks of selection."""
 
@@ -150,6 +162,8 @@ class Request:
     """Repositories that tenants may take images from, a trailing slash allowing all below; None: not asked here."""
     identity: str | None = None
     """Equal for requests whose spec asks the same, so that work can be shared; None: not known."""
+    recorded: Recorded | None = None
+    """The decision of `spec.recipe.decisionConfigMap`."""
 
     def may_use_image(self, image: str) -> bool:
         """Whether a tenant may have this image run."""

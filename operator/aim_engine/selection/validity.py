@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.plan import EnginePlan
@@ -16,14 +17,16 @@ from aim_engine.sizing import Fit, FitVerdict
 _NO_REMEDY = "use another GPU model"
 
 
-def validity_problems(candidate: Candidate, facts: Facts) -> tuple[Problem, ...]:
+def validity_problems(
+    candidate: Candidate, facts: Facts, namespace_labels: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Problem, ...]:
     """What stops a recipe on its own GPUs: arguments and weights, then parallelism, then precision, then memory.
 
     A later kind is told only when the earlier ones are in order: it would be about a server that cannot start.
     """
     spec, facts = candidate.spec, _at_revision(candidate, facts)
     return (
-        (*recipe_problems(candidate, {}), *weights_problems(spec, facts))
+        (*recipe_problems(candidate, namespace_labels), *weights_problems(spec, facts))
         or engine(spec.backend).check_parallelism(spec.engine_args, spec.hardware.gpu_count)
         or tuple(_hardware_problems(candidate, facts))
     )

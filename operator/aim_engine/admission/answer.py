@@ -1,0 +1,55 @@
+"""What the gate answers: refusals, warnings, and the rule that an object is never locked in by faults it already had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from aim_engine.api.configmap_yaml import dotted, shown
+from aim_engine.engines import Problem
+from aim_engine.selection import Check, SpecProblem
+
+Object = Mapping[str, Any]
+LONGEST_WARNING = 250
+"""The API server cuts longer ones."""
+MOST_WARNINGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line each. Without refusals the object is admitted."""
+
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def answer(
+    checks: frozenset[Check], new: Iterable[SpecProblem], old: Iterable[SpecProblem], warnings: Iterable[str]
+) -> Answer:
+    """Refuse what is wrong, of the groups that are on, unless the stored object has the same fault.
+
+    So an upgrade of ours, with rules it did not have before, never locks users out of their own objects.
+    """
+    before = {str(problem) for problem in old}
+    wrong = [problem for problem in new if problem.check is Check.SPEC or problem.check in checks]
+    kept = [str(problem) for problem in wrong if str(problem) in before]
+    refusals = [str(problem) for problem in wrong if str(problem) not in before]
+    told = (*(f"{text} (as before)" for text in kept), *warnings)
+    return Answer(tuple(dict.fromkeys(refusals)), tuple(dict.fromkeys(map(_short, told)))[:MOST_WARNINGS])
+
+
+def unreadable(error: ValidationError, root: str) -> Iterator[SpecProblem]:
+    """Errors of the schema, each by field and value."""
+    for each in error.errors(include_url=False):
+        field = dotted((root, *each["loc"])) if root else dotted(tuple(each["loc"])) or "document"
+        message = each["msg"].removeprefix("Value error, ")
+        yield SpecProblem(
+            Check.SPEC, Problem(field, shown(str(each["input"])), message, "see `kubectl explain`")
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_WARNING else f"{text[: LONGEST_WARNING - 3]}..."

@@ -1,0 +1,132 @@
+"""Recipes at the gate: AIMRecipes of administrators, and ConfigMaps that are labelled as recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from aim_engine.admission.answer import Answer, Object, answer, unreadable
+from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.meta import LABEL_RECIPE
+from aim_engine.api.recipe import AIMRecipe
+from aim_engine.engines import Problem, engine
+from aim_engine.reconcile.cache import RECIPE_FILE, read_config_recipe
+from aim_engine.selection import (
+    Candidate,
+    Check,
+    Facts,
+    Source,
+    SpecProblem,
+    candidate,
+    recipe_fit,
+    validity_problems,
+)
+from aim_engine.sizing import FitVerdict
+
+_LIMITS = ("hardware", "precision")
+"""Fields of a recipe whose faults are about what the GPUs hold."""
+
+
+def judge_recipe(new: Object, old: Object | None, facts: Facts, checks: frozenset[Check]) -> Answer:
+    """An AIMRecipe. Its author is an administrator."""
+    before = () if old is None else _recipe_problems(old, facts)
+    made = _read(new)
+    warnings = () if made is None else _warnings(made, facts)
+    return answer(checks, _recipe_problems(new, facts), before, warnings)
+
+
+def judge_config_map(
+    new: Object,
+    old: Object | None,
+    namespace_labels: Mapping[str, str],
+    facts: Facts,
+    checks: frozenset[Check],
+) -> Answer:
+    """A ConfigMap with our label. Its author is a tenant of the namespace."""
+    before = () if old is None or not _labelled(old) else _config_map_problems(old, namespace_labels, facts)
+    read = read_config_recipe(_complete(new))
+    warnings = (
+        () if isinstance(read, ReadError) else [each for made in read for each in _warnings(made, facts)]
+    )
+    return answer(checks, _config_map_problems(new, namespace_labels, facts), before, warnings)
+
+
+def _read(obj: Object) -> Candidate | None:
+    try:
+        loaded = AIMRecipe.model_validate(_plain(obj))
+    except ValidationError:
+        return None
+    return candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
+
+
+def _recipe_problems(obj: Object, facts: Facts) -> tuple[SpecProblem, ...]:
+    try:
+        loaded = AIMRecipe.strict_load(_plain(obj))
+    except ValidationError as error:
+        return tuple(unreadable(error, ""))
+    made = candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
+    return tuple(_sorted_out(validity_problems(made, facts), "spec"))
+
+
+def _config_map_problems(
+    obj: Object, namespace_labels: Mapping[str, str], facts: Facts
+) -> tuple[SpecProblem, ...]:
+    read = read_config_recipe(_complete(obj))
+    root = f"data[{RECIPE_FILE}]"
+    if isinstance(read, ReadError):
+        field = ", ".join(part for part in (f"line {read.line}" if read.line else "", read.field) if part)
+        where = root if read.field.startswith("data.") else f"{root} {field}".strip()
+        problem = Problem(where, read.value[:80] or None, read.message, read.remedy)
+        return (SpecProblem(Check.SPEC, problem),)
+    several = len(read) > 1
+    return tuple(
+        problem
+        for made in read
+        for problem in _sorted_out(
+            validity_problems(made, facts, namespace_labels), f"{root} {made.name}" if several else root
+        )
+    )
+
+
+def _sorted_out(problems: Iterable[Problem], root: str) -> Iterator[SpecProblem]:
+    for problem in problems:
+        limits = problem.field.split(".")[0] in _LIMITS
+        check = Check.RESOURCE_LIMITS if limits else Check.RECIPE_COMPATIBILITY
+        separator = " " if " " in root or "[" in root else "."
+        yield SpecProblem(check, replace(problem, field=f"{root}{separator}{problem.field}"))
+
+
+def _warnings(made: Candidate, facts: Facts) -> Iterator[str]:
+    spec = made.spec
+    for text in engine(spec.backend).env_warnings(spec.env):
+        yield f"env.{text}"
+    fit = recipe_fit(made, facts)
+    if fit is not None and fit.verdict is FitVerdict.UNKNOWN:
+        yield f"the dimensions of {spec.model_id} are not known, so whether it fits its GPUs was not checked"
+
+
+def _labelled(obj: Object) -> bool:
+    labels = obj.get("metadata", {}).get("labels") or {}
+    return labels.get(LABEL_RECIPE) == "true"
+
+
+def _complete(obj: Object) -> dict[str, Any]:
+    """A ConfigMap of a request may lack a name (generateName)."""
+    metadata = dict(obj.get("metadata") or {})
+    metadata.setdefault("name", "recipe")
+    metadata.setdefault("namespace", "default")
+    return {**obj, "metadata": metadata}
+
+
+def _plain(obj: Object) -> dict[str, Any]:
+    """What we read of an object: metadata holds much that users may write and we do not look at."""
+    metadata = obj.get("metadata") or {}
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+        "metadata": {"name": metadata.get("name") or "generated"},
+        "spec": obj.get("spec") or {},
+    }

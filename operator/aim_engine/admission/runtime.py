@@ -1,0 +1,224 @@
+"""The running validator: what it knows of the cluster, and its tasks. It keeps recipes and namespaces, no pods and no nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from aim_engine.admission.answer import Answer, Object
+from aim_engine.admission.deployments import Scene, judge_deployment
+from aim_engine.admission.keeper import Keeper, server_context
+from aim_engine.admission.recipes import judge_config_map, judge_recipe
+from aim_engine.admission.server import AdmissionServer
+from aim_engine.kube.client import ApiError, KubeClient
+from aim_engine.kube.connection import Connection
+from aim_engine.kube.reflector import Reflector
+from aim_engine.kube.resource import Resource
+from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import (
+    Cache,
+    read_config_recipe,
+    read_namespace,
+    read_stored_recipe,
+    recipe_status,
+)
+from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.selection import Candidate, CatalogueFacts, Check, Memo
+from aim_engine.telemetry.admission import AdmissionMetrics
+from aim_engine.telemetry.server import serve
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Gate:
+    """Judges objects with what it knows; asks the cluster only for a ConfigMap that a deployment names."""
+
+    config: OperatorConfig
+    client: KubeClient
+    metrics: AdmissionMetrics
+    cache: Cache = field(default_factory=Cache)
+    facts: CatalogueFacts = field(default_factory=CatalogueFacts)
+    _memo: Memo = field(default_factory=Memo)
+
+    @property
+    def checks(self) -> frozenset[Check]:
+        """The groups of checks that are on."""
+        settings = self.config.admission
+        switches = {
+            Check.RESOURCE_LIMITS: settings.check_resource_limits,
+            Check.RECIPE_COMPATIBILITY: settings.check_recipe_compatibility,
+            Check.PERFORMANCE_CONSTRAINTS: settings.check_performance_constraints,
+        }
+        return frozenset(check for check, on in switches.items() if on)
+
+    async def deployment(self, namespace: str, new: Object, old: Object | None) -> Answer:
+        """Judge an AIMDeployment."""
+        with self._observed("AIMDeployment") as told:
+            named = await self._named(namespace, new)
+            scene = Scene(
+                namespace=namespace,
+                namespace_labels=self._labels(namespace),
+                candidates=self.cache.candidates(namespace, named),
+                statuses={name: recipe_status(stored) for name, stored in self.cache.recipes.items()},
+                allowed_images=tuple(self.config.allowed_images),
+                facts=self.facts,
+                checks=self.checks,
+                memo=self._memo,
+            )
+            return told(judge_deployment(new, old, scene))
+
+    def recipe(self, new: Object, old: Object | None) -> Answer:
+        """Judge an AIMRecipe."""
+        with self._observed("AIMRecipe") as told:
+            return told(judge_recipe(new, old, self.facts, self.checks))
+
+    def config_map(self, namespace: str, new: Object, old: Object | None) -> Answer:
+        """Judge a ConfigMap with our label."""
+        with self._observed("ConfigMap") as told:
+            return told(judge_config_map(new, old, self._labels(namespace), self.facts, self.checks))
+
+    def _labels(self, namespace: str) -> Mapping[str, str]:
+        found = self.cache.namespaces.get(namespace)
+        return found.labels if found else {}
+
+    async def _named(self, namespace: str, deployment: Object) -> tuple[Candidate, ...]:
+        """Recipes of an unlabelled ConfigMap that the deployment names; labelled ones are known."""
+        spec = deployment.get("spec")
+        wishes = spec.get("recipe") if isinstance(spec, Mapping) else None
+        name = wishes.get("configMap") if isinstance(wishes, Mapping) else None
+        if not isinstance(name, str) or (namespace, name) in self.cache.config_recipes:
+            return ()
+        try:
+            obj = await self.client.get(resources.CONFIG_MAPS, namespace, name)
+        except ApiError:
+            return ()
+        read = read_config_recipe(obj, listed=False)
+        return read if isinstance(read, tuple) else ()
+
+    @contextmanager
+    def _observed(self, kind: str) -> Iterator[Callable[[Answer], Answer]]:
+        started = time.perf_counter()
+
+        def told(answer: Answer) -> Answer:
+            self.metrics.reviews.labels(kind, "refused" if answer.refusals else "allowed").inc()
+            if answer.warnings:
+                self.metrics.warnings.labels(kind).inc(len(answer.warnings))
+            return answer
+
+        yield told
+        self.metrics.seconds.labels(kind).observe(time.perf_counter() - started)
+
+
+class Validator:
+    """One process of the validator."""
+
+    def __init__(self, config: OperatorConfig, connection: Connection) -> None:
+        self.config = config
+        self.connection = connection
+        client = KubeClient(connection)
+        host, _, port = config.admission.listen.rpartition(":")
+        tls = server_context()
+        self.server = AdmissionServer(host.strip("[]"), int(port), tls)
+        self.keeper = Keeper(client, config, tls, self._answers)
+        self.metrics = AdmissionMetrics(lambda: self.keeper.expires)
+        self.gate = Gate(config, client, self.metrics)
+        self._client = client
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._synced: list[asyncio.Event] = []
+
+    async def prepare(self) -> None:
+        """Know the cluster and have a certificate, before anything is served."""
+        for name, reflector in self._reflectors().items():
+            self._tasks[name] = asyncio.create_task(reflector.run(), name=name)
+            self._synced.append(reflector.synced)
+        await asyncio.gather(*(event.wait() for event in self._synced))
+        while self.keeper.problem is not None:
+            await self.keeper.look()
+            if self.keeper.problem is not None:
+                await asyncio.sleep(1)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set or a task ends; then answer a while longer, so that nobody meets a closed door."""
+        settings = self.config.admission
+        health = await serve(settings.health_listen, self.metrics.registry, self._unhealthy, self._unready)
+        self._tasks["keeper"] = asyncio.create_task(self.keeper.run(), name="keeper")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({stopped, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                self.server.draining = True
+                await asyncio.sleep(settings.drain_seconds)
+        finally:
+            stopped.cancel()
+            await self._end(health)
+
+    async def _end(self, health: web.AppRunner) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await health.cleanup()
+
+    def _answers(self) -> bool:
+        return self.server.listening.is_set() and not self.server.draining
+
+    def _unhealthy(self) -> str | None:
+        ended = [name for name, task in self._tasks.items() if task.done()]
+        return f"ended: {', '.join(ended)}" if ended else None
+
+    def _unready(self) -> str | None:
+        if self.server.draining:
+            return "ending"
+        if not self.server.listening.is_set():
+            return "not listening yet"
+        return self.keeper.problem
+
+    def _reflectors(self) -> dict[str, Reflector]:
+        cache = self.gate.cache
+        return {
+            "recipes": self._reflector(resources.RECIPES, cache.recipes, _by_name, read_stored_recipe),
+            "namespaces": self._reflector(resources.NAMESPACES, cache.namespaces, _by_name, read_namespace),
+            "configmaps": self._reflector(
+                resources.CONFIG_MAPS, cache.config_recipes, _by_key, _readable, resources.RECIPE_CONFIG_MAPS
+            ),
+        }
+
+    def _reflector(
+        self, resource: Resource, store: dict[Any, Any], key: Callable[[Object], Any], read: Callable[[Object], Any],
+        label_selector: str | None = None,
+    ) -> Reflector:  # fmt: skip
+        def replace(found: Iterable[tuple[Any, Any]]) -> None:
+            fresh = dict(found)
+            store.clear()
+            store.update(fresh)
+
+        return Reflector(
+            self._client,
+            resource,
+            decode=lambda obj: (key(obj), read(obj)),
+            replace=replace,
+            upsert=lambda pair: store.update([pair]),
+            remove=lambda obj: store.pop(key(obj), None),
+            label_selector=label_selector,
+        )
+
+
+def _by_name(obj: Object) -> str:
+    name: str = obj["metadata"]["name"]
+    return name
+
+
+def _by_key(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _readable(obj: Object) -> tuple[Candidate, ...]:
+    read = read_config_recipe(obj)
+    return read if isinstance(read, tuple) else ()

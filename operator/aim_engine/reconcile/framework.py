@@ -1,0 +1,72 @@
+"""How kopf is set up, for the operator and for the validator: it watches, logs in and serves, and stores nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from aim_engine.kube.connection import Connection
+from aim_engine.reconcile import resources
+
+
+def log_in(registry: kopf.OperatorRegistry, connection: Connection, namespace: str) -> None:
+    """Have kopf use our connection."""
+
+    @kopf.on.login(registry=registry)
+    def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(
+            server=connection.server, aiohttp_session=connection.guest(), default_namespace=namespace
+        )
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing: only handlers of changes would need it, and building it copies every object of every event."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Remembers nothing: event handlers have no progress."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Settings that differ from kopf's defaults, each for a reason given in docs/architecture.md."""
+    settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.queueing.exit_timeout = 2
+    settings.queueing.idle_timeout = 1
+    settings.watching.server_timeout = 300
+    settings.watching.reconnect_backoff = 1
+    settings.process.ultimate_exiting_timeout = 20
+    selectors: Any = settings.watching.label_selectors
+    for resource, selector in resources.WATCHED.items():
+        if selector:
+            selectors[resource.group, resource.version, resource.plural] = selector

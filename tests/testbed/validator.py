@@ -1,0 +1,181 @@
+"""The validator on a plane: its processes with the shipped ServiceAccount, behind a real Service address."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import yaml
+
+from testbed.cluster import Cluster
+from testbed.processes import Processes
+from testbed.product import NAMESPACE, ROOT, free_port
+from testbed.services import Backend, ServiceForwarder
+
+NAME = "aim-engine-recipe-validator"
+USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+CONFIGURATION = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{NAME}"
+START_TIMEOUT = 30
+SETTLE_SECONDS = 1.0
+"""Until the API server has taken over a changed webhook configuration."""
+_PORT = 8443
+
+
+@dataclass
+class Replica:
+    """One process."""
+
+    name: str
+    port: int
+    health_port: int
+    ready: bool = False
+
+
+@dataclass
+class Validator:
+    """Some replicas of `aim-engine webhook`. Only those that say they are ready get connections, as from a Service."""
+
+    plane: Cluster
+    processes: Processes
+    config: dict[str, Any]
+    forwarder: ServiceForwarder | None = None
+    replicas: list[Replica] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _number: int = 0
+
+    @classmethod
+    def start(cls, plane: Cluster, *, replicas: int = 1, **admission: Any) -> Self:
+        """Install what is shipped, start the replicas, and wait until the webhook configuration is on."""
+        plane.apply(ROOT / "deploy" / "manifests" / "validator.yaml")
+        service = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}")
+        ports = [{"name": "https", "port": _PORT, "targetPort": "https"}]
+        plane.request(
+            "PATCH", f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}", {"spec": {"ports": ports}},
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
+        processes = Processes(plane.workdir / "validators")
+        validator = cls(
+            plane,
+            processes,
+            {"poll_seconds": 1, "drain_seconds": 1, "service_port": _PORT, **admission},
+        )
+        for _ in range(replicas):
+            validator.add()
+        validator.forwarder = ServiceForwarder(service["spec"]["clusterIP"], _PORT, validator.backends)
+        threading.Thread(target=validator._look, name="endpoints", daemon=True).start()
+        try:
+            plane.wait_for(validator.is_on, START_TIMEOUT, "the webhooks to be on")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{validator.log()}") from None
+        return validator
+
+    def add(self) -> Replica:
+        """Start one more replica."""
+        self._number += 1
+        replica = Replica(f"validator-{self._number}", free_port(), free_port())
+        kubeconfig = self.plane.kubeconfig_for_service_account(NAMESPACE, NAME)
+        config_file = self.processes.directory / f"{replica.name}.yaml"
+        settings = {
+            **{_camel(key): value for key, value in self.config.items()},
+            "listen": f"127.0.0.1:{replica.port}",
+            "healthListen": f"127.0.0.1:{replica.health_port}",
+        }
+        config_file.write_text(yaml.safe_dump({"admission": settings}))
+        self.processes.start(
+            replica.name,
+            [
+                "/usr/bin/env", f"KUBECONFIG={kubeconfig}", f"PYTHONPATH={ROOT / 'operator'}", "no_proxy=127.0.0.1,localhost",
+                sys.executable, "-m", "aim_engine", "webhook", "--config", str(config_file),
+            ],
+        )  # fmt: skip
+        self.replicas.append(replica)
+        return replica
+
+    def end(self, replica: Replica) -> int | None:
+        """What the kubelet does to a pod that is deleted: no new connections, then SIGTERM."""
+        self.replicas.remove(replica)
+        time.sleep(0.3)
+        return self.processes.stop(replica.name)
+
+    def backends(self) -> Sequence[Backend]:
+        """The replicas that are ready."""
+        return [("127.0.0.1", each.port) for each in self.replicas if each.ready]
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """The webhooks as the API server has them."""
+        found: list[dict[str, Any]] = self.plane.request("GET", CONFIGURATION).get("webhooks") or []
+        return found
+
+    def is_on(self) -> bool:
+        """Whether the API server asks us."""
+        return bool(self.webhooks()) and all(each.ready for each in self.replicas)
+
+    def off(self) -> None:
+        """Have the API server ask nobody, as where the validator is not installed."""
+        for each in self.replicas:
+            os.kill(self.processes.pids[each.name], signal.SIGSTOP)
+        self.plane.request("PATCH", CONFIGURATION, {"webhooks": None})
+        time.sleep(SETTLE_SECONDS)
+
+    def on(self) -> None:
+        """Have it ask us again."""
+        for each in self.replicas:
+            os.kill(self.processes.pids[each.name], signal.SIGCONT)
+        self.plane.wait_for(self.is_on, START_TIMEOUT, "the webhooks to be on again")
+        time.sleep(SETTLE_SECONDS)
+
+    def metric(self, name: str) -> float:
+        """Sum of the series that start with `name`, over all replicas."""
+        lines = [line for each in self.replicas for line in _get(each, "/metrics")[1].splitlines()]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def log(self) -> str:
+        """The last lines of every replica."""
+        files = [self.processes.log_file(each.name) for each in self.replicas]
+        return "\n".join(
+            line for file in files if file.exists() for line in file.read_text().splitlines()[-30:]
+        )
+
+    def close(self) -> None:
+        """End all, and have the API server ask nobody."""
+        self._stop.set()
+        self.plane.request("DELETE", CONFIGURATION)
+        self.plane.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}")
+        self.processes.close()
+        if self.forwarder:
+            self.forwarder.close()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.1):
+            for replica in list(self.replicas):
+                replica.ready = _get(replica, "/readyz")[0] == 200
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _get(replica: Replica, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", replica.health_port, timeout=2)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
