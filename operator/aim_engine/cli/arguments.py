@@ -21,6 +21,15 @@ RECIPE_ACTIONS = {
 }
 
 
+HOOK_STEPS = {
+    "select": "choose the recipe of a release, say how, and record it",
+    "recipes": "apply the catalogue of this image",
+    "crds": "apply the CRDs of this image",
+    "uninstall": "refuse where AIMDeployments of others would lose their operator",
+    "test": "check an installation",
+}
+
+
 def add_arguments(command: str, parser: Parser, words: Collection[str]) -> None:
     """Give a command's parser its flags and examples; `words` is what was typed, for flags that cost time to know."""
     if command == "recipes":
@@ -147,6 +156,53 @@ examples:
   aim-engine completion fish > ~/.config/fish/completions/aim-engine.fish"""
 
 
+def _owner_and_name(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAMESPACE/NAME")
+    return namespace, name
+
+
+def _hook(parser: Parser) -> None:
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    each = {name: steps.add_parser(name, help=about, description=about) for name, about in HOOK_STEPS.items()}
+    select = each["select"]
+    select.add_argument(
+        "--request", type=Path, required=True, metavar="FILE", help="AIMDeployment of the release"
+    )
+    select.add_argument(
+        "--record", required=True, metavar="NAME", help="ConfigMap that the decision is written to"
+    )
+    select.add_argument(
+        "--keep-recorded",
+        action="store_true",
+        help="keep the decision that is recorded, if it can serve here",
+    )
+    _operator(select)
+    select.set_defaults(cluster=None, nodes=None, recipes=None, namespace=None, hub=True, shipped=False)
+    for name in ("uninstall", "test"):
+        each[name].add_argument(
+            "--release",
+            type=_owner_and_name,
+            required=True,
+            metavar="NAMESPACE/NAME",
+            help="release and its namespace",
+        )
+    each["uninstall"].add_argument(
+        "--operator",
+        type=_owner_and_name,
+        required=True,
+        metavar="NAMESPACE/NAME",
+        help="Deployment of the operator",
+    )
+    each["test"].add_argument("--metrics", metavar="URL", help="metrics of the operator")
+    each["test"].add_argument("--validator", action="store_true", help="a validator is installed")
+    parser.epilog = """\
+examples:
+  aim-engine hook recipes
+  aim-engine hook select --request request.yaml --record aim-engine-recipe-config"""
+
+
 _FLAGS: Mapping[str, Callable[[Parser], None]] = {
     "operator": _operator,
     "webhook": _operator,
@@ -158,6 +214,7 @@ _FLAGS: Mapping[str, Callable[[Parser], None]] = {
     "status": _status,
     "doctor": _doctor,
     "completion": _completion,
+    "hook": _hook,
 }
 
 

@@ -59,7 +59,7 @@ def world_of(
             *(each for each in objects if each.obj["kind"] != "AIMRecipe"),
             *read_recipes(arguments.recipes),
         ]
-    elif not any(each.obj["kind"] == "AIMRecipe" for each in objects):
+    elif getattr(arguments, "shipped", True) and not any(each.obj["kind"] == "AIMRecipe" for each in objects):
         objects = [*objects, *_shipped(model_id)]
     objects = [*objects, *_changes(change, objects, namespace)]
     facts = snapshot.facts.over(facts_of_records(objects))

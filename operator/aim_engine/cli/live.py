@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from aim_engine.cli.arguments import OPERATOR_NAMESPACE
 from aim_engine.cli.files import Found, Object
 from aim_engine.cli.output import CommandError, invalid
 from aim_engine.cli.snapshot_file import Snapshot
@@ -21,7 +20,7 @@ from aim_engine.reconcile.cache import explain
 from aim_engine.reconcile.config import OperatorConfig, parse
 from aim_engine.reconcile.facts import NO_FACTS
 
-OPERATOR_CONFIG_MAP = "aim-engine-config"
+OPERATOR_CONFIG_MAPS = "app.kubernetes.io/name=aim-engine,app.kubernetes.io/component=operator"
 CONFIG_FILE = "config.yaml"
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _NOT_NEEDED = (resources.SERVICES, resources.CLAIMS, resources.BUDGETS)
@@ -70,14 +69,18 @@ async def fetch(client: KubeClient) -> tuple[list[tuple[str, Object]], OperatorC
 
 
 async def operator_config(client: KubeClient) -> OperatorConfig:
-    """The configuration in the operator's ConfigMap; the default where there is none."""
+    """The configuration in the operator's ConfigMap, which its labels tell; the default where there is none."""
     try:
-        obj = await client.get(resources.CONFIG_MAPS, OPERATOR_NAMESPACE, OPERATOR_CONFIG_MAP)
+        pages = client.pages(resources.CONFIG_MAPS, label_selector=OPERATOR_CONFIG_MAPS)
+        found = [obj async for page, _ in pages for obj in page if CONFIG_FILE in (obj.get("data") or {})]
     except ApiError as error:
-        if error.code in (403, 404):
+        if error.code == 403:
             return OperatorConfig()
         raise
-    where = f"ConfigMap {OPERATOR_NAMESPACE}/{OPERATOR_CONFIG_MAP}"
+    if not found:
+        return OperatorConfig()
+    obj = min(found, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"]))
+    where = f"ConfigMap {obj['metadata']['namespace']}/{obj['metadata']['name']}"
     try:
         return parse((obj.get("data") or {}).get(CONFIG_FILE) or "")
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aim_engine.inventory.hypothetical import every_gpu
 from aim_engine.inventory.labels import whole_partition
 from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates
 from aim_engine.inventory.placement import Placement, Shortage, best_fit, nearest_node, place
@@ -38,6 +39,7 @@ __all__ = [
     "Usage",
     "best_fit",
     "build_inventory",
+    "every_gpu",
     "free_on",
     "nearest_node",
     "place",

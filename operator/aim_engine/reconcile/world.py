@@ -20,7 +20,7 @@ from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.plan import Plan, request_in, spec_problem
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.waiters import Waiters
-from aim_engine.selection import Candidate, Facts
+from aim_engine.selection import Candidate, Facts, can_ever_serve
 
 Object = Mapping[str, Any]
 BY_KIND: Mapping[str, Resource] = {
@@ -98,6 +98,14 @@ class World:
         spec = deployment.spec.model_copy(update={"recipe": wishes})
         hopeful = deployment.model_copy(update={"spec": spec})
         return self.planner.plan(key, hopeful, self.labels(key), self._named(key, deployment), self.clock)
+
+    def may_be_served(self, key: Key) -> bool:
+        """Whether its wishes could be met if the cluster had every kind of GPU, all of them free."""
+        deployment = self._typed(key)
+        around = self.planner.surroundings(
+            key, deployment, self.labels(key), self._named(key, deployment), self.clock
+        )
+        return can_ever_serve(request_in(deployment, around), around.candidates, around.facts)
 
     def labels(self, key: Key) -> Mapping[str, str]:
         """Labels of the deployment's namespace."""

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.catalog.models import model_catalog
-from aim_engine.inventory import EMPTY, Inventory
+from aim_engine.inventory import EMPTY, Inventory, every_gpu
 from aim_engine.selection.capacity import capacity_verdict, never_here
 from aim_engine.selection.generate import GENERATED_PREFIX, generated
 from aim_engine.selection.order import ranked
@@ -104,6 +104,14 @@ def eligible_anywhere(
     judged = [assess(context, each, any_hardware=True) for each in candidates]
     order = ranked(request, facts, [assessment for assessment, verdict in judged if verdict is None])
     return order, _by_progress(verdict for _, verdict in judged if verdict is not None)
+
+
+def can_ever_serve(request: Request, candidates: Iterable[Candidate], facts: Facts) -> bool:
+    """Whether some cluster could serve the request with the recipes there are, or with a generated one."""
+    known = list(candidates)
+    if eligible_anywhere(request, relevant(request, known), facts)[0]:
+        return True
+    return bool(request.fallback and any(generated(request, every_gpu(), facts)))
 
 
 def hold(

@@ -1,0 +1,1 @@
+"""What the hook Jobs of the chart run: one file each. People have better commands for the same."""
