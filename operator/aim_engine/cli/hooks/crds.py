@@ -15,7 +15,8 @@ from aim_engine.kube.resource import Resource
 CRDS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
-FIELD_MANAGER = "aim-engine-crds"
+FIELD_MANAGER = "helm"
+"""Helm 4 applies the chart's CRDs at every installation and would meet a conflict with any other owner of the fields."""
 
 
 def run(_: argparse.Namespace) -> int:
