@@ -43,6 +43,9 @@ def _operator(parser: Parser) -> None:
         "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
         help="least severe messages to log (default: INFO)",
     )  # fmt: skip
+    parser.epilog = """\
+examples:
+  aim-engine operator --config config.yaml"""
 
 
 def _select(parser: Parser) -> None:
