@@ -18,7 +18,7 @@ from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
 from aim_engine.engines import engine
-from aim_engine.selection import schema
+from aim_engine.selection import list_schema, schema
 from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -306,7 +306,10 @@ def families() -> Iterator[tuple[str, str, str, str]]:
 def cli() -> str:
     """All commands with their flags and examples."""
     codes = (
-        ("0", "It worked. `select` and `explain`: a recipe can serve, now or when GPUs are freed."),
+        (
+            "0",
+            "It worked. `select`, `explain`, `render` and `diff`: a recipe can serve, now or when GPUs are freed.",
+        ),
         ("1", "An error: no cluster, a file that cannot be written; `doctor` found something broken."),
         ("2", "Wrong usage."),
         ("3", "No recipe can serve what is asked, whatever comes free; `fit`: it does not fit."),
@@ -416,6 +419,7 @@ def pages() -> dict[str, str]:
         "engines.md": engines(),
         "sizing.md": NOTE + sizing_page.page(table),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
+        "decisions.schema.json": json.dumps(list_schema(), indent=2) + "\n",
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from e2e.support import Tenant, message
+from aim_engine.cli import main
+from e2e.support import Json, Tenant, message
 from testbed.hub import LocalHub, status
 from testbed.plane import ControlPlane
 from testbed.product import Operator, install
@@ -39,8 +41,25 @@ def settle_in(plane: ControlPlane, operator: Operator) -> Tenant:
     return Tenant(plane, operator, name)
 
 
+def explained(
+    plane: ControlPlane,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    namespace: str,
+) -> tuple[int, Json]:
+    """What the command line says of a deployment of the live cluster, asking no Hub."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    capsys.readouterr()
+    code = main(["explain", name, "-n", namespace, "-o", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
 def test_an_unknown_model_is_asked_for_and_served_by_a_generated_configuration(
-    own_plane: ControlPlane, hub: LocalHub
+    own_plane: ControlPlane,
+    hub: LocalHub,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Operator.start(own_plane, name="asking", hub={"enabled": True, "endpoint": hub.url}) as operator:
         tenant = settle_in(own_plane, operator)
@@ -58,6 +77,9 @@ def test_an_unknown_model_is_asked_for_and_served_by_a_generated_configuration(
             "to be told why", lambda obj: "gated, private" in message(obj, "RecipeSelected"), "gated"
         )
         assert "write a recipe for it" in message(told, "RecipeSelected")
+        code, told = explained(own_plane, capsys, monkeypatch, "app", tenant.namespace)
+        assert (code, told["chosen"]["recipe"]) == (0, "generated/small-8b-mi300x-1x-bf16")
+        assert told["chosen"]["kvCacheTokens"], "the record of the decision holds the facts it was made on"
         assert hub.asked_for(MODEL) == 2
         assert hub.asked_for(GATED) == 1
         assert operator.metric('aim_hub_requests_total{result="found"}') == 1

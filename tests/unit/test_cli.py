@@ -15,6 +15,7 @@ import yaml
 
 from aim_engine.cli import COMMANDS
 from aim_engine.selection import schema
+from unit.cli_examples import examples, placed
 from unit.cli_world import Terminal, config_map, deployment, node, pod, recipe, snapshot
 from unit.json_schema import problems
 from unit.selection_world import QWEN
@@ -333,23 +334,13 @@ def test_status_shows_deployments_of_one_namespace_or_all(run: Terminal, tmp_pat
     assert "team-a" not in run("status", "--cluster", cluster, "-n", "team-b").out
 
 
-def examples(command: str) -> list[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "aim_engine", command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    return [line.strip() for line in ended.stdout.splitlines() if line.strip().startswith("aim-engine ")]
-
-
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("operator", "webhook")])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_examples(command: str) -> None:
     assert examples(command)
 
 
-OFFLINE = ("select", "explain", "render", "diff", "fit", "recipes")
+OFFLINE = ("select", "explain", "render", "diff", "fit", "recipes", "status", "completion")
+"""Commands whose examples run without a cluster; all run beside one in tests/e2e/test_cli.py."""
 
 
 @pytest.mark.parametrize("command", OFFLINE)
@@ -358,16 +349,25 @@ def test_the_examples_of_the_help_run(run: Terminal, cluster: Path, tmp_path: Pa
     apps = tmp_path / "apps"
     apps.mkdir()
     app = manifest(apps, "app")
+    scripts = (
+        "/etc/bash_completion.d/aim-engine",
+        "${fpath[1]}/_aim-engine",
+        "~/.config/fish/completions/aim-engine.fish",
+    )
     stand_ins = {
-        "snapshot.yaml": cluster, "nodes.yaml": cluster, "apps/": apps, "app.yaml": app, "my-recipes/": ROOT / "recipes",
+        "snapshot.yaml": cluster, "nodes.yaml": cluster, "apps/": apps, "app.yaml": app, "my-recipes/": ROOT / "recipes" / "qwen3",
         "my-recipes": tmp_path / "imported", "../aim-build": ROOT / "recipes", "qwen": "chat",
+        **{name: tmp_path / str(i) for i, name in enumerate(scripts)},
     }  # fmt: skip
-    for example in examples(command):
-        words: list[object] = [stand_ins.get(word, word) for word in shlex.split(example)[1:]]
-        if command in ("select", "explain", "render", "diff") and not {"--cluster", "--nodes"} & set(words):
-            words += ["--cluster", cluster]
-        ended = run(*words)
-        assert ended.code in (0, 3, 4 if "import" in words else 0), f"{example}: {ended}"
+    for line in examples(command):
+        example = placed(line, stand_ins)
+        live = command in ("select", "explain", "render", "diff", "status") and not {
+            "--cluster",
+            "--nodes",
+        } & set(example.words)
+        ended = run(*example.words, *(("--cluster", cluster) if live else ()))
+        assert ended.code in (0, 3, 4 if "import" in example.words else 0), f"{line}: {ended}"
+        assert ended.out or "import" in example.words, line
 
 
 def test_the_commands_of_the_guide_for_pipelines_run(run: Terminal, cluster: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 from aim_engine.selection import list_schema
 from unit.cli_world import Ended, Json, Terminal, config_map, deployment, node, pod, recipe, snapshot
 from unit.json_schema import problems
+from unit.operator_world import running
 from unit.selection_world import QWEN
 
 CUSTOM = "recipe_id: mine\nhuggingface_id: Qwen/Qwen3-32B\nhardware: MI300X\ngpu_count: 2\nprecision: bf16\n"
@@ -207,6 +208,31 @@ def test_what_can_never_serve_is_3_for_all_three(run: Terminal, cluster: Path, t
         assert run(command, "-f", app, "--cluster", cluster).code == 3
 
 
+def test_items_of_a_raw_list_need_no_version(run: Terminal, tmp_path: Path) -> None:
+    """As `kubectl get --raw` prints them."""
+    path = tmp_path / "raw.json"
+    items = [
+        {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+        for _, obj in (node("n"), node("m"))
+    ]
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "NodeList", "items": items}))
+    assert run("select", QWEN, "--nodes", path, "-o", "json").json["inventory"]["nodes"] == 2
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [{**deployment("chat")[1], "kind": "AIMDeployment"}],
+            }
+        )
+    )
+    told = json.loads(path.read_text())
+    del told["items"][0]["apiVersion"]
+    path.write_text(json.dumps(told))
+    ended = run("status", "--cluster", path, "-o", "json")
+    assert ([row["name"] for row in ended.json["deployments"]], ended.err) == (["chat"], "")
+
+
 def test_recipes_that_cannot_be_used_are_told_and_the_others_serve(run: Terminal, tmp_path: Path) -> None:
     future = {**recipe("future")[1], "apiVersion": "aim.engine.amd.com/v9"}
     path = snapshot(
@@ -266,3 +292,36 @@ def test_our_own_objects_are_read_again(run: Terminal, cluster: Path, tmp_path: 
     assert run("recipes", "validate", shown).code == 0
     copy = shutil.copy(cluster, tmp_path / "copy.yaml")
     assert run("recipes", "list", "--cluster", copy).out == run("recipes", "list", "--cluster", cluster).out
+
+
+def test_a_file_changes_of_a_deployment_that_runs_only_what_it_changes(run: Terminal, tmp_path: Path) -> None:
+    """It stays who it is, with its GPUs and its recipe, though a better one is free by now."""
+    one, full, small, big = (
+        node("gpu-1"),
+        pod("other", "gpu-1", 4),
+        recipe("small"),
+        recipe("big", gpus=8, maturity="optimized"),
+    )
+    cluster = snapshot(tmp_path, one, small, big, *running(one, full, small, big))
+    same = write(tmp_path / "same.yaml", plain("chat", "team-a"))
+    told = run("explain", "-f", same, "--cluster", cluster, "-o", "json").json
+    assert (told["chosen"]["recipe"], told["change"], told["recommendation"]["recipe"]) == (
+        "small",
+        None,
+        "big",
+    )
+    assert told["inForce"]["nodes"] == ["gpu-1"]
+    assert run("diff", "-f", same, "--cluster", cluster).out == ""
+    port = write(tmp_path / "port.yaml", plain("chat", "team-a", service={"port": 80}))
+    told = run("explain", "-f", port, "--cluster", cluster, "-o", "json").json
+    assert (told["chosen"]["recipe"], told["change"]) == ("small", "Rendering")
+    assert "-    port: 8000\n+    port: 80\n" in run("diff", "-f", port, "--cluster", cluster).out
+    table = run("explain", "chat", "-n", "team-a", "--cluster", cluster).out
+    assert "In force: small (1xMI300X, bf16), Tertiary, revision 1 on gpu-1\n" in table
+    assert "Recommended: big (8xMI300X, bf16)" in table
+    assert "  gain: " in table
+    assert "  cost: a restart of 1 replica" in table
+    moving = snapshot(
+        tmp_path, one, small, big, *running(one, full, small, big, recipe={"updatePolicy": "Automatic"})
+    )
+    assert "; the next pass moves it\n" in run("explain", "chat", "-n", "team-a", "--cluster", moving).out

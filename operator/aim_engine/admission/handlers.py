@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,10 +68,16 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     configure(settings)
     settings.admission.server = validator.server
     settings.admission.managed = None
+    identity: Any = os.uname().nodename  # nobody reads it, but kopf's own choice asks for our user's name
     kopf_stop = asyncio.Event()
     serving = asyncio.create_task(
         kopf.operator(
-            registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=kopf_stop
+            registry=registry,
+            settings=settings,
+            clusterwide=True,
+            standalone=True,
+            stop_flag=kopf_stop,
+            identity=identity,
         ),
         name="kopf",
     )

@@ -52,6 +52,10 @@ def _operator(parser: Parser) -> None:
         "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
         help="least severe messages to log (default: INFO)",
     )  # fmt: skip
+    command = parser.prog.rsplit(" ", 1)[-1]
+    parser.epilog = f"""\
+examples:
+  aim-engine {command} --config config.yaml"""
 
 
 def _select(parser: Parser) -> None:

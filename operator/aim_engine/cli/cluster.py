@@ -85,7 +85,11 @@ def known_objects(objects: Iterable[Found]) -> list[Found]:
         if version not in (None, resource.api_version):
             problem = f"apiVersion '{short(version)}' is not {resource.api_version}"
         elif kind in _RULES:
-            problem = next((rule.message for rule, _ in broken(_complete(each).obj, _RULES[kind])), None)
+            whole = {
+                "apiVersion": resource.api_version,
+                **_complete(each).obj,
+            }  # items of a raw list have none
+            problem = next((rule.message for rule, _ in broken(whole, _RULES[kind])), None)
         if problem is None:
             kept.append(each)
         else:

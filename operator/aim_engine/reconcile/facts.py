@@ -114,7 +114,12 @@ def collect(places: Iterable[Place], facts: Facts) -> RecordedFacts:
 def facts_used(
     spec: AIMDeploymentSpec, chosen: Candidate, candidates: Iterable[Candidate], facts: Facts
 ) -> dict[str, Any]:
-    """Rows on the model of a choice, and on all weights of it that could be loaded, beyond the catalogue; {} for none."""
+    """Rows on the model of a choice, and on all weights of it that could be loaded, beyond the catalogue; {} for none.
+
+    What comes from the catalogue or was written down already need not be written down again.
+    """
+    if isinstance(facts, CatalogueFacts | RecordedFacts):
+        return {}
     model_id, revision = chosen.spec.model_id, spec.model.revision
     rivals = (each.spec for each in (chosen, *candidates) if each.spec.model_id == model_id)
     weights = (Place.of(each.source or model_id, revision or each.revision) for each in rivals)
