@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -292,6 +293,10 @@ VERIFICATION = [
 ]
 
 
+def shows(cluster: RealCluster, command: str, expected: str) -> bool:
+    return expected in cluster.run(["bash", "-c", command], check=False).stdout
+
+
 def test_monitoring_and_admission_and_the_commands_to_look_at_them(
     cluster: RealCluster, uninstalled: None
 ) -> None:
@@ -302,11 +307,8 @@ def test_monitoring_and_admission_and_the_commands_to_look_at_them(
     )  # fmt: skip
     served(cluster)
     for command, expected in VERIFICATION:
-        cluster.wait_for(
-            lambda c=command, e=expected: e in cluster.run(["bash", "-c", c]).stdout,
-            30,
-            f"{command} to show {expected}",
-        )  # type: ignore[misc]
+        show = functools.partial(shows, cluster, command, expected)
+        cluster.wait_for(show, 30, f"{command} to show {expected}")
     forward = ["kubectl", "port-forward", "service/aim-engine-service", "8000:8000", "-n", NAMESPACE]
     with cluster.background(forward):
         cluster.wait_for(

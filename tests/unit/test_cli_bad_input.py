@@ -12,7 +12,6 @@ import yaml
 
 from aim_engine.cli.live import operator_config
 from aim_engine.cli.output import CommandError, to_yaml
-from aim_engine.kube.client import ApiError
 from unit.cli_world import Json, Terminal, deployment, node, recipe, snapshot
 from unit.operator_world import running
 from unit.selection_world import QWEN
@@ -216,10 +215,9 @@ class Cluster:
     def __init__(self, data: Json | None) -> None:
         self.data = data
 
-    async def get(self, *_: Any) -> Json:
-        if self.data is None:
-            raise ApiError(404, "NotFound", "not found")
-        return {"data": self.data}
+    async def pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[Json], str]]:
+        metadata = {"namespace": "aim-engine", "name": "aim-engine-config"}
+        yield [] if self.data is None else [{"metadata": metadata, "data": self.data}], "1"
 
 
 @pytest.mark.parametrize(("text", "told"), CONFIGS.values(), ids=CONFIGS.keys())
