@@ -8,8 +8,8 @@ from pathlib import Path
 from demo.holder import ROOT
 from demo.kube import Kubectl, KubectlError, find_kubectl
 from demo.place import Place, State
-from testbed.__main__ import down as plane_down
-from testbed.__main__ import holder as plane_holder
+from testbed.background import down as plane_down
+from testbed.background import holder as plane_holder
 
 REMOVED = (ROOT / "deploy" / "samples" / "namespace.yaml", ROOT / "crds" / "aimdeployments.yaml",
            ROOT / "crds" / "aimrecipes.yaml", ROOT / "deploy" / "manifests" / "rbac.yaml",

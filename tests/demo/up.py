@@ -20,8 +20,8 @@ from demo.place import Place, State
 from demo.scenario import NAMESPACE, SAMPLES, Sample, condition, is_judged
 from demo.steps import StepError, step, wait_for
 from testbed import tools
-from testbed.__main__ import holder as plane_holder
 from testbed.__main__ import up as plane_up
+from testbed.background import holder as plane_holder
 from testbed.cluster import state_file
 
 ROOT = holder.ROOT
