@@ -96,6 +96,8 @@ TOOLS: dict[str, Tool] = {
         kubernetes_tool("kube-controller-manager"),
         kubernetes_tool("kube-scheduler"),
         kubernetes_tool("kubectl", ("version", "--client")),
+        kubernetes_tool("kubelet"),
+        kubernetes_tool("kube-proxy"),
         Tool(
             "etcd",
             "etcd",
@@ -107,6 +109,15 @@ TOOLS: dict[str, Tool] = {
         ),
         single_tool(
             "kwok", "sigs.k8s.io/kwok", "cmd/kwok", "sigs.k8s.io/kwok/pkg/consts.Version", ("--version",)
+        ),
+        Tool(
+            "coredns",
+            "coredns",
+            "aim-engine-operator/testbed/coredns",
+            "github.com/coredns/coredns",
+            ("-version",),
+            lambda _: {},
+            lambda version: version.lstrip("v"),
         ),
         single_tool(
             "helm",
@@ -144,8 +155,10 @@ def cache_root() -> Path:
 
 
 def module_cache(module: str) -> Path:
-    """Cache directory of a wrapper module; a changed go.mod or go.sum gives another directory."""
-    digest = hashlib.sha256(b"".join((MODULES / module / name).read_bytes() for name in ("go.mod", "go.sum")))
+    """Cache directory of a wrapper module; a change of its go.mod, go.sum or program gives another directory."""
+    directory = MODULES / module
+    sources = [directory / "go.mod", directory / "go.sum", *sorted(directory.glob("*.go"))]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
     return cache_root() / f"{module}-{digest.hexdigest()[:16]}"
 
 
