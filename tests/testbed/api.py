@@ -25,9 +25,12 @@ class ApiStatusError(RuntimeError):
 
 
 class ApiClient:
-    """Keeps one connection for each thread. Credentials are the context's client certificate, or a bearer token."""
+    """Keeps one connection for each thread. Credentials are the context's client certificate, or a bearer token.
 
-    def __init__(self, url: str, context: ssl.SSLContext, token: str | None = None) -> None:
+    Without a context the API is spoken to in the clear, as through ``kubectl proxy``.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None, token: str | None = None) -> None:
         parts = urllib.parse.urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port
         self._context = context
@@ -61,17 +64,22 @@ class ApiClient:
             raise ApiStatusError(method, path, response.status, answer)
         return answer
 
-    def _connection(self) -> http.client.HTTPSConnection:
-        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=REQUEST_TIMEOUT, context=self._context
-            )
+            connection = self._new_connection()
             self._local.connection = connection
         # An idle connection with something to read was closed by the server; a request on it would be lost.
         if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
             connection.close()
         return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._context is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=REQUEST_TIMEOUT)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=REQUEST_TIMEOUT, context=self._context
+        )
 
 
 def parse(raw: bytes) -> Any:

@@ -144,13 +144,16 @@ class Pki:
     service_account_public_key: Path
 
 
-def write_pki(directory: Path) -> Pki:
-    """Make everything the components need below ``directory``; private keys are readable by the owner only."""
+def write_pki(directory: Path, more_hosts: Sequence[str] = ()) -> Pki:
+    """Make everything the components need below ``directory``; private keys are readable by the owner only.
+
+    The API server's certificate is valid for loopback, its Service's names and ``more_hosts``.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     authority = certificate_authority("testbed-ca")
     hosts = ("localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-    server = server_certificate(authority, hosts)
+    server = server_certificate(authority, (*hosts, *more_hosts))
     proxy = client_certificate(authority, "front-proxy-client")
     signer = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = signer.public_key().public_bytes(

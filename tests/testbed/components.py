@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +14,21 @@ HERE = Path(__file__).parent
 AUDIT_POLICY = HERE / "audit-policy.yaml"
 STAGES = HERE / "stages.yaml"
 
-# Endpoint controllers are off because an EndpointSlice refuses loopback addresses, and all our pods have one; the
-# others would talk to a cloud or hand out addresses to nodes that do not exist.
-SWITCHED_OFF = (
+# Off because an EndpointSlice refuses loopback addresses, and all our pods have one.
+ENDPOINT_CONTROLLERS = (
+    "endpointslice-controller",
+    "endpoints-controller",
+    "endpointslice-mirroring-controller",
+)
+# These would talk to a cloud or hand out addresses to nodes that do not exist.
+CLOUD_CONTROLLERS = (
     "node-ipam-controller",
     "node-route-controller",
     "cloud-node-lifecycle-controller",
     "service-lb-controller",
-    "endpointslice-controller",
-    "endpoints-controller",
-    "endpointslice-mirroring-controller",
     "certificatesigningrequest-signing-controller",
 )
+SWITCHED_OFF = (*CLOUD_CONTROLLERS, *ENDPOINT_CONTROLLERS)
 GENEROUS_CLIENT = ("--kube-api-qps=2000", "--kube-api-burst=4000")
 
 
@@ -112,7 +116,7 @@ def apiserver_arguments(layout: Layout) -> list[str]:
     ]
 
 
-def controller_manager_arguments(layout: Layout) -> list[str]:
+def controller_manager_arguments(layout: Layout, switched_off: Sequence[str] = SWITCHED_OFF) -> list[str]:
     """All controllers that work without a cloud or real nodes."""
     return [
         f"--kubeconfig={layout.component_kubeconfig('kube-controller-manager')}",
@@ -122,7 +126,7 @@ def controller_manager_arguments(layout: Layout) -> list[str]:
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--secure-port={layout.ports.controller_manager}",
-        f"--controllers=*,{','.join(f'-{name}' for name in SWITCHED_OFF)}",
+        f"--controllers=*,{','.join(f'-{name}' for name in switched_off)}",
         *GENEROUS_CLIENT,
     ]
 

@@ -8,9 +8,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from testbed import components, tools
 from testbed.addresses import Slot, acquire_slot
@@ -25,18 +25,20 @@ START_ATTEMPTS = 3
 APISERVER_STOP_TIMEOUT = 1.0
 """Seconds. With watches open it lingers; killing it is safe, since all state is in etcd."""
 
-COMPONENT_USERS: dict[str, tuple[str, tuple[str, ...]]] = {
+COMPONENT_USERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "kube-controller-manager": ("system:kube-controller-manager", ()),
     "kube-scheduler": ("system:kube-scheduler", ()),
     "kwok": ("testbed-kwok", (ADMIN_GROUP,)),
     "admin": (ADMIN, (ADMIN_GROUP,)),
 }
-FOLLOWERS: dict[str, Callable[[Layout], list[str]]] = {
+ARGUMENTS: Mapping[str, Callable[[Layout], list[str]]] = {
+    "etcd": components.etcd_arguments,
+    "kube-apiserver": components.apiserver_arguments,
     "kube-controller-manager": components.controller_manager_arguments,
     "kube-scheduler": components.scheduler_arguments,
     "kwok": components.kwok_arguments,
 }
-"""Components that need the API server, by the functions that give their arguments."""
+"""Components by the functions that give their arguments."""
 
 
 class StartError(RuntimeError):
@@ -49,6 +51,12 @@ class PortTakenError(StartError):
 
 class ControlPlane(Cluster):
     """A control plane that this process runs. It ends with :meth:`stop`, the ``with`` block or this process."""
+
+    arguments: ClassVar[Mapping[str, Callable[[Layout], list[str]]]] = ARGUMENTS
+    users: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = COMPONENT_USERS
+    """Component -> the user (and groups) of the kubeconfig that is written for it."""
+    needed: ClassVar[Sequence[str]] = ("etcd", "kube-apiserver", "kubectl")
+    """Programs that every start needs."""
 
     def __init__(self, layout: Layout, slot: Slot, processes: Processes, *, temporary: bool) -> None:
         super().__init__(layout.workdir, f"https://127.0.0.1:{layout.ports.apiserver}")
@@ -75,7 +83,7 @@ class ControlPlane(Cluster):
         """
         optional = {"kube-controller-manager": controller_manager, "kube-scheduler": scheduler, "kwok": kwok}
         followers = [name for name, wanted in optional.items() if wanted]
-        tools.ensure(("etcd", "kube-apiserver", "kubectl", *followers))
+        tools.ensure((*cls.needed, *followers))
         if workdir and state_file(workdir).exists():
             raise StartError(
                 f"{workdir} holds a control plane already; use another directory or stop that one"
@@ -96,14 +104,13 @@ class ControlPlane(Cluster):
     def _launch(cls, workdir: Path, followers: list[str], *, temporary: bool) -> Self:
         slot = acquire_slot()
         try:
-            ports = Ports(*slot.free_ports(6))
-            layout = Layout(workdir, ports, write_pki(workdir / "pki"), slot.pod_cidr, slot.service_cidr)
-            plane = cls(layout, slot, Processes(workdir / "logs"), temporary=temporary)
+            layout = cls._lay_out(workdir, slot)
+            plane = cls(layout, slot, cls._hold_processes(layout), temporary=temporary)
         except BaseException:
             slot.release()
             raise
         try:
-            for name, (user, groups) in COMPONENT_USERS.items():
+            for name, (user, groups) in cls.users.items():
                 plane.write_certificate_kubeconfig(layout.component_kubeconfig(name), user, groups)
             plane._start_all(followers)
         except BaseException:
@@ -113,15 +120,26 @@ class ControlPlane(Cluster):
         plane._write_state()
         return plane
 
+    @classmethod
+    def _lay_out(cls, workdir: Path, slot: Slot) -> Layout:
+        """Choose addresses and make certificates."""
+        ports = Ports(*slot.free_ports(6))
+        return Layout(workdir, ports, write_pki(workdir / "pki"), slot.pod_cidr, slot.service_cidr)
+
+    @classmethod
+    def _hold_processes(cls, layout: Layout) -> Processes:
+        """What will run the components."""
+        return Processes(layout.workdir / "logs")
+
     # Components
 
     def _start_all(self, followers: list[str]) -> None:
         ports = self.layout.ports
-        self._start_component("etcd", components.etcd_arguments(self.layout))
+        self._start_component("etcd")
         self._await_component("etcd", lambda: answers_ok(ports.etcd, "/health", tls=False))
         self.start_apiserver()
         for name in followers:
-            self._start_component(name, FOLLOWERS[name](self.layout))
+            self._start_component(name)
         for name in followers:
             self._await_follower(name)
 
@@ -134,8 +152,8 @@ class ControlPlane(Cluster):
         }[name]
         self._await_component(name, lambda: answers_ok(port, "/healthz", tls=name != "kwok"))
 
-    def _start_component(self, name: str, arguments: list[str]) -> None:
-        self._processes.start(name, [str(tools.tool(name)), *arguments])
+    def _start_component(self, name: str) -> None:
+        self._processes.start(name, [str(tools.tool(name)), *self.arguments[name](self.layout)])
 
     def _await_component(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -154,7 +172,7 @@ class ControlPlane(Cluster):
 
     def start_apiserver(self) -> None:
         """Start the API server on the plane's port and return when it is ready."""
-        self._start_component("kube-apiserver", components.apiserver_arguments(self.layout))
+        self._start_component("kube-apiserver")
         port = self.layout.ports.apiserver
         self._await_component("kube-apiserver", lambda: answers_ok(port, "/readyz", tls=True))
         if state_file(self.workdir).exists():
@@ -177,7 +195,7 @@ class ControlPlane(Cluster):
         """Let the simulated kubelets work again; pods without a status from a test start now."""
         # New kubelets have a new identity, and would wait for the old ones' leases to expire.
         self.request("DELETE", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
-        self._start_component("kwok", components.kwok_arguments(self.layout))
+        self._start_component("kwok")
         self._await_follower("kwok")
         self._write_state()
 
@@ -196,16 +214,19 @@ class ControlPlane(Cluster):
 
     # The end
 
-    def _write_state(self) -> None:
-        state = {
+    def _state(self) -> dict[str, Any]:
+        """What other processes may want to know."""
+        return {
             "pid": os.getpid(),
             "pids": self.pids,
             "url": self.url,
             "kubeconfig": str(self.kubeconfig),
             "workdir": str(self.workdir),
         }
+
+    def _write_state(self) -> None:
         partial = state_file(self.workdir).with_suffix(".partial")
-        partial.write_text(json.dumps(state, indent=2))
+        partial.write_text(json.dumps(self._state(), indent=2))
         partial.replace(state_file(self.workdir))
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from testbed import warden
 
 STOP_TIMEOUT = 20.0
+WARDEN = (sys.executable, "-I", "-S", warden.__file__)
 
 
 class ProcessError(RuntimeError):
@@ -23,19 +24,24 @@ class ProcessError(RuntimeError):
 class Processes:
     """Programs of one plane by name, with their output in ``<directory>/<name>.log``. Safe to use from any thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, warden_command: Sequence[str] = WARDEN, *, errors: Path | None = None
+    ) -> None:
+        """``warden_command`` speaks the warden's protocol; what it complains about goes to the file ``errors``."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.pids: dict[str, int] = {}
         self._lock = threading.Lock()
         self._asked = 0
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
+        with errors.open("a") if errors else contextlib.nullcontext() as complaints:
+            self._warden = subprocess.Popen(
+                warden_command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                start_new_session=True,
+                text=True,
+            )
 
     @property
     def warden_pid(self) -> int:

@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -83,15 +84,22 @@ def answer(children: dict[str, subprocess.Popen[bytes]], request: dict[str, Any]
         return {"error": str(error)}
 
 
-def main() -> None:
-    """Serve requests until standard input ends or the owner is gone, then kill all children."""
-    owner = os.getppid()
+def ignore_signals() -> None:
+    """Only the owner's end ends us, not a signal to the terminal's processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    children: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def serve(
+    children: dict[str, subprocess.Popen[bytes]],
+    owner_lives: Callable[[], bool],
+    between: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer requests until standard input ends or the owner is gone; ``between`` is called at least twice a second."""
     buffer = b""
-    try:
-        while os.getppid() == owner:
+    with contextlib.suppress(BrokenPipeError):
+        while owner_lives():
+            between()
             # A forked child of the owner may hold the pipe open, so its end is not the only sign of death.
             if not select.select([0], [], [], OWNER_CHECK_SECONDS)[0]:
                 continue
@@ -103,8 +111,15 @@ def main() -> None:
                 request = json.loads(line)
                 sys.stdout.write(json.dumps({**answer(children, request), "id": request["id"]}) + "\n")
                 sys.stdout.flush()
-    except BrokenPipeError:
-        return
+
+
+def main() -> None:
+    """Serve requests until the owner is gone, then kill all children."""
+    owner = os.getppid()
+    ignore_signals()
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        serve(children, lambda: os.getppid() == owner)
     finally:
         for child in children.values():
             kill_group(child)
