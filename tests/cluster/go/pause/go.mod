@@ -1,0 +1,3 @@
+module aim-engine-operator/cluster/pause
+
+go 1.26.0
