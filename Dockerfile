@@ -6,7 +6,8 @@ WORKDIR /src
 # Dependencies first: they change less often than the code. Only the locked versions, checked by hash, are installed.
 COPY requirements-runtime.lock ./
 RUN python -m venv /opt/aim-engine \
- && /opt/aim-engine/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes -r requirements-runtime.lock
+ && /opt/aim-engine/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes -r requirements-runtime.lock \
+ && /opt/aim-engine/bin/python -m compileall -q /opt/aim-engine/lib
 COPY pyproject.toml README.md LICENSE ./
 COPY operator ./operator
 COPY recipes ./recipes

@@ -7,6 +7,7 @@ edge was seen (docs/architecture.md, "Why kopf is used this way").
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.config import OperatorConfig, load
 from aim_engine.reconcile.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 
 def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
@@ -109,11 +112,14 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     register(registry, runtime)
     settings = kopf.OperatorSettings()
     configure(settings)
+    # Nobody reads it, but kopf's own choice asks for the name of our user, and a container's user has none.
+    identity: Any = os.uname().nodename
     kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
             registry=registry, settings=settings, clusterwide=True, standalone=True, ready_flag=kopf_ready,
             stop_flag=kopf_stop,
+            identity=identity,
         ),
         name="kopf",
     )  # fmt: skip
@@ -130,6 +136,8 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
         await asyncio.gather(ours, return_exceptions=True)
         kopf_stop.set()
         await asyncio.gather(watching, return_exceptions=True)
+        if not watching.cancelled() and (error := watching.exception()):
+            log.error("kopf ended: the watch of our objects is over", exc_info=error)
         await connection.close()
 
 

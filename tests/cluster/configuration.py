@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cluster import network
+from cluster import claims, network
 from testbed import certs
 from testbed.components import Layout
 
@@ -39,6 +39,11 @@ class NodeFiles:
     def kubelet_root(self) -> Path:
         """What is /var/lib/kubelet inside."""
         return self.scratch / "kubelet"
+
+    @property
+    def memory_nodes(self) -> Path:
+        """What is /sys/devices/system/node inside."""
+        return self.directory / "memory-nodes"
 
     @property
     def pod_logs(self) -> Path:
@@ -98,6 +103,11 @@ def kubelet(files: NodeFiles, client_ca: Path) -> dict[str, Any]:
         "imageGCLowThresholdPercent": 99,
         "serializeImagePulls": False,
     }
+
+
+def kubelet_settings() -> dict[str, str]:
+    """The machine-wide settings that a kubelet insists on, as files. It is shown them; the machine keeps its own."""
+    return {f"/proc/sys/{name}": f"{value}\n" for name, value in network.KUBELET_SYSCTLS.items()}
 
 
 def kube_proxy(kubeconfig: Path) -> dict[str, Any]:
@@ -196,6 +206,7 @@ def resolv_conf(*search: str) -> str:
 def write(files: NodeFiles, layout: Layout, pause: str) -> None:
     """Write everything that kubelet, kube-proxy, containerd and CoreDNS read."""
     (files.directory / "cni").mkdir(parents=True, exist_ok=True)
+    claims.write_memory_nodes(files.memory_nodes)
     write_certificates(files, layout.pki.ca.parent)
     texts = {
         "kubelet.yaml": yaml.safe_dump(kubelet(files, layout.pki.ca), sort_keys=False),

@@ -41,13 +41,24 @@ async def lead(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWr
             end.close()
 
 
+LEADING: set[asyncio.Task[None]] = set()
+"""The event loop alone would let go of tasks that only wait for each other."""
+
+
+def accept(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Begin to serve a new connection."""
+    task = asyncio.ensure_future(lead(port, reader, writer))
+    LEADING.add(task)
+    task.add_done_callback(LEADING.discard)
+
+
 async def main() -> None:
     """Serve all sockets for ever."""
     servers = []
     for number in map(int, sys.argv[1:]):
         listener = socket.socket(fileno=number)
-        connected = functools.partial(lead, listener.getsockname()[1])
-        servers.append(await asyncio.start_server(connected, sock=listener))
+        accepted = functools.partial(accept, listener.getsockname()[1])
+        servers.append(await asyncio.start_server(accepted, sock=listener))
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 

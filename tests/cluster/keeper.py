@@ -53,8 +53,8 @@ class Plan:
     """Set up the network."""
     sysctls: dict[str, str]
     """Of the new network namespace: path below /proc/sys -> value."""
-    shadowed_sysctls: dict[str, str]
-    """Machine-wide: path below /proc/sys -> value that the namespace shall read there, without changing the machine."""
+    shadows: dict[str, str]
+    """File of the kernel -> what shall be read there inside, while the machine keeps its own."""
     cgroup: str
     scratch: str
     """Directory that is emptied at the start and deleted at the end. Directories to show are made in it."""
@@ -149,12 +149,11 @@ def set_up(plan: Plan) -> int:
         namespaces.mount("tmpfs", directory, "tmpfs", data="mode=755")
     for source, target in plan.binds.items():
         namespaces.bind(source, target)
-    for name, value in plan.shadowed_sysctls.items():
-        place = Path("/proc/sys", name)
-        if place.exists():
-            shadow = Path(plan.scratch, name.replace("/", "."))
-            shadow.write_text(f"{value}\n")
-            namespaces.bind(str(shadow), str(place))
+    for path, text in plan.shadows.items():
+        if os.path.exists(path):
+            shadow = Path(plan.scratch, path.strip("/").replace("/", "."))
+            shadow.write_text(text)
+            namespaces.bind(str(shadow), path)
     namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_SHARED)
     for command in plan.commands:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)

@@ -32,4 +32,3 @@ KUBELET_SYSCTLS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-"""Machine-wide settings that a kubelet insists on. It is shown these values; the machine keeps its own."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from cluster import components, configuration, images, network
+from cluster import claims, components, configuration, images, network
 from cluster.held import NodeProcesses
 from cluster.host import ensure_host_packages
 from cluster.inside import InsideCluster
@@ -104,12 +104,13 @@ def plan(layout: Layout) -> Plan:
         binds={
             str(files.kubelet_root): "/var/lib/kubelet",
             str(files.pod_logs): "/var/log/pods",
+            str(files.memory_nodes): claims.MEMORY_NODES,
             str(files.file("resolv-inside.conf")): "/etc/resolv.conf",
         },
         empty=["/run", "/var/lib/cni", "/var/log/containers"],
         commands=[list(command) for command in network.SET_UP],
         sysctls=network.SYSCTLS,
-        shadowed_sysctls=network.KUBELET_SYSCTLS,
+        shadows={**configuration.kubelet_settings(), "/proc/meminfo": claims.meminfo()},
         cgroup=configuration.CGROUP,
         scratch=str(files.scratch),
         ports=[

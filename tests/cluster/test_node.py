@@ -43,6 +43,8 @@ def test_the_node_is_ready_and_has_a_runtime(real_cluster: RealCluster) -> None:
     node = real_cluster.request("GET", f"/api/v1/nodes/{real_cluster.node}")
     assert real_cluster.node_ready()
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+    capacity = node["status"]["capacity"]
+    assert (capacity["cpu"], capacity["memory"]) == ("192", "2147483648Ki")
     assert {"type": "InternalIP", "address": network.NODE_ADDRESS} in node["status"]["addresses"]
 
 
