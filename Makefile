@@ -9,7 +9,7 @@ DEMO_DIR ?= .demo
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help deps lock generate tools lint format test test-unit bench demo demo-down clean
+.PHONY: help deps lock generate tools node lint format test test-unit test-cluster bench demo demo-down clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ generate: deps ## Write what is generated from the code: CRDs and reference page
 tools: deps ## Build the programs of the tests' control plane (once a machine, minutes; then nothing).
 	@$(BIN)/python -m testbed.tools > /dev/null
 
+node: deps ## Build what the tests' real node needs, and its images; says so where none can run (not root, ...).
+	@$(BIN)/python -m cluster prepare
+
 format: deps ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only --quiet .
@@ -46,13 +49,18 @@ lint: deps ## Check format, style, types and layers.
 	$(BIN)/mypy operator tests
 	$(BIN)/lint-imports
 
-test: tools lint ## Everything. Fails where the control plane cannot be had.
+test: tools node lint ## Everything. Fails where the control plane cannot be had.
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not serial"
 	$(BIN)/pytest -m serial
 
 test-unit: deps ## Only what needs no control plane; the others are skipped, and counted.
 	@echo "test-unit: tests that need a control plane are SKIPPED; 'make test' runs them"
 	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+test-cluster: tools ## Test a cluster of yours: make test-cluster KUBECONFIG=FILE [OPERATOR_IMAGE=... ENGINE_IMAGE=...].
+	@test -n "$(KUBECONFIG)" || { echo "name the cluster: make test-cluster KUBECONFIG=FILE"; exit 1; }
+	AIM_TESTS_KUBECONFIG="$(KUBECONFIG)" AIM_TESTS_OPERATOR_IMAGE="$(OPERATOR_IMAGE)" AIM_TESTS_ENGINE_IMAGE="$(ENGINE_IMAGE)" \
+		$(BIN)/pytest tests/cluster
 
 bench: tools ## Measure speed and memory (docs/reference/performance.md); some ten minutes. Prints, never fails.
 	@for bench in tests/bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done

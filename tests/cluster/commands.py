@@ -126,6 +126,16 @@ class CommandCluster(Cluster):
         status, text = json.loads(answer.stdout)
         return int(status), str(text)
 
+    @contextmanager
+    def default_namespace(self, name: str) -> Iterator[None]:
+        """Let the kubeconfig's context have this namespace while the block lasts."""
+        set_namespace = ("config", "set-context", "--current")
+        self.kubectl(*set_namespace, f"--namespace={name}")
+        try:
+            yield
+        finally:
+            self.kubectl(*set_namespace, "--namespace=default")
+
     # Waiting
 
     def wait_pod(self, namespace: str, name: str, timeout: float = 60.0) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Add ``"cluster.fixtures"`` to ``pytest_plugins`` in the top conftest.py.
 ``engine_image``    name of the image with the simulated ``vllm`` on the live cluster
 ==================  ==================================================================================
 
-What does not run is listed by name at the end of the report, with the reason.
+Tests that use these are marked ``serial``. Those that cannot run are listed by name at the end of the report.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from testbed.fixtures import WITHOUT_CLUSTER
 KUBECONFIG = "AIM_TESTS_KUBECONFIG"
 OPERATOR_IMAGE = "AIM_TESTS_OPERATOR_IMAGE"
 ENGINE_IMAGE = "AIM_TESTS_ENGINE_IMAGE"
-NOT_RUN = pytest.StashKey[dict[str, str]]()
+NOT_RUN = "for want of a real node: "
 USERS = pytest.StashKey[set[Path]]()
 
 
@@ -77,12 +77,11 @@ def given_kubeconfig() -> str:
 def why_not(item: pytest.Item) -> str | None:
     """Why a test that needs a cluster of this kind cannot run."""
     if os.environ.get(WITHOUT_CLUSTER) == "1":
-        return f"needs a real node ({WITHOUT_CLUSTER}=1)"
+        return f"{WITHOUT_CLUSTER}=1"
     if given_kubeconfig():
         real = "real_cluster" in getattr(item, "fixturenames", ())
-        return f"needs a node of the testbed ({KUBECONFIG} is set)" if real or starts_nodes(item) else None
-    reason = host.why_unfit()
-    return f"a real node {reason}" if reason else None
+        return f"it is the testbed's own, and {KUBECONFIG} is set" if real or starts_nodes(item) else None
+    return host.why_unfit()
 
 
 def uses_live(item: pytest.Item) -> bool:
@@ -97,7 +96,6 @@ def starts_nodes(item: pytest.Item) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let tests of real nodes run one after the other, and not where none can be had."""
-    config.stash[NOT_RUN] = {}
     config.stash[USERS] = {item.path for item in items if uses_live(item)}
     for item in items:
         if not (uses_live(item) or starts_nodes(item)):
@@ -106,8 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker("serial")
         reason = why_not(item)
         if reason:
-            config.stash[NOT_RUN][item.nodeid] = reason
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=f"{NOT_RUN}{reason}"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,14 +119,17 @@ def pytest_sessionfinish() -> None:
     SHARED.stop()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the tests that did not run for want of a node."""
-    selected = {report.nodeid for report in terminalreporter.getreports("skipped")}
-    missing = {name: reason for name, reason in config.stash.get(NOT_RUN, {}).items() if name in selected}
-    if missing:
-        terminalreporter.section("NOT RUN, for want of a real node")
-        for name, reason in missing.items():
-            terminalreporter.write_line(f"{name}: {reason}")
+    missing: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("skipped"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if NOT_RUN in reason:
+            missing.setdefault(reason.partition(NOT_RUN)[2], []).append(report.nodeid)
+    for reason, names in missing.items():
+        terminalreporter.section(f"NOT RUN {NOT_RUN}{reason}")
+        for name in names:
+            terminalreporter.write_line(name)
 
 
 @pytest.fixture(scope="module")

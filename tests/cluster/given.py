@@ -20,11 +20,15 @@ class GivenCluster(CommandCluster):
     """A cluster behind a kubeconfig of any kind; kubectl speaks for us, so that every way to log in works."""
 
     def __init__(self, workdir: Path, kubeconfig: Path) -> None:
-        """``workdir`` gets logs and caches."""
+        """``workdir`` gets logs and caches, and a copy of the kubeconfig, which tests may change."""
         super().__init__(workdir, "")
-        self.kubeconfig = kubeconfig
+        kubectl = str(tools.tool("kubectl"))
+        copied = [kubectl, f"--kubeconfig={kubeconfig}", "config", "view", "--raw", "--flatten", "--minify"]
+        self.kubeconfig = workdir / "kubeconfig.yaml"
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(subprocess.run(copied, check=True, capture_output=True, text=True).stdout)
         self._proxy = subprocess.Popen(
-            [tools.tool("kubectl"), f"--kubeconfig={kubeconfig}", "proxy", "--port=0"],
+            [kubectl, f"--kubeconfig={self.kubeconfig}", "proxy", "--port=0"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,

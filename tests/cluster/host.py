@@ -84,16 +84,19 @@ def why_unfit() -> str | None:
         return f"needs Linux, this is {sys.platform}"
     if os.geteuid() != 0:
         return "needs root: mounts, network interfaces and cgroups are made"
-    probe = subprocess.run(
-        [sys.executable, "-I", "-S", Path(__file__).with_name("probe.py")], capture_output=True, text=True
-    )
-    if probe.returncode != 0:
-        return (
-            f"needs what this machine's kernel or container refuses: {probe.stderr.strip().splitlines()[-1]}"
-        )
+    refusal = probe_kernel()
+    if refusal:
+        return f"needs what this machine's kernel or container refuses: {refusal}"
     if not shutil.which("apt-get") and (missing := missing_files(Path("/nowhere"))):
         return f"needs apt-get, or installed: {', '.join(missing)}"
     return None
+
+
+def probe_kernel() -> str | None:
+    """What the kernel refuses of that which a node needs; None when it is all there."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("probe.py"))]
+    probe = subprocess.run(command, capture_output=True, text=True)
+    return None if probe.returncode == 0 else (probe.stderr.strip() or "no reason given").splitlines()[-1]
 
 
 def missing_files(usr: Path) -> dict[str, list[str]]:

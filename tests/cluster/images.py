@@ -13,8 +13,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,9 @@ ENGINE_NEEDS = (
 SIMULATOR = ("__init__.py", "engine_server.py", "vllm_metrics.py")
 PAUSE_PACKAGE = "aim-engine-operator/cluster/pause"
 KEPT = 3
-"""Archives kept of each image."""
+"""Archives of each image that are kept however old they are."""
+IN_USE_SECONDS = 3 * 3600.0
+"""Archives used so recently are kept too: another checkout of this user may be about to load one."""
 STORE_LIMIT = 6 << 30
 """Bytes of layers that buildah may keep before it begins anew."""
 BLOB_CACHE = Path("/var/lib/containers")
@@ -82,13 +85,15 @@ def archived(name: str, key: str, build: Callable[[Path], None]) -> Image:
     build_once(archives, [file], lambda output, _: build(output / file))
     (archives / file).touch()
     for old in newest_first(archives.glob(f"{name}-*.tar"))[KEPT:]:
-        old.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > IN_USE_SECONDS:
+                old.unlink()
     return Image(f"localhost/{name}:{key}", archives / file)
 
 
 def newest_first(paths: Iterator[Path]) -> list[Path]:
     """By the time of the last use."""
-    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(paths, key=lambda path: path.stat().st_mtime if path.exists() else 0.0, reverse=True)
 
 
 @functools.cache

@@ -69,6 +69,18 @@ def cgroup_directories(name: str) -> list[Path]:
     return sorted({path.resolve() / name for path in CGROUPS.iterdir() if path.is_dir()})
 
 
+def make_cgroups(name: str) -> None:
+    """Make an empty cgroup of that name in every hierarchy."""
+    for controller in ("cpuset", "cpu", "io", "memory", "pids", "hugetlb"):
+        # In version 2 a cgroup has the controllers that its parent passes on. (Written after the documentation: the
+        # machines at hand have version 1.)
+        if (CGROUPS / "cgroup.subtree_control").exists():
+            with contextlib.suppress(OSError):
+                (CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
+    for directory in cgroup_directories(name):
+        directory.mkdir()
+
+
 def remove_cgroups(name: str) -> None:
     """Remove a cgroup with everything below it, waiting some seconds for the last processes to be gone."""
     deadline = time.monotonic() + CLEANING_SECONDS
@@ -95,8 +107,7 @@ def made_file(plan: Plan) -> Path:
 def prepare(plan: Plan) -> None:
     """Remove what a killed keeper left, and make cgroups and the directories of the plan."""
     clean_up(plan)
-    for directory in cgroup_directories(plan.cgroup):
-        directory.mkdir()
+    make_cgroups(plan.cgroup)
     Path(plan.scratch).mkdir(parents=True)
     for source in plan.binds:
         if Path(plan.scratch) in Path(source).parents:

@@ -45,9 +45,7 @@ def test_the_installed_operator_serves_a_model_on_the_node(
     installed.set_gpus(8, partition="spx_nps1")
     installed.apply(RECIPE)
     installed.request("POST", path(live_namespace), deployment("qwen", live_namespace, MODEL))
-    deployed = installed.wait_for(
-        lambda: served(installed, live_namespace), 90, "the AIMDeployment to be ready"
-    )
+    deployed = installed.wait_for(lambda: ready(installed, live_namespace), 90, "the model to be served")
     url = urllib.parse.urlsplit(deployed["status"]["url"])
     status, text = installed.fetch(f"http://{url.netloc}/v1/models")
     assert status == 200
@@ -55,7 +53,7 @@ def test_the_installed_operator_serves_a_model_on_the_node(
     assert "vllm:num_requests_running" in installed.fetch(f"http://{url.netloc}/metrics")[1]
 
 
-def served(cluster: RealCluster, namespace: str) -> dict[str, Any] | None:
-    """The AIMDeployment once it is ready."""
+def ready(cluster: RealCluster, namespace: str) -> dict[str, Any]:
+    """The AIMDeployment once it is ready, {} before."""
     found: dict[str, Any] = cluster.request("GET", path(namespace, "qwen"))
-    return found if is_true(found, "Ready") else None
+    return found if is_true(found, "Ready") else {}
