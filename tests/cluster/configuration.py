@@ -36,6 +36,11 @@ class NodeFiles:
         return self.directory / name
 
     @property
+    def images(self) -> Path:
+        """containerd's images and containers."""
+        return self.scratch / "containerd"
+
+    @property
     def kubelet_root(self) -> Path:
         """What is /var/lib/kubelet inside."""
         return self.scratch / "kubelet"
@@ -136,7 +141,7 @@ def containerd(files: NodeFiles, pause: str) -> str:
     """containerd 1.6 or later, without a registry and without AppArmor."""
     return f"""
 version = 2
-root = "{files.scratch}/containerd"
+root = "{files.images}"
 state = "/run/containerd"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",

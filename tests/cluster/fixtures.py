@@ -16,6 +16,7 @@ Tests that use these are marked ``serial``. Those that cannot run are listed by 
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -81,6 +82,12 @@ def why_not(item: pytest.Item) -> str | None:
     if given_kubeconfig():
         real = "real_cluster" in getattr(item, "fixturenames", ())
         return f"it is the testbed's own, and {KUBECONFIG} is set" if real or starts_nodes(item) else None
+    return why_unfit()
+
+
+@functools.cache
+def why_unfit() -> str | None:
+    """Why this machine can hold no real node; looked at once a session."""
     return host.why_unfit()
 
 

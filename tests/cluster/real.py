@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +19,8 @@ from testbed.plane import COMPONENT_USERS, ControlPlane
 from testbed.processes import Processes
 
 NODE_READY_TIMEOUT = 60.0
+IMAGES_IN_MEMORY_KIB = 6 << 20
+"""Memory that must be available for keeping images in it; ours need about a sixth of that."""
 ON_NODE = ("coredns", "kube-proxy", "kubelet")
 
 
@@ -96,6 +99,12 @@ class RealCluster(InsideCluster, ControlPlane):
         self._slot.release()
 
 
+def roomy() -> bool:
+    """Whether images may be kept in memory, where they are loaded and removed in a fraction of the time."""
+    available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return available is not None and int(available[1]) > IMAGES_IN_MEMORY_KIB
+
+
 def plan(layout: Layout) -> Plan:
     """What the keeper of a cluster has to make."""
     files = components.node_files(layout)
@@ -107,7 +116,7 @@ def plan(layout: Layout) -> Plan:
             str(files.memory_nodes): claims.MEMORY_NODES,
             str(files.file("resolv-inside.conf")): "/etc/resolv.conf",
         },
-        empty=["/run", "/var/lib/cni", "/var/log/containers"],
+        empty=["/run", "/var/lib/cni", "/var/log/containers", *([str(files.images)] if roomy() else [])],
         commands=[list(command) for command in network.SET_UP],
         sysctls=network.SYSCTLS,
         shadows={**configuration.kubelet_settings(), "/proc/meminfo": claims.meminfo()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -44,7 +43,8 @@ def test_the_node_is_ready_and_has_a_runtime(real_cluster: RealCluster) -> None:
     assert real_cluster.node_ready()
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
     capacity = node["status"]["capacity"]
-    assert (capacity["cpu"], capacity["memory"]) == ("192", "2147483648Ki")
+    assert int(capacity["cpu"]) > 64, "engines ask for many"
+    assert capacity["memory"] == "2Ti"
     assert {"type": "InternalIP", "address": network.NODE_ADDRESS} in node["status"]["addresses"]
 
 
@@ -63,16 +63,24 @@ def test_another_process_can_work_with_the_cluster(real_cluster: RealCluster) ->
     )
 
 
-def test_a_command_that_takes_too_long_ends_with_all_it_started(
-    real_cluster: RealCluster, tmp_path: Path
-) -> None:
-    mark = "600.0625"
+def test_a_command_that_takes_too_long_ends_with_all_it_started(real_cluster: RealCluster) -> None:
+    mark = b"600.0625"
+
+    def running() -> list[str]:
+        commands = {path.parent.name: path for path in Path("/proc").glob("[0-9]*/cmdline")}
+        return [pid for pid, path in commands.items() if mark in words_of(path)]
+
     with pytest.raises(subprocess.TimeoutExpired):
-        real_cluster.run(["sh", "-c", f"sleep {mark} & sleep {mark}"], timeout=1)
-    commands = [
-        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)
-    ]
-    assert not [command for command in commands if mark.encode() in command]
+        real_cluster.run(["sh", "-c", f"sleep {mark.decode()} & sleep {mark.decode()}"], timeout=1)
+    real_cluster.wait_for(lambda: not running(), 10, "the processes to be gone")
+
+
+def words_of(command_line: Path) -> bytes:
+    """The words of a process, nothing once it has ended."""
+    try:
+        return command_line.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_nothing_leaves_the_namespace(real_cluster: RealCluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -9,10 +10,31 @@ import pytest
 from aim_engine import __version__
 from cluster.commands import CommandCluster
 from cluster.manifests import PORT, container, engine, job, pod, service
+from testbed import certs
 from testbed.api import ApiStatusError
 
 MODEL = "Qwen/Qwen3-32B"
 NO_ENDPOINT_YET = 503
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+WEBHOOK = f"""
+import http.server, json, os, ssl
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = {{"uid": review["request"]["uid"], "allowed": False, "status": {{"message": "the pod says no"}}}}
+        body = json.dumps({{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+open("/scratch/pem", "w").write(os.environ["PEM"])
+server = http.server.ThreadingHTTPServer(("0.0.0.0", {PORT}), Handler)
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain("/scratch/pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
 FETCH_IN_POD = (
     "import sys,urllib.request;print(urllib.request.urlopen(sys.argv[1],timeout=10).read().decode())"
 )
@@ -125,6 +147,70 @@ def test_the_api_server_reaches_a_service(
             return ""
 
     assert live_cluster.wait_for(served, 20, "the Service to answer") == MODEL
+
+
+def test_the_api_server_asks_a_webhook_behind_a_service(
+    live_cluster: CommandCluster, live_namespace: str, operator_image: str
+) -> None:
+    authority = certs.certificate_authority("webhook-ca")
+    pair = certs.server_certificate(authority, (f"hook.{live_namespace}.svc",))
+    pem = (pair.certificate_pem + pair.key_pem).decode()
+    main = container(
+        operator_image,
+        *("python", "-c", WEBHOOK),
+        env=[{"name": "PEM", "value": pem}],
+        volumeMounts=[{"name": "tmp", "mountPath": "/scratch"}],
+        readinessProbe={"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+    )
+    volumes = [{"name": "tmp", "emptyDir": {}}]
+    live_cluster.apply(pod("hook", live_namespace, main, volumes=volumes), service("hook", live_namespace))
+    live_cluster.wait_pod(live_namespace, "hook")
+    live_cluster.apply(webhook(live_namespace, base64.b64encode(authority.certificate_pem).decode()))
+    bad = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bad", "namespace": live_namespace}}
+    path = f"/api/v1/namespaces/{live_namespace}/configmaps"
+
+    def refused() -> bool:
+        try:
+            live_cluster.request("POST", f"{path}?dryRun=All", bad)
+        except ApiStatusError as error:
+            return "the pod says no" in str(error)
+        return False
+
+    try:
+        live_cluster.wait_for(refused, 20, "the webhook to refuse")
+    finally:
+        live_cluster.request("DELETE", f"{WEBHOOKS}/{live_namespace}")
+
+
+def webhook(namespace: str, authority: str) -> dict[str, object]:
+    """A configuration that asks the Service "hook" about ConfigMaps of one namespace."""
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": namespace},
+        "webhooks": [
+            {
+                "name": "hook.tests.example",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "timeoutSeconds": 5,
+                "failurePolicy": "Ignore",
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "rules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "resources": ["configmaps"],
+                        "operations": ["CREATE"],
+                    }
+                ],
+                "clientConfig": {
+                    "caBundle": authority,
+                    "service": {"name": "hook", "namespace": namespace, "port": PORT, "path": "/"},
+                },
+            }
+        ],
+    }
 
 
 def test_pod_security_is_enforced(
