@@ -49,7 +49,7 @@ lint: deps ## Check format, style, types and layers.
 	$(BIN)/mypy operator tests
 	$(BIN)/lint-imports
 
-test: tools node lint ## Everything. Fails where the control plane cannot be had.
+test: node tools lint ## Everything. Fails where the control plane cannot be had.
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not serial"
 	$(BIN)/pytest -m serial
 

@@ -85,6 +85,20 @@ def test_an_unavailable_tool_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
         tools.build_module("prometheus", ["promtool"])
 
 
+def test_a_tool_that_is_named_twice_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    builds: list[Sequence[str]] = []
+
+    def built(_: str, names: Sequence[str]) -> dict[str, Path]:
+        builds.append(names)
+        return {name: tmp_path / name for name in names}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tools, "find_installed", lambda _: None)
+    monkeypatch.setattr(tools, "build_module", built)
+    assert list(tools.ensure(("kubectl", "kubelet", "kubectl"))) == ["kubectl", "kubelet"]
+    assert builds == [["kubectl", "kubelet"]]
+
+
 def test_nodes_are_labelled_like_the_labeller_does() -> None:
     labels = make_node("mi300x-8", "n")["metadata"]["labels"]
     assert labels["amd.com/gpu.device-id"] == "74a1"

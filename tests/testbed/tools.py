@@ -249,7 +249,7 @@ def ensure(names: Iterable[str] = CONTROL_PLANE) -> dict[str, Path]:
 
     Programs in the cache win over installed ones: they are known to fit, and asking them costs no process.
     """
-    return dict(_ensure(tuple(names)))
+    return dict(_ensure(tuple(dict.fromkeys(names))))
 
 
 def tool(name: str) -> Path:
