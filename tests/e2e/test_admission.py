@@ -158,7 +158,7 @@ def recipe(name: str, **spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "line"),
     [
-        ({"hardware": {"gpuModel": "MI210", "gpuCount": 1}, "precision": "fp8"}, "spec.precision 'fp8': is not supported by MI210"),
+        ({"modelID": "Qwen/Qwen3-32B-FP8", "hardware": {"gpuModel": "MI210", "gpuCount": 1}, "precision": "fp8"}, "spec.precision 'fp8': is not supported by MI210"),
         ({"modelID": "meta-llama/Llama-3.1-405B-Instruct"}, "spec.hardware '1xMI300X': weights need 756.0 GiB"),
         ({"engineArgs": {"nonsense": True}}, "spec.engineArgs.nonsense 'True': nonsense is not a flag of vllm"),
         ({"env": {"LD_PRELOAD": "x"}}, "spec.env.LD_PRELOAD: "),
