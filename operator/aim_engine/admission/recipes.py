@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from aim_engine.admission.answer import Answer, Object, answer, unreadable
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap import NamedRecipe
+from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.api.recipe import AIMRecipe
 from aim_engine.engines import Problem, engine
-from aim_engine.reconcile.cache import RECIPE_FILE, read_config_recipe
+from aim_engine.reconcile.cache import RECIPE_FILE, config_candidate, recipe_document
 from aim_engine.selection import (
     Candidate,
     Check,
@@ -28,6 +30,7 @@ from aim_engine.sizing import FitVerdict
 
 _LIMITS = ("hardware", "precision")
 """Fields of a recipe whose faults are about what the GPUs hold."""
+_DATA = f"data[{RECIPE_FILE}]"
 
 
 def judge_recipe(new: Object, old: Object | None, facts: Facts, checks: frozenset[Check]) -> Answer:
@@ -47,9 +50,11 @@ def judge_config_map(
 ) -> Answer:
     """A ConfigMap with our label. Its author is a tenant of the namespace."""
     before = () if old is None or not _labelled(old) else _config_map_problems(old, namespace_labels, facts)
-    read = read_config_recipe(_complete(new))
+    read = recipe_document(_complete(new))
     warnings = (
-        () if isinstance(read, ReadError) else [each for made in read for each in _warnings(made, facts)]
+        ()
+        if isinstance(read, Faults)
+        else [each for found in read.recipes for each in _warnings(config_candidate(found), facts)]
     )
     return answer(checks, _config_map_problems(new, namespace_labels, facts), before, warnings)
 
@@ -68,35 +73,39 @@ def _recipe_problems(obj: Object, facts: Facts) -> tuple[SpecProblem, ...]:
     except ValidationError as error:
         return tuple(unreadable(error, ""))
     made = candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
-    return tuple(_sorted_out(validity_problems(made, facts), "spec"))
+    return tuple(_sorted_out(validity_problems(made, facts), "spec.{}".format))
 
 
 def _config_map_problems(
     obj: Object, namespace_labels: Mapping[str, str], facts: Facts
 ) -> tuple[SpecProblem, ...]:
-    read = read_config_recipe(_complete(obj))
-    root = f"data[{RECIPE_FILE}]"
-    if isinstance(read, ReadError):
-        field = ", ".join(part for part in (f"line {read.line}" if read.line else "", read.field) if part)
-        where = root if read.field.startswith("data.") else f"{root} {field}".strip()
-        problem = Problem(where, read.value[:80] or None, read.message, read.remedy)
-        return (SpecProblem(Check.SPEC, problem),)
-    several = len(read) > 1
+    read = recipe_document(_complete(obj))
+    if isinstance(read, Faults):
+        return tuple(map(_unreadable, read.errors))
     return tuple(
         problem
-        for made in read
+        for found in read.recipes
         for problem in _sorted_out(
-            validity_problems(made, facts, namespace_labels), f"{root} {made.name}" if several else root
+            validity_problems(config_candidate(found), facts, namespace_labels), partial(_place, found)
         )
     )
 
 
-def _sorted_out(problems: Iterable[Problem], root: str) -> Iterator[SpecProblem]:
+def _unreadable(error: ReadError) -> SpecProblem:
+    field = ", ".join(part for part in (f"line {error.line}" if error.line else "", error.field) if part)
+    where = error.field if error.field.startswith("data.") else f"{_DATA} {field}".strip()
+    return SpecProblem(Check.SPEC, Problem(where, error.value or None, error.message, error.remedy))
+
+
+def _place(found: NamedRecipe, field: str) -> str:
+    return f"{_DATA} {found.place(field)}"
+
+
+def _sorted_out(problems: Iterable[Problem], place: Callable[[str], str]) -> Iterator[SpecProblem]:
     for problem in problems:
         limits = problem.field.split(".")[0] in _LIMITS
         check = Check.RESOURCE_LIMITS if limits else Check.RECIPE_COMPATIBILITY
-        separator = " " if " " in root or "[" in root else "."
-        yield SpecProblem(check, replace(problem, field=f"{root}{separator}{problem.field}"))
+        yield SpecProblem(check, replace(problem, field=place(problem.field)))
 
 
 def _warnings(made: Candidate, facts: Facts) -> Iterator[str]:

@@ -66,8 +66,8 @@ def _read(file: SourceFile) -> ModelFile | Rejected:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = tuple(first["loc"])
-        told = file.content.refuse(path, first["input"], first["msg"], "correct it in the source")
-        return Rejected((file.path,), told.error)
+        told = file.content.error(path, first["input"], first["msg"], "correct it in the source")
+        return Rejected((file.path,), told)
     if "omni" in found.meta.tasks:
         message = "is served by vLLM-Omni, which is another engine"
         return Rejected((file.path,), ReadError("meta.tasks", "omni", message, "serve it by hand"))
