@@ -283,7 +283,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_lines() -> None:
     """
     told = [(error.line, error.field) for error in faults(text)]
     assert told == [
-        (2, "huggingface_id"), (3, "hardware.gpu_count"), (3, "hardware.gpu_cout"), (5, "precision"), 
+        (2, "huggingface_id"), (3, "hardware.gpu_count"), (3, "hardware.gpu_cout"), (5, "precision"),
         (6, "config.args.--tp"), (6, "config.args.--seed"), (6, "config.args.--model"), (6, "config.env.A"), (6, "config.imagee"),
         (7, "performance.expected_latency_ms"), (8, "resources.limits.cpu"), (8, "resources.limits.memory"), (9, "typo"),
     ]  # fmt: skip

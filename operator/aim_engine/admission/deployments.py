@@ -13,6 +13,7 @@ from aim_engine.api.conditions import ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Backend
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.catalog.cautions import cautions
 from aim_engine.engines import engine
 from aim_engine.selection import (
@@ -71,7 +72,7 @@ def _problems(obj: Object, scene: Scene) -> tuple[SpecProblem, ...]:
     try:
         spec = AIMDeploymentSpec.strict_load(obj.get("spec") or {})
     except ValidationError as error:
-        return tuple(unreadable(error, "spec"))
+        return tuple(unreadable(schema_faults(error, "aimdeployment", "spec")))
     return spec_problems(_request(spec, scene), scene.facts)
 
 

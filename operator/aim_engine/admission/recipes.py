@@ -14,6 +14,7 @@ from aim_engine.api.configmap import NamedRecipe
 from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.api.recipe import AIMRecipe
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.engines import Problem, engine
 from aim_engine.reconcile.cache import RECIPE_FILE, config_candidate, recipe_document
 from aim_engine.selection import (
@@ -71,7 +72,7 @@ def _recipe_problems(obj: Object, facts: Facts) -> tuple[SpecProblem, ...]:
     try:
         loaded = AIMRecipe.strict_load(_plain(obj))
     except ValidationError as error:
-        return tuple(unreadable(error, ""))
+        return tuple(unreadable(schema_faults(error, "aimrecipe")))
     made = candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
     return tuple(_sorted_out(validity_problems(made, facts), "spec.{}".format))
 
@@ -81,7 +82,7 @@ def _config_map_problems(
 ) -> tuple[SpecProblem, ...]:
     read = recipe_document(_complete(obj))
     if isinstance(read, Faults):
-        return tuple(map(_unreadable, read.errors))
+        return tuple(unreadable(map(_in_data, read.errors)))
     return tuple(
         problem
         for found in read.recipes
@@ -91,10 +92,12 @@ def _config_map_problems(
     )
 
 
-def _unreadable(error: ReadError) -> SpecProblem:
+def _in_data(error: ReadError) -> ReadError:
+    """An error of the document as one of the ConfigMap."""
     field = ", ".join(part for part in (f"line {error.line}" if error.line else "", error.field) if part)
-    where = error.field if error.field.startswith("data.") else f"{_DATA} {field}".strip()
-    return SpecProblem(Check.SPEC, Problem(where, error.value or None, error.message, error.remedy))
+    return replace(
+        error, field=error.field if error.field.startswith("data.") else f"{_DATA} {field}".strip()
+    )
 
 
 def _place(found: NamedRecipe, field: str) -> str:

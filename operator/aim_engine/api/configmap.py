@@ -25,10 +25,12 @@ from aim_engine.api.configmap_fields import (
     precision,
     resources,
 )
-from aim_engine.api.configmap_yaml import Document, Faults, Path, ReadError, RefusedError, dotted, parse
+from aim_engine.api.configmap_yaml import Document, Faults, ReadError, RefusedError, parse
 from aim_engine.api.enums import Backend
 from aim_engine.api.meta import API_VERSION
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.api.schema_faults import found
+from aim_engine.api.wording import Path, dotted
 
 RECIPE_KEY = "recipe.yaml"
 _PARTS = re.compile(r"[^.\[\]]+")
@@ -46,8 +48,6 @@ _METADATA = {
     "engine", "gpu", "accelerator_model", "accelerator_type", "accelerator_family", "gpu_count", "accelerator_count",
     "precision", "metric", "type", "manual_selection_only", "capabilities", "features", "primary", "variant",
 }  # fmt: skip
-
-_PLAIN = {"missing": "the field is missing", "extra_forbidden": "there is no such field"}
 
 
 class RecipeForm(StrEnum):
@@ -314,11 +314,8 @@ def _validate(reading: Reading, draft: _Draft) -> AIMRecipeSpec | None:
     try:
         return AIMRecipeSpec.strict_load(draft.spec)
     except ValidationError as error:
-        for each in error.errors(include_url=False):
-            loc = tuple(each["loc"])
-            message = _PLAIN.get(each["type"]) or each["msg"].removeprefix("Value error, ")
-            value = "" if each["type"] == "missing" else each["input"]
-            reading.fault(_origin(draft, loc), value, message, _remedy(each["type"], loc))
+        for path, value, message, remedy in found(error, "aimrecipe", "spec"):
+            reading.fault(_origin(draft, path), value, message, remedy)
         return None
 
 
@@ -329,14 +326,3 @@ def _origin(draft: _Draft, loc: Path) -> Path:
         if start is not None:
             return (*start, *loc[length:])
     return loc
-
-
-def _remedy(kind: str, loc: Path) -> str:
-    match kind:
-        case "missing":
-            return "add the field"
-        case "extra_forbidden":
-            return "remove the field, or correct its name"
-        case _:
-            field = ".".join(str(part) for part in loc if not isinstance(part, int))
-            return f"see `kubectl explain aimrecipe.spec{'.' + field if field else ''}`"

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from aim_engine.api.configmap_yaml import Document, Path, ReadError
+from aim_engine.api.configmap_yaml import Document, ReadError
 from aim_engine.api.enums import ProvenanceKind
+from aim_engine.api.wording import Path
 
 PRECISION_ALIASES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float8": "fp8", "fp4": "mxfp4"}
 _MODEL_NAME = re.compile(r"MI\d{3}[A-Z]?")
@@ -176,7 +177,7 @@ def environment(reading: Reading, *path: str) -> dict[str, str]:
     env: dict[str, str] = {}
     for name, value in reading.mapping(*path).items():
         if isinstance(value, Mapping | list):
-            reading.fault((*path, name), value, "an environment variable is text", "write text or a number")
+            reading.fault((*path, name), "", "an environment variable is text", "write text or a number")
             continue
         env[name] = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return env

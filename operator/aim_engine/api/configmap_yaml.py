@@ -9,18 +9,17 @@ from typing import Any
 
 import yaml
 
+from aim_engine.api.wording import Path, briefly, dotted, printable, shown
+
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 MAX_NODES = 5000
-_SHOWN = 80
 _LARGEST = 2**63
 """JSON and the API server go no further; larger integers cannot even be printed."""
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq")
 }
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class ReadError:
     def __str__(self) -> str:
         where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
         value = f" '{self.value[:80]}'" if self.value else ""
-        return f"{where or 'document'}{value}: {self.message}; {self.remedy}"
+        return printable(f"{where or 'document'}{value}: {self.message}; {self.remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Faults:
     errors: tuple[ReadError, ...]
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.errors))
+        return "; ".join(briefly([str(error) for error in self.errors]))
 
 
 class RefusedError(Exception):
@@ -115,18 +114,6 @@ def parse(text: str) -> Document:
     if () in spoilt:
         raise RefusedError(spoilt[()])
     return Document(data, lines, spoilt)
-
-
-def shown(value: object) -> str:
-    """A value for a message, cut where it is long."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def dotted(path: Path) -> str:
-    """A path as people write it: `performance[0].tokensPerSecond`; a long key is cut."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
-    return "".join(parts).removeprefix(".")
 
 
 def _check_size(text: str) -> None:

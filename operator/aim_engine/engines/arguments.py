@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from aim_engine.api.configmap_yaml import shown
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag, FlagClass, FlagKind, FlagTable
 from aim_engine.engines.grammar import FlagUse, resolve
 from aim_engine.engines.types import Problem, Trust

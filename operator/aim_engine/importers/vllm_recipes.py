@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from aim_engine.api.configmap_yaml import ReadError, shown
+from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.enums import Maturity, Objective, Precision
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import GPU, gpu_by_product_name, gpu_catalog
 from aim_engine.catalog.imports import Origin, import_rules

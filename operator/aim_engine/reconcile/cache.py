@@ -14,6 +14,7 @@ from aim_engine.api.configmap import NamedRecipe, RecipeDocument, read_recipe
 from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.recipe import AIMRecipeSpec, AIMRecipeStatus
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.pods import PodHealth
@@ -177,7 +178,7 @@ def read_deployment(obj: Mapping[str, Any]) -> StoredDeployment:
     try:
         typed = AIMDeployment.from_object({**obj, "status": {}})
     except ValidationError as invalid:
-        error = explain(invalid)
+        error = explain(invalid, "aimdeployment")
     return StoredDeployment(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -200,7 +201,7 @@ def read_stored_recipe(obj: Mapping[str, Any]) -> StoredRecipe:
     try:
         found = candidate(name, Source.CATALOGUE, AIMRecipeSpec.model_validate(obj.get("spec") or {}))
     except ValidationError as invalid:
-        error = explain(invalid)
+        error = explain(invalid, "aimrecipe", "spec")
     return StoredRecipe(
         name,
         metadata.get("generation", 0),
@@ -277,11 +278,6 @@ def controller_uid(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def explain(invalid: ValidationError) -> str:
+def explain(invalid: ValidationError, kind: str, root: str = "") -> str:
     """All errors of a pydantic validation, each with its field and value, in one line."""
-    parts = []
-    for error in invalid.errors()[:5]:
-        field = ".".join(str(part) for part in error["loc"])
-        value = repr(error.get("input"))[:80]
-        parts.append(f"{field} {value}: {error['msg']}")
-    return "; ".join(parts)
+    return str(Faults(schema_faults(invalid, kind, root)))

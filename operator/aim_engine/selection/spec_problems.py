@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.quantity import format_bytes, milli, whole
+from aim_engine.api.wording import printable, shown
 from aim_engine.catalog.assumptions import memory_assumptions
 from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.models import ModelFacts
@@ -52,8 +53,8 @@ class SpecProblem:
 def told(problem: Problem) -> str:
     """A problem with its remedy in one line. Values of environment variables may be secret and are never repeated."""
     secret = ".env." in f".{problem.field}."
-    value = "" if secret or problem.value is None else f" '{str(problem.value)[:80]}'"
-    return f"{problem.field}{value}: {problem.message}; {problem.remedy}"
+    value = "" if secret or problem.value is None else f" '{shown(str(problem.value))}'"
+    return printable(f"{problem.field}{value}: {problem.message}; {problem.remedy}")
 
 
 def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
