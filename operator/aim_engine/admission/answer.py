@@ -45,5 +45,18 @@ def unreadable(errors: Iterable[ReadError]) -> Iterator[SpecProblem]:
         yield SpecProblem(Check.SPEC, Problem(each.field, each.value or None, each.message, each.remedy))
 
 
+def plain(obj: Object) -> dict[str, Any]:
+    """What we read of an object: metadata holds much that users may write and we do not look at, and the status is ours."""
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    read = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name)}
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+        "metadata": {"name": "generated", "namespace": "default", **read},
+        "spec": {} if obj.get("spec") is None else obj["spec"],
+    }
+
+
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_WARNING else f"{text[: LONGEST_WARNING - 3]}..."

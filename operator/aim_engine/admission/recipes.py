@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aim_engine.admission.answer import Answer, Object, answer, unreadable
+from aim_engine.admission.answer import Answer, Object, answer, plain, unreadable
 from aim_engine.api.configmap import NamedRecipe
 from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.meta import LABEL_RECIPE
@@ -62,7 +62,7 @@ def judge_config_map(
 
 def _read(obj: Object) -> Candidate | None:
     try:
-        loaded = AIMRecipe.model_validate(_plain(obj))
+        loaded = AIMRecipe.model_validate(plain(obj))
     except ValidationError:
         return None
     return candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
@@ -70,7 +70,7 @@ def _read(obj: Object) -> Candidate | None:
 
 def _recipe_problems(obj: Object, facts: Facts) -> tuple[SpecProblem, ...]:
     try:
-        loaded = AIMRecipe.strict_load(_plain(obj))
+        loaded = AIMRecipe.strict_load(plain(obj))
     except ValidationError as error:
         return tuple(unreadable(schema_faults(error, "aimrecipe")))
     made = candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
@@ -131,14 +131,3 @@ def _complete(obj: Object) -> dict[str, Any]:
     metadata.setdefault("name", "recipe")
     metadata.setdefault("namespace", "default")
     return {**obj, "metadata": metadata}
-
-
-def _plain(obj: Object) -> dict[str, Any]:
-    """What we read of an object: metadata holds much that users may write and we do not look at."""
-    metadata = obj.get("metadata") or {}
-    return {
-        "apiVersion": obj.get("apiVersion"),
-        "kind": obj.get("kind"),
-        "metadata": {"name": metadata.get("name") or "generated"},
-        "spec": obj.get("spec") or {},
-    }

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from aim_engine.api.wording import Path, briefly, dotted, printable, shown
+from aim_engine.api.wording import Path, briefly, dotted, is_secret, printable, shown
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
@@ -36,7 +36,7 @@ class ReadError:
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
-        value = f" '{self.value[:80]}'" if self.value else ""
+        value = f" '{self.value[:80]}'" if self.value and not is_secret(self.field) else ""
         return printable(f"{where or 'document'}{value}: {self.message}; {self.remedy}")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 Path = tuple[str | int, ...]
 """Of a value within a document."""
 _SHOWN = 80
+_SECRET = re.compile(r"(^|[.\s])env(-vars)?([.\s]|$)|(api-?key|hf-token|password|secret)$")
+"""Variables of the environment, and what is named after a secret."""
 _MOST_TOLD = 40
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Controls of terminals and of the direction of text, what ends a line, and halves of characters."""
@@ -17,6 +19,11 @@ def shown(value: object) -> str:
     """A value for a message, cut where it is long."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def is_secret(field: str) -> bool:
+    """Whether the value of a field may be a secret, and is never repeated."""
+    return _SECRET.search(field.replace("_", "-").lower()) is not None
 
 
 def dotted(path: Path) -> str:

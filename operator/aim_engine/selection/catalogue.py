@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from aim_engine.api.enums import Precision, ProvenanceKind
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
 from aim_engine.api.schema_faults import schema_faults
-from aim_engine.api.wording import shown
+from aim_engine.api.wording import is_secret, shown
 from aim_engine.catalog.flags import flag_table, flag_versions
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.models import checkpoint_catalog
@@ -35,7 +35,7 @@ class FileProblem:
 
     def __str__(self) -> str:
         told = self.problem
-        value = "" if told.field.startswith("env.") or told.value is None else f" '{shown(told.value)}'"
+        value = "" if is_secret(told.field) or told.value is None else f" '{shown(told.value)}'"
         return f"{self.file}: {told.field}{value}: {told.message}; {told.remedy}"
 
 

@@ -10,7 +10,7 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
-from aim_engine.api.wording import briefly, printable, shown
+from aim_engine.api.wording import briefly, is_secret, printable, shown
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
@@ -172,8 +172,8 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
 
 
 def describe(problem: Problem) -> str:
-    """A problem in one line. Values of the environment may be secret and are never repeated."""
-    value = "" if problem.field.startswith("env.") else f" '{shown(str(problem.value))}'"
+    """A problem in one line. Values that may be secret are never repeated."""
+    value = "" if is_secret(problem.field) else f" '{shown(str(problem.value))}'"
     return printable(f"{problem.field}{value}: {problem.message}")
 
 
