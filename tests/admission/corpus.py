@@ -135,13 +135,15 @@ _IMAGES = tuple(OperatorConfig().allowed_images)
 
 def judge(obj: Json, old: Json | None = None, checks: frozenset[Check] = ALL_CHECKS, **scene: Any) -> Answer:
     """What the gate says with the shipped recipes around."""
-    namespace = obj.get("metadata", {}).get("namespace", TENANT) if isinstance(obj.get("metadata"), dict) else TENANT
+    namespace = (
+        obj.get("metadata", {}).get("namespace", TENANT) if isinstance(obj.get("metadata"), dict) else TENANT
+    )
     labels = LABELS.get(namespace, {}) if isinstance(namespace, str) else {}
     match obj.get("kind"):
         case "AIMRecipe":
             return judge_recipe(obj, old, _FACTS, checks)
         case "ConfigMap":
-            return judge_config_map(obj, old, labels, _FACTS, checks)
+            return judge_config_map(obj, old, labels, _IMAGES, _FACTS, checks)
     around: Json = {"candidates": catalogue(), "statuses": {}, **scene}
     return judge_deployment(
         obj, old, Scene(namespace=namespace, namespace_labels=labels, allowed_images=_IMAGES, facts=_FACTS, checks=checks, memo=_MEMO, **around)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aim_engine.api.conditions import Condition
 from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
@@ -123,6 +123,14 @@ class Performance(Model):
         return self
 
 
+def _unique(values: list[str] | None) -> list[str] | None:
+    """As the API server checks a list of type set."""
+    twice = next((value for value in values or () if (values or []).count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has '{twice}' twice; keep one")
+    return values
+
+
 class LabelSelectorRequirement(Model):
     """One expression of a label selector."""
 
@@ -142,6 +150,7 @@ class LabelSelectorRequirement(Model):
             description="Values for In and NotIn.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
+        AfterValidator(_unique),
     ] = None
 
 

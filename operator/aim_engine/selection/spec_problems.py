@@ -20,6 +20,7 @@ from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine
 from aim_engine.selection.cluster_rules import scheduling_problems, service_problems
+from aim_engine.selection.images import image_problems
 from aim_engine.selection.stages import tenant_trust
 from aim_engine.selection.types import Facts, Request
 from aim_engine.sizing import Bound, hardware_bound
@@ -63,7 +64,10 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
     groups = (
         (Check.RECIPE_COMPATIBILITY, _gpu(request)),
         (Check.RESOURCE_LIMITS, _memory(request, model)),
-        (Check.SPEC, _image(request)),
+        (
+            Check.SPEC,
+            image_problems(request.spec.overrides.image, request.allowed_images, "spec.overrides.image"),
+        ),
         (Check.SPEC, _arguments(request)),
         (Check.RESOURCE_LIMITS, _host(request)),
         (Check.RESOURCE_LIMITS, _length(request)),
@@ -118,15 +122,6 @@ def _offloads(request: Request) -> bool:
     """Weights may lie in host memory."""
     backend = engine(request.spec.recipe.backend or Backend.VLLM)
     return "cpu-offload-gb" in backend.merge_args(request.spec.overrides.engine_args, {})
-
-
-def _image(request: Request) -> Iterator[Problem]:
-    image = request.spec.overrides.image
-    if image and not request.may_use_image(image):
-        allowed = ", ".join(request.allowed_images or ())
-        yield Problem(
-            "spec.overrides.image", image, "is not from an allowed repository", f"use one of {allowed}"
-        )
 
 
 def _arguments(request: Request) -> Iterator[Problem]:
