@@ -15,6 +15,7 @@ from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.api.recipe import AIMRecipe
 from aim_engine.api.schema_faults import schema_faults
+from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.engines import Problem, engine
 from aim_engine.reconcile.cache import RECIPE_FILE, config_candidate, recipe_document
 from aim_engine.selection import (
@@ -40,7 +41,7 @@ def judge_recipe(new: Object, old: Object | None, facts: Facts, checks: frozense
     """An AIMRecipe. Its author is an administrator."""
     before = () if old is None else _recipe_problems(old, facts)
     made = _read(new)
-    warnings = () if made is None else _warnings(made, facts)
+    warnings = () if made is None else _warnings(made, facts, "spec.env")
     return answer(checks, _recipe_problems(new, facts), before, warnings)
 
 
@@ -62,7 +63,11 @@ def judge_config_map(
     warnings = (
         ()
         if isinstance(read, Faults)
-        else [each for found in read.recipes for each in _warnings(config_candidate(found), facts)]
+        else [
+            each
+            for found in read.recipes
+            for each in _warnings(config_candidate(found), facts, _place(found, "env"))
+        ]
     )
     return answer(
         checks, _config_map_problems(new, namespace_labels, allowed_images, facts), before, warnings
@@ -136,10 +141,10 @@ def _sorted_out(problems: Iterable[Problem], place: Callable[[str], str]) -> Ite
         yield SpecProblem(check, replace(problem, field=place(problem.field)))
 
 
-def _warnings(made: Candidate, facts: Facts) -> Iterator[str]:
+def _warnings(made: Candidate, facts: Facts, env: str) -> Iterator[str]:
     spec = made.spec
-    for text in engine(spec.backend).env_warnings(spec.env):
-        yield f"env.{text}"
+    for text in engine(spec.backend).env_warnings(spec.env, gpu_catalog().get(spec.hardware.gpu_model)):
+        yield f"{env}.{text}"
     fit = recipe_fit(made, facts)
     if fit is not None and fit.verdict is FitVerdict.UNKNOWN:
         yield f"the dimensions of {spec.model_id} are not known, so whether it fits its GPUs was not checked"

@@ -101,7 +101,7 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     gpu = _known(wishes.gpu_model) if wishes.gpu_model else None
     if model is None or gpu is None or wishes.gpu_count is None or _offloads(request):
         return
-    need = math.ceil(model.parameters * _least_bytes(wishes.precision))
+    need = math.ceil(model.parameters * least_bytes(wishes.precision))
     if need <= wishes.gpu_count * gpu.vram_bytes:
         return
     form = f"in {wishes.precision}" if wishes.precision else "even in 4 bit"
@@ -113,7 +113,8 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     )  # fmt: skip
 
 
-def _least_bytes(precision: Precision | None) -> float:
+def least_bytes(precision: Precision | None) -> float:
+    """Bytes that a parameter takes, in the smallest format where none is asked for."""
     formats = memory_assumptions().formats
     return formats[precision].bytes if precision else min(form.bytes for form in formats.values())
 
