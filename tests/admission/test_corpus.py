@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -70,10 +69,14 @@ def test_no_secret_is_ever_repeated() -> None:
     secrets = {"hf_secret", "sk-1", "hf_1", "/secret.so", "secret"}
     for case in BAD:
         told = " ".join(judge(case.object).refusals)
-        assert not any(f"'{secret}'" in told for secret in secrets if case.name.split(": ")[1] not in _NO_SECRETS)
+        assert not any(
+            f"'{secret}'" in told for secret in secrets if case.name.split(": ")[1] not in _NO_SECRETS
+        )
 
 
-_NO_SECRETS = {"an API key in the open", "a profile with an objective nobody ranks for"} - {"an API key in the open"}
+_NO_SECRETS = {"an API key in the open", "a profile with an objective nobody ranks for"} - {
+    "an API key in the open"
+}
 
 
 def test_very_many_causes_are_counted() -> None:
@@ -93,19 +96,19 @@ def deployment(**spec: Any) -> Json:
 
 # The same words on the command line
 
-EXPLAINED = [case for case in BAD if case.kind == "AIMDeployment" and case.by == "gate"]
 
-
-@pytest.mark.parametrize("case", EXPLAINED, ids=str)
-def test_explain_says_the_same(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "object.json"
-    file.write_text(json.dumps(case.object))
-    assert main(["explain", "-f", str(file), "--cluster", str(snapshot(tmp_path))]) == 4
-    said = capsys.readouterr().err
-    refusals = judge(case.object).refusals
-    assert refusals
-    for line in briefly(refusals):
-        assert line in said
+def test_explain_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    explained = [case for case in BAD if case.kind == "AIMDeployment" and case.by == "gate"]
+    for number, case in enumerate(explained):
+        named = {**case.object, "metadata": {**case.object["metadata"], "name": f"case-{number}"}}
+        (folder / f"{number:03}.json").write_text(json.dumps(named))
+    assert main(["explain", "-f", str(folder), "--cluster", str(snapshot(tmp_path))]) == 4
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("aim-engine: ")]
+    assert len(told) == len(explained)
+    for case, said in zip(explained, told, strict=True):
+        assert all(line in said for line in briefly(judge(case.object).refusals)), said
 
 
 # Nobody is locked in
@@ -116,14 +119,15 @@ def test_a_fault_that_is_stored_already_refuses_no_other_change(case: Case) -> N
     assert judge(case.object, case.object).refusals == ()
 
 
-@pytest.mark.parametrize("case", [case for case in BAD if case.kind == "AIMDeployment" and case.by == "gate"], ids=str)
-@pytest.mark.parametrize("change", [{"replicas": 0}, {"suspend": True}, {"rollout": {"strategy": "Recreate"}}], ids=str)
-def test_a_faulty_object_can_be_scaled_to_zero_and_changed_elsewhere(case: Case, change: Json) -> None:
-    changed = {**case.object, "spec": {**case.object["spec"], **change}}
-    answer = judge(changed, case.object)
-    assert answer.refusals == ()
-    assert answer.warnings
-    assert all(line.endswith(("(as before)", "...")) for line in answer.warnings)
+@pytest.mark.parametrize(
+    "case", [case for case in BAD if case.kind == "AIMDeployment" and case.by == "gate"], ids=str
+)
+def test_a_faulty_object_can_be_scaled_to_zero_and_changed_elsewhere(case: Case) -> None:
+    for change in ({"replicas": 0}, {"suspend": True}, {"rollout": {"strategy": "Recreate"}}):
+        answer = judge({**case.object, "spec": {**case.object["spec"], **change}}, case.object)
+        assert answer.refusals == ()
+        assert answer.warnings
+        assert all(line.endswith(("(as before)", "...")) for line in answer.warnings)
 
 
 def test_a_fault_that_is_mended_may_come_with_no_new_one() -> None:
