@@ -81,6 +81,8 @@ class AdmissionConfig(Model):
     """So long the next CA is trusted before its certificate is served."""
     poll_seconds: Annotated[int, Field(ge=1, le=600)] = 15
     """How often certificate and webhook configuration are looked at."""
+    reach_seconds: Annotated[int, Field(ge=0, le=600)] = 30
+    """So long the validator waits until it reaches itself through its Service, before the API server is sent there; 0: not at all."""
     drain_seconds: Annotated[int, Field(ge=0, le=60)] = 5
     """So long requests are still answered after SIGTERM."""
 
