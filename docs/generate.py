@@ -391,7 +391,13 @@ def _engine(backend: Backend) -> str:
     parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
     parts.append(
         "\nMetrics:\n\n"
-        + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))
+        + table(
+            ("Meaning", "Series"),
+            (
+                (meaning, ", formerly ".join(f"`{n}`" for n in names))
+                for meaning, names in module.METRICS.items()
+            ),
+        )
     )
     found = flag_table(backend, module.DEFAULT_VERSION)
     if found is not None:

@@ -20,7 +20,8 @@ from aim_engine.api.meta import (
     ModelID,
     Quantity,
 )
-from aim_engine.api.recipe import EngineArgs, Tokens
+from aim_engine.api.performance import PerformanceStatus, Tokens
+from aim_engine.api.recipe import EngineArgs
 from aim_engine.api.rules import DEPLOYMENT_RULES, load_strictly
 
 
@@ -394,6 +395,9 @@ class AIMDeploymentStatus(Model):
     recommendation: Annotated[
         Recommendation | None, Field(description="A better choice, not followed by itself.")
     ] = None
+    performance: Annotated[
+        PerformanceStatus | None, Field(description="What the engines deliver, measured.")
+    ] = None
     rollout: Annotated[RolloutStatus | None, Field(description="How pods are replaced.")] = None
     replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that answer.")] = 0
@@ -408,7 +412,7 @@ class AIMDeploymentStatus(Model):
         list[Condition],
         Field(
             max_length=8,
-            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available.",
+            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available, PerformanceOnTarget.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
