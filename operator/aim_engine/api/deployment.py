@@ -291,6 +291,18 @@ class Scheduling(Model):
     )
 
 
+class Monitoring(Model):
+    """What the operator measures of the deployment."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="The operator reads the engines' metrics for status.performance, PerformanceOnTarget and "
+            "aim_performance_* metrics; false leaves them alone."
+        ),
+    ] = True
+
+
 class AIMDeploymentSpec(Model):
     """What to serve and under which wishes; only the model is needed."""
 
@@ -306,6 +318,7 @@ class AIMDeploymentSpec(Model):
     service: Annotated[ServiceSpec, Field(description="The Service in front of the engine.")] = ServiceSpec()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     scheduling: Annotated[Scheduling, Field(description="Where the pods may run.")] = Scheduling()
+    monitoring: Annotated[Monitoring, Field(description="What is measured.")] = Monitoring()
     suspend: Annotated[
         bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")
     ] = False

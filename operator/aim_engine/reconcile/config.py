@@ -38,6 +38,26 @@ class HubConfig(Model):
     """Keeps what was learned over restarts; default: in memory only."""
 
 
+class MeasuringConfig(Model):
+    """Reading the engines' metrics, for status.performance, PerformanceOnTarget and `aim_performance_*`."""
+
+    enabled: bool = True
+    interval_seconds: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    """Between two looks at one engine; 60 at least beyond 500 engines."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """For all of one look."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 32
+    """Looks at the same time."""
+    least_window_seconds: Annotated[float, Field(gt=0, le=300)] = 60.0
+    """Nothing is said of an engine before it was seen for so long."""
+    publish_seconds: Annotated[float, Field(ge=0, le=86400)] = 180.0
+    """Least time between two writes of changed numbers of one deployment."""
+    condition_seconds: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    """Least time between two writes where PerformanceOnTarget changes."""
+    writes_per_second: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """Of all deployments together."""
+
+
 class CertificateSource(StrEnum):
     """Who makes the validator's certificate."""
 
@@ -109,6 +129,7 @@ class OperatorConfig(Model):
     watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
     """Namespaces whose deployments are served; empty: all."""
     hub: HubConfig = HubConfig()
+    measuring: MeasuringConfig = MeasuringConfig()
     admission: AdmissionConfig = AdmissionConfig()
     engine: EngineConfig = EngineConfig()
 

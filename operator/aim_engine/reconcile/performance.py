@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
@@ -18,8 +18,8 @@ from aim_engine.api.performance import (
     Workload,
 )
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.catalog.versions import line_of
 from aim_engine.reconcile.status import Judgement
+from aim_engine.selection.performance import line_of
 from aim_engine.telemetry.window import Window
 
 REACHED = 0.8
@@ -69,7 +69,7 @@ def expectation(spec: AIMRecipeSpec, engine_version: str) -> tuple[int, str] | N
 def is_loaded(window: Window, subject: Subject) -> bool:
     """Whether the engines were asked for more than they could do at once: only then throughput tells what they can."""
     full = subject.max_num_seqs is not None and window.running >= 0.9 * subject.max_num_seqs * window.replicas
-    return window.queued_share >= 0.5 or full  # noqa: PLR2004
+    return window.queued_share >= 0.5 or full
 
 
 def summarize(

@@ -18,6 +18,7 @@ from aim_engine.api.deployment import (
 )
 from aim_engine.api.enums import Backend, Outcome, Tier
 from aim_engine.api.meta import LABEL_DEPLOYMENT
+from aim_engine.api.performance import PerformanceStatus
 from aim_engine.reconcile.pods import PodHealth, cause
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import Decision, Verdict
@@ -70,9 +71,13 @@ class Report:
     """Replicas that the operator asked of the Deployment."""
     short_of: str | None = None
     """What the replicas beyond the granted ones wait for."""
+    performance: PerformanceStatus | None = None
+    on_target: Judgement | None = None
+    """PerformanceOnTarget; None: not measured."""
 
 
 UNJUDGED = Judgement("Unknown", ConditionReason.RECONCILING, "not looked at yet")
+NOT_MEASURED = Judgement("Unknown", ConditionReason.NOT_MEASURED, "the engines have not been measured yet")
 PREREQUISITES_MET = Judgement("True", ConditionReason.PREREQUISITES_MET, "nothing is missing")
 
 
@@ -84,6 +89,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
         ConditionType.RECIPE_SELECTED: report.selected,
         ConditionType.PREREQUISITES_MET: report.prerequisites,
         ConditionType.AVAILABLE: available,
+        ConditionType.PERFORMANCE_ON_TARGET: report.on_target or NOT_MEASURED,
     }
     revision = report.revision
     return AIMDeploymentStatus(
@@ -92,6 +98,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
         recipe=_chosen(revision, report.revision_name) if revision else None,
         selection=report.selection,
         recommendation=report.recommendation,
+        performance=report.performance,
         rollout=RolloutStatus(strategy=revision.strategy, reason=revision.strategy_reason)
         if revision
         else None,

@@ -212,7 +212,7 @@ class Scraper:
     async def _page(self, session: aiohttp.ClientSession, url: str) -> bytes:
         try:
             async with session.get(url, allow_redirects=False) as response:
-                if response.status != 200:  # noqa: PLR2004
+                if response.status != 200:
                     raise UnreadableError(Trouble.HTTP_STATUS, str(response.status))
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise UnreadableError(Trouble.NOT_METRICS, "a compressed page was not asked for")
