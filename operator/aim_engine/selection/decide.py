@@ -12,8 +12,10 @@ from aim_engine.api.enums import Outcome, Reason, Tier
 from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
 from aim_engine.selection.capacity import capacity_verdict, never_here
+from aim_engine.selection.difference import difference
 from aim_engine.selection.generate import GENERATED_PREFIX, generated
 from aim_engine.selection.order import ranked
+from aim_engine.selection.performance import Yardstick, yardstick
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.types import (
     Assessment,
@@ -220,8 +222,11 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     why = _why(request, choice, order)
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, why)]
     place = next(i for i, current in enumerate(order) if current is chosen)
+    scale = yardstick(order)
     verdicts += [
-        _loser(request, current, choice, before=i < place) for i, current in enumerate(order) if i != place
+        _loser(context, scale, current, choice, before=i < place)
+        for i, current in enumerate(order)
+        if i != place
     ]
     ahead = [each for each in order[:place] if each.candidate.source is not Source.GENERATED]
     wants = wants_of([chosen] if choice.fits < request.replicas else ahead)
@@ -282,8 +287,11 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
     return ", ".join(parts)
 
 
-def _loser(request: Request, current: Assessment, choice: Choice, *, before: bool) -> Verdict:
+def _loser(
+    context: Context, scale: Yardstick, current: Assessment, choice: Choice, *, before: bool
+) -> Verdict:
     """Why an eligible candidate was not taken; `before`: it stands before the chosen one in the order."""
+    request = context.request
     blocked = capacity_verdict(current, request.replicas)
     if blocked is not None and not (
         choice.fits < request.replicas and current.placement and current.placement.fits
@@ -295,28 +303,9 @@ def _loser(request: Request, current: Assessment, choice: Choice, *, before: boo
         return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
-        f"fits, but {winner.candidate.name} ranks higher: {difference(current, winner)}",
+        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, scale)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
     )  # fmt: skip
-
-
-def difference(loser: Assessment, winner: Assessment) -> str:
-    """The first place of the order in which the two differ, in words."""
-    a, b = loser.candidate, winner.candidate
-    if a.source is not b.source:
-        return f"{b.source} recipes go before {a.source} ones"
-    if a.spec.maturity is not b.spec.maturity:
-        return f"maturity {b.spec.maturity} over {a.spec.maturity}"
-    if a.spec.objective is not b.spec.objective:
-        return f"tuned for {b.spec.objective}"
-    ours, theirs = loser.rate_per_gpu, winner.rate_per_gpu
-    if ours and theirs and theirs > ours:
-        return f"{theirs:.0f} against {ours:.0f} tok/s per GPU"
-    if a.spec.hardware.gpu_count != b.spec.hardware.gpu_count:
-        return f"{b.spec.hardware.gpu_count} against {a.spec.hardware.gpu_count} GPUs"
-    if a.spec.precision is not b.spec.precision:
-        return f"{b.spec.precision} preferred to {a.spec.precision} on {b.spec.hardware.gpu_model}"
-    return "its GPU is newer or its name sorts first"
 
 
 def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
