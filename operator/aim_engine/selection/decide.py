@@ -4,11 +4,12 @@ webhook and the command line all decide with this function."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.catalog.gpus import devices, whole_partition
 from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
 from aim_engine.selection.capacity import capacity_verdict, never_here
@@ -231,7 +232,8 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     ahead = [each for each in order[:place] if each.candidate.source is not Source.GENERATED]
     wants = wants_of([chosen] if choice.fits < request.replicas else ahead)
     name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
-    message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {why}"
+    taken = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
+    message = f"{name} ({taken}, {chosen.candidate.spec.precision}): {why}"
     remedy = None
     if choice.tier is not Tier.PRIMARY and chosen is not order[0]:
         blocked = capacity_verdict(order[0], request.replicas)
@@ -239,6 +241,8 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
             f"; the best one, {order[0].candidate.name}, {blocked.message if blocked else 'is not free'}"
         )
         remedy = blocked.remedy if blocked else None
+    elif lacking := capacity_verdict(chosen, request.replicas):
+        remedy = lacking.remedy
     message += _not_followed(request, choice, verdicts, found)
     return Decision(
         Outcome.SELECTED,
@@ -278,7 +282,8 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
         parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
     if chosen.rate and chosen.rate_per_gpu:
         version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
-        parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per GPU{version}")
+        device = "partition" if whole_partition(chosen.candidate.spec.hardware.partition) else "GPU"
+        parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per {device}{version}")
     if chosen.elsewhere and not (chosen.rate and chosen.rate.is_evidence):
         per_gpu = chosen.elsewhere.value / chosen.candidate.spec.hardware.gpu_count
         parts.append(f"another engine version reached {per_gpu:.0f} ({chosen.elsewhere})")
@@ -300,21 +305,19 @@ def _loser(
     winner = choice.assessment
     if before:
         why = "the recorded decision is followed" if request.recorded else "fallback is off"
-        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why)
+        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why, eligible=True)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
         f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, scale)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
+        eligible=True,
     )  # fmt: skip
 
 
 def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
     blocked = [v for current in order if (v := capacity_verdict(current, request.replicas))]
     if not request.fallback and len(order) > 1:
-        blocked[1:] = [
-            Verdict(v.recipe, v.reason, f"{v.message}; fallback is off", v.remedy, v.needed, v.has)
-            for v in blocked[1:]
-        ]
+        blocked[1:] = [replace(v, message=f"{v.message}; fallback is off") for v in blocked[1:]]
     first = blocked[0]
     waited = order if request.fallback else order[:1]
     return Decision(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aim_engine.api.enums import Objective
+from aim_engine.catalog.gpus import whole_partition
 from aim_engine.selection.order import preference, rank_key
 from aim_engine.selection.performance import STEP, Yardstick, yardstick
 from aim_engine.selection.types import Assessment, Facts, Prediction, Request
@@ -65,7 +66,7 @@ def _performance(pair: _Pair) -> str:
 
 
 def _device(pair: _Pair) -> str:
-    modes = [each.candidate.spec.hardware.partition for each in (pair.winner, pair.loser)]
+    modes = [whole_partition(each.candidate.spec.hardware.partition) for each in (pair.winner, pair.loser)]
     if not any(modes):
         return "GPU"
     return "partition" if all(modes) else "GPU or partition"
