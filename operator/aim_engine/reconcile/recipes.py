@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.catalog.gpus import devices
 from aim_engine.inventory import Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.cache import Cache, StoredRecipe, recipe_status, with_observation
@@ -149,11 +150,11 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
 
 def _hardware(candidate: Candidate, usable: int, matching: int) -> Judgement:
     hardware = candidate.spec.hardware
-    what = f"{hardware.gpu_count}x{hardware.gpu_model}{f' in {hardware.partition}' if hardware.partition else ''}"
+    what = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
     if usable:
         return Judgement("True", ConditionReason.NODES_MATCH, f"{usable} usable nodes have {what}")
     why = (
-        f"{matching} nodes have {what}, none is usable (cordon, NotReady or taint)"
+        f"{matching} nodes have {what}, none is usable (cordon, NotReady, taint or unhealthy GPUs)"
         if matching
         else f"no node has {what}"
     )

@@ -19,6 +19,7 @@ from aim_engine.api.deployment import (
 from aim_engine.api.enums import Backend, Outcome, Tier
 from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.api.performance import PerformanceStatus
+from aim_engine.catalog.gpus import devices
 from aim_engine.reconcile.pods import PodHealth, cause
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import Decision, Verdict
@@ -213,7 +214,7 @@ def _chosen(revision: Revision, name: str | None) -> ChosenRecipe:
         model_id=revision.model_id,
         gpu_model=hardware["gpuModel"],
         gpu_count=hardware["gpuCount"],
-        gpus=f"{hardware['gpuCount']}x{hardware['gpuModel']}",
+        gpus=devices(hardware["gpuCount"], hardware["gpuModel"], hardware.get("partition")),
         precision=revision.recipe_spec["precision"],
         backend=revision.recipe_spec.get("backend", Backend.VLLM.value),
         revision=name or "",
