@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.meta import LABEL_DEPLOYMENT, LABEL_RECIPE
 from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
 from aim_engine.kube.resource import Resource
@@ -267,7 +267,7 @@ class Intake:
             self._wake_model(None, f"decision/{key[1]}")
             return
         read = read_config_recipe(obj)
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[key] = read
             log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
             self.refuse_config_map(obj, str(read))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import devices
 from aim_engine.inventory import Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
@@ -142,7 +143,7 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
     """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
     told = [f"{describe(problem)}; {problem.remedy}" for problem in validity_problems(candidate, facts)]
     if told:
-        return Judgement("False", ConditionReason.INVALID, "; ".join(told))
+        return Judgement("False", ConditionReason.INVALID, "; ".join(briefly(told)))
     return Judgement(
         "True", ConditionReason.VALID, "engine arguments, parallelism, precision and memory agree"
     )

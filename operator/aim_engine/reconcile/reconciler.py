@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
@@ -207,7 +207,7 @@ class Reconciler:
                 raise
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[(namespace, name)] = read
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()

@@ -26,6 +26,7 @@ from aim_engine.selection import Decision, Verdict
 
 MAX_CANDIDATES = 10
 _MESSAGE = 1024
+_CONDITION = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def conditions(
                 type=kind.value,
                 status=judgement.status,
                 reason=judgement.reason.value,
-                message=judgement.message,
+                message=judgement.message[:_CONDITION],
                 observed_generation=generation,
                 last_transition_time=since or now,
             )
