@@ -127,6 +127,9 @@ def test_the_generated_files_are_up_to_date_and_drift_is_told(tmp_path: Path, ca
 
 def test_the_three_forms_hold_the_same_rules() -> None:
     plain = yaml.safe_load(RULES.read_text())["groups"]
-    assert yaml.safe_load((DEPLOY / "manifests/monitoring/prometheusrule.yaml").read_text())["spec"]["groups"] == plain
+    assert (
+        yaml.safe_load((DEPLOY / "manifests/monitoring/prometheusrule.yaml").read_text())["spec"]["groups"]
+        == plain
+    )
     chart = (DEPLOY / "helm/files/alerts.yaml").read_text().replace("RUNBOOKS", alerts.source()["runbooks"])
     assert yaml.safe_load(chart) == plain
