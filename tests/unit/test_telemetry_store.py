@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
@@ -16,10 +17,17 @@ STATE = Family("aim_test_state", 'A "state" with \\ and\na line.', ("namespace",
 KEY = ("team-a", "chat")
 
 
+def parsed(text: str, *, openmetrics: bool = False) -> list[Metric]:
+    """The families of a page, as prometheus_client's parser of the format reads them."""
+    if openmetrics:
+        return list(read_openmetrics(f"{text}# EOF\n"))  # type: ignore[no-untyped-call]
+    return list(read_text(text))
+
+
 def shown(store: SeriesStore) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """All samples by name and labels, as the parser reads them."""
     text = b"".join(store.parts()).decode()
-    families = [*read_text(text)]
+    families = parsed(text)
     assert len({family.name for family in families}) == len(families), "every family comes once, in one piece"
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -66,7 +74,7 @@ def test_any_label_and_any_value_come_back_as_they_were(label: str, value: float
     store = SeriesStore([TOKENS])
     store.put("a", label, [(TOKENS, ("ns", label), value)])
     text = b"".join(store.parts()).decode()
-    for read in (read_text(text), read_openmetrics(f"{text}# EOF\n")):
+    for read in (parsed(text), parsed(text, openmetrics=True)):
         ((sample,),) = [family.samples for family in read]
         assert sample.labels == {"namespace": "ns", "name": label}
         assert sample.value == value or (sample.value != sample.value and value != value)
@@ -74,7 +82,8 @@ def test_any_label_and_any_value_come_back_as_they_were(label: str, value: float
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 3))))
 def test_the_page_is_what_was_put_last_in_whatever_order(steps: list[tuple[str, str, int]]) -> None:
-    store, expected = SeriesStore([TOKENS, STATE]), {}
+    store = SeriesStore([TOKENS, STATE])
+    expected: dict[tuple[str, str], int] = {}
     for section, key, count in steps:
         if count == 0:
             store.drop(section, key)
@@ -100,6 +109,6 @@ def test_every_declared_family_is_valid_in_both_formats() -> None:
     store.put("all", "one", samples)
     text = b"".join(store.parts()).decode()
     names = [family.name for family in FAMILIES]
-    assert [family.name for family in read_openmetrics(f"{text}# EOF\n")] == names
-    assert [family.name for family in read_text(text)] == names
+    assert [family.name for family in parsed(text, openmetrics=True)] == names
+    assert [family.name for family in parsed(text)] == names
     assert len(set(names)) == len(names)

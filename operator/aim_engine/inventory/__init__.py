@@ -19,12 +19,14 @@ from aim_engine.inventory.state import (
     standing,
     withhold,
 )
+from aim_engine.inventory.totals import GPUTotals
 from aim_engine.inventory.tracker import Freed, Tracker, free_on
 
 __all__ = [
     "EMPTY",
     "Freed",
     "GPUGroup",
+    "GPUTotals",
     "Inventory",
     "NodeFacts",
     "NodeState",

@@ -21,6 +21,12 @@ from prometheus_client.utils import floatToGoString
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
+def number(value: float) -> str:
+    """A value or bucket bound as Prometheus' own clients write it: 1.0, 0.25, +Inf."""
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A gauge of objects: its name, meaning and labels in order."""
@@ -35,7 +41,7 @@ class Family:
         """One sample, in the form that the text format and OpenMetrics share."""
         pairs = zip(self.labels, values, strict=True)
         told = ",".join([f'{label}="{text.translate(_ESCAPES)}"' for label, text in pairs])
-        return f"{self.name}{{{told}}} {floatToGoString(value)}\n"
+        return f"{self.name}{{{told}}} {number(value)}\n"
 
 
 Sample = tuple[Family, tuple[str, ...], float]
