@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from aim_engine.api.enums import Backend
+from aim_engine.engines import engine
 from aim_engine.telemetry import alerts
 from testbed import tools
 from testbed.fixtures import WITHOUT_CLUSTER
@@ -22,8 +24,7 @@ CASES = sorted((ROOT / "tests" / "alerts").glob("*.yaml"))
 RULES = DEPLOY / "prometheus" / "aim-engine.rules.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 NAMES = [rule["alert"] for rule in alerts.alerts()]
-DURATION = re.compile(r"(\d+)([smhd])")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"\d+[smhd]")
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,9 @@ def completed(cases: Path) -> dict[str, Any]:
     """A case file as promtool wants it: with the rules, and with the labels and runbook that all alerts have."""
     content: dict[str, Any] = yaml.safe_load(cases.read_text())
     base = alerts.source()["runbooks"]
-    # written out, because parts that two cases share are one object after reading
     for test in content["tests"]:
+        for series in test["input_series"]:
+            assert isinstance(series["values"], str), f"{series}: YAML reads 0x60 as a number; quote it"
         for check in test.get("alert_rule_test", []):
             check["exp_alerts"] = [
                 {
@@ -133,3 +135,31 @@ def test_the_three_forms_hold_the_same_rules() -> None:
     )
     chart = (DEPLOY / "helm/files/alerts.yaml").read_text().replace("RUNBOOKS", alerts.source()["runbooks"])
     assert yaml.safe_load(chart) == plain
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_tells_meaning_impact_diagnosis_with_commands_and_mitigation(name: str) -> None:
+    page = (RUNBOOKS / f"{name}.md").read_text()
+    assert page.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+    diagnosis = page.partition("## Diagnosis")[2].partition("## Mitigation")[0]
+    (commands, *_) = re.findall(r"```sh\n(.+?)```", diagnosis, re.DOTALL)
+    assert all(re.match(r"(kubectl|aim-engine) ", line) for line in commands.splitlines())
+
+
+def test_every_metric_that_a_rule_or_a_runbook_names_is_served_by_somebody() -> None:
+    reference = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    served = set(re.findall(r"^\| `(aim_\w+)`", reference, re.MULTILINE))
+    later = {"aim_performance_scrape_errors_total"}
+    texts = [rule["expr"] for group in alerts.groups() for rule in group["rules"]]
+    texts += [path.read_text() for path in RUNBOOKS.glob("*.md")]
+    named = {name for text in texts for name in re.findall(r"\baim_(?!engine\b)[a-z_]+\b", text)}
+    assert named - served - later == set()
+    known = {family for backend in Backend for family in engine(backend).METRICS.values()}
+    assert {"vllm:time_to_first_token_seconds", "sglang:time_to_first_token_seconds"} <= known
+    objectives = [rule for rule in texts if "time_to_first_token_seconds_bucket" in rule and "by (" in rule]
+    assert all("(vllm|sglang):" in rule for rule in objectives)
