@@ -135,7 +135,9 @@ _IMAGES = tuple(OperatorConfig().allowed_images)
 
 def judge(obj: Json, old: Json | None = None, checks: frozenset[Check] = ALL_CHECKS, **scene: Any) -> Answer:
     """What the gate says with the shipped recipes around."""
-    namespace = obj.get("metadata", {}).get("namespace", TENANT) if isinstance(obj.get("metadata"), dict) else TENANT
+    namespace = (
+        obj.get("metadata", {}).get("namespace", TENANT) if isinstance(obj.get("metadata"), dict) else TENANT
+    )
     labels = LABELS.get(namespace, {}) if isinstance(namespace, str) else {}
     match obj.get("kind"):
         case "AIMRecipe":
