@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +100,6 @@ def configuration(table: Table) -> str:
 
 
 def _fields(model: type[Model], prefix: str) -> Iterator[tuple[str, str, str]]:
-    written = _docstrings(model)
     wire = model().model_dump(mode="json", by_alias=True)
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
@@ -112,17 +109,4 @@ def _fields(model: type[Model], prefix: str) -> Iterator[tuple[str, str, str]]:
             yield f"`{path}`", "", about.split("\n\n")[0].replace("\n", " ")
             yield from _fields(kind, f"{path}.")
         else:
-            about = field.description or written.get(name, "")
-            yield f"`{path}`", f"`{json.dumps(wire[field.alias or name])}`", about
-
-
-def _docstrings(model: type[Model]) -> dict[str, str]:
-    """Field -> the string below it in the source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
-    body = [line for each in tree.body if isinstance(each, ast.ClassDef) for line in each.body]
-    return {
-        field.target.id: " ".join(inspect.cleandoc(below.value.value).split())
-        for field, below in zip(body, body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
-    }  # fmt: skip
+            yield f"`{path}`", f"`{json.dumps(wire[field.alias or name])}`", field.description or ""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from aim_engine.api.configmap_yaml import RefusedError
 from aim_engine.api.configmap_yaml import load as load_yaml
@@ -16,7 +16,13 @@ from aim_engine.engines import image_repositories
 from aim_engine.render.config import EngineConfig
 
 
-class LeaseConfig(Model):
+class Settings(Model):
+    """A part of the file; the string below a field describes it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class LeaseConfig(Settings):
     """Leader election among the replicas."""
 
     name: str = "aim-engine-operator"
@@ -27,7 +33,7 @@ class LeaseConfig(Model):
     """Time between two renewals."""
 
 
-class HubConfig(Model):
+class HubConfig(Settings):
     """Where facts of models come from that the catalogue does not know: two small files of the model's repository."""
 
     enabled: bool = True
@@ -60,7 +66,7 @@ class FailurePolicy(StrEnum):
     IGNORE = "Ignore"
 
 
-class AdmissionConfig(Model):
+class AdmissionConfig(Settings):
     """The validator: `aim-engine webhook`."""
 
     listen: str = "0.0.0.0:9443"
@@ -101,7 +107,7 @@ class AdmissionConfig(Model):
     """So long requests are still answered after SIGTERM."""
 
 
-class OperatorConfig(Model):
+class OperatorConfig(Settings):
     """Everything an administrator may set."""
 
     namespace: str = "aim-engine"
