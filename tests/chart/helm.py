@@ -33,7 +33,9 @@ def helm(
     done = subprocess.run(
         [tools.tool("helm"), *words], cwd=HELM.parent, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
-    assert not check or done.returncode == 0, f"helm {shlex.join(map(str, words))}\n{done.stdout}{done.stderr}"
+    assert not check or done.returncode == 0, (
+        f"helm {shlex.join(map(str, words))}\n{done.stdout}{done.stderr}"
+    )
     return done
 
 

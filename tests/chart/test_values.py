@@ -146,8 +146,15 @@ def test_a_wrong_value_is_named_with_its_place_and_its_remedy(words: str) -> Non
 
 
 def test_decimals_of_the_command_line_which_helm_takes_for_text_are_numbers() -> None:
-    flags = ["--set", "aim_engine.hardware.memory_utilization=0.85", "--set", "aim_engine.vllm_args.gpu_memory_utilization=0.9"]
-    first, both = (template("a", "./helm", *flags[:count], "-s", "templates/aimdeployment.yaml") for count in (2, 4))
+    flags = [
+        "--set",
+        "aim_engine.hardware.memory_utilization=0.85",
+        "--set",
+        "aim_engine.vllm_args.gpu_memory_utilization=0.9",
+    ]
+    first, both = (
+        template("a", "./helm", *flags[:count], "-s", "templates/aimdeployment.yaml") for count in (2, 4)
+    )
     assert first[0]["spec"]["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.85}
     assert both[0]["spec"]["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.9}
 
