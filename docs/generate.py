@@ -22,6 +22,7 @@ from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
 import metrics_page
+import settings_page
 import sizing_page
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -392,6 +393,8 @@ def pages() -> dict[str, str]:
         "cli.md": cli(),
         "engines.md": engines(),
         "sizing.md": NOTE + sizing_page.page(table),
+        "values.md": NOTE + settings_page.values(table),
+        "configuration.md": NOTE + settings_page.configuration(table),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
         "decisions.schema.json": json.dumps(list_schema(), indent=2) + "\n",
     }
