@@ -70,7 +70,7 @@ class Validator:
         validator = cls(
             plane,
             processes,
-            {"poll_seconds": 1, "drain_seconds": 1, "service_port": _PORT, **admission},
+            {"poll_seconds": 1, "drain_seconds": 1, "reach_seconds": 0, "service_port": _PORT, **admission},
             config or {},
         )
         for _ in range(replicas):

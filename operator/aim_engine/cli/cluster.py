@@ -130,7 +130,7 @@ def read_config(path: Path) -> OperatorConfig:
     try:
         return load(path)
     except ValidationError as error:
-        raise invalid(f"{path}: {explain(error)}; correct it") from None
+        raise invalid(f"{path}: {explain(error, '')}") from None
     except OSError as error:
         raise invalid(f"{path}: {error.strerror}; name a file that can be read") from None
     except ValueError as error:
@@ -174,7 +174,7 @@ def check_recipe(found: Found, before: Object | None = None) -> AIMRecipe:
     try:
         return AIMRecipe.strict_load({k: v for k, v in found.obj.items() if k != "status"}, before)
     except ValidationError as error:
-        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimrecipe.spec`") from None
+        raise invalid(f"{found.where}: {explain(error, 'aimrecipe')}") from None
 
 
 def put(world: World, found: Found, namespace: str) -> Key:
@@ -192,7 +192,7 @@ def check_deployment(found: Found, namespace: str) -> Object:
     try:
         AIMDeployment.strict_load(complete)
     except ValidationError as error:
-        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimdeployment.spec`") from None
+        raise invalid(f"{found.where}: {explain(error, 'aimdeployment')}") from None
     return complete
 
 

@@ -92,7 +92,7 @@ async def operator_config(client: KubeClient) -> OperatorConfig:
     try:
         return parse((obj.get("data") or {}).get(CONFIG_FILE) or "")
     except ValidationError as error:
-        raise invalid(f"{where}: {explain(error)}; correct it, or name a file with --config") from None
+        raise invalid(f"{where}: {explain(error, '')}, or name a file with --config") from None
     except ValueError as error:
         raise invalid(f"{where}: {CONFIG_FILE}: {error}, or name a file with --config") from None
 

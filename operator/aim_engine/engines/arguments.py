@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from aim_engine.api.configmap_yaml import shown
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag, FlagClass, FlagKind, FlagTable
 from aim_engine.engines.denied import denied_parts, parse_json
 from aim_engine.engines.grammar import FlagUse, resolve
@@ -48,7 +48,9 @@ def _excess(args: Mapping[str, object]) -> Iterator[Problem]:
     if len(args) > MAX_ARGUMENTS:
         message = f"there are {len(args)} arguments, and {MAX_ARGUMENTS} are the most that is read"
         yield Problem("engineArgs", None, message, "leave the engine's defaults out")
-    for name in args:
+    for name, value in args.items():
+        if not name.strip("-"):
+            yield Problem("engineArgs", value, "a flag has no name", "name the flag")
         if len(name) > _LONGEST_NAME:
             message = f"the name has {len(name)} characters, more than any flag"
             yield Problem(f"engineArgs.{shown(name)}", None, message, "correct the name of the flag")

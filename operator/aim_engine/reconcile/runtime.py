@@ -24,7 +24,11 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
+<<<<<<< HEAD
 from aim_engine.reconcile.namespaces import NamespaceReader
+=======
+from aim_engine.reconcile.measuring import Measuring
+>>>>>>> main
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
@@ -33,6 +37,7 @@ from aim_engine.reconcile.recorder import Recorder
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import CatalogueFacts, Facts
 from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
+from aim_engine.telemetry.scraper import Scraper
 from aim_engine.telemetry.server import serve
 
 log = logging.getLogger(__name__)
@@ -58,6 +63,8 @@ class Runtime:
     intake: Intake = field(init=False)
     recipes: RecipeStatuses = field(init=False)
     planner: Planner = field(init=False)
+    scraper: Scraper = field(init=False)
+    measuring: Measuring = field(init=False)
     hub: HubFacts | None = field(init=False)
     """None where the Hub is never asked."""
     reconciler: Reconciler = field(init=False)
@@ -71,23 +78,37 @@ class Runtime:
     """Set when the process should end: the Lease was lost, or a part that never ends did."""
 
     def __post_init__(self) -> None:
-        settings = hub_settings(self.config.hub)
-        self.hub = HubFacts(settings, self._learned, self.metrics.hub_asked) if settings else None
+        hub = hub_settings(self.config.hub)
+        self.hub = HubFacts(hub, self._learned, self.metrics.hub_asked) if hub else None
         facts: Facts = self.hub or CatalogueFacts()
         self.tracker = Tracker(self.config.engine.gpu_labels)
         self.client = KubeClient(self.connection, self.metrics.requested)
         self.recipes = RecipeStatuses(
-            self.client, self.cache, self.tracker, facts, self.config.recipe_status_seconds
+            self.client,
+            self.cache,
+            self.tracker,
+            facts,
+            self.config.recipe_status_seconds,
+            self._observed,
         )
         self.recorder = Recorder(self.client)
         self.intake = Intake(
             self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark, self._refuse_config_map
         )
         self.planner = Planner(self.config, self.cache, self.tracker, self.waiters, facts)
+        settings = self.config.measuring
+        self.scraper = Scraper(
+            settings.interval_seconds,
+            settings.timeout_seconds,
+            settings.concurrency,
+            self.metrics.scrape_failed,
+        )
+        self.measuring = Measuring(settings, self.cache, self.tracker, self.queue, self.scraper)
+        self.scraper.read = self.measuring.changed
         self.reconciler = Reconciler(
             self.client, self.config, self.cache, self.tracker, self.waiters, self.queue,
             Applier(self.client, self.cache, self.recorder), self.recorder,
-            self.metrics, self.planner, self.recipes.mark,
+            self.metrics, self.planner, self.measuring, self.recipes.mark,
         )  # fmt: skip
         self.election = Election(self.client, self.config.namespace, self.config.lease)
         self.metrics.collect_objects(self._samples)
@@ -136,6 +157,9 @@ class Runtime:
         self.planner.relearn()
         self.recipes.relearn()
         self.intake.learned(source_id)
+
+    def _observed(self, recipe: str) -> None:
+        self.intake.observed(recipe)
 
     def _refuse_config_map(self, obj: Mapping[str, Any], why: str) -> None:
         if self.election.leading:
@@ -243,9 +267,16 @@ class Runtime:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
         asking = [self.hub.run()] if self.hub else []
+<<<<<<< HEAD
         # Whoever serves some namespaces knows only some users of a recipe, and reads recipes only.
         statuses = [] if self.config.watch_namespaces else [self.recipes.run()]
         await asyncio.gather(self.recorder.run(), *statuses, self._review_forever(), *asking, *workers)
+=======
+        measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
+        await asyncio.gather(
+            self.recorder.run(), self.recipes.run(), self._review_forever(), *measuring, *asking, *workers
+        )
+>>>>>>> main
 
     async def _review_forever(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from aim_engine import __version__
 from aim_engine.api.enums import Outcome, Tier
 from aim_engine.selection import Decision
+from aim_engine.telemetry.scan import Trouble
 
 SELECTION_RESULTS = ("selected", "fallback", "waiting", "not_found", "error")
 _RECONCILE_RESULTS = ("success", "retry", "error")
@@ -113,6 +114,14 @@ class Metrics:
         self._hub = Counter(
             "aim_hub_requests", "Inquiries at the Hub for facts of models.", ["result"], registry=registry
         )
+        self._scrape_errors = Counter(
+            "aim_performance_scrape_errors",
+            "Looks at an engine's metrics that gave no reading, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        for trouble in Trouble:
+            self._scrape_errors.labels(trouble.value)
         self.queue_depth = Gauge(
             "aim_operator_queue_depth", "Deployments that wait for a pass.", registry=registry
         )
@@ -150,6 +159,10 @@ class Metrics:
     def hub_asked(self, result: str) -> None:
         """Count one inquiry at the Hub."""
         self._hub.labels(result).inc()
+
+    def scrape_failed(self, reason: str) -> None:
+        """Count one look at an engine that gave no reading."""
+        self._scrape_errors.labels(reason).inc()
 
     def collect_objects(self, samples: Samples) -> None:
         """Show per-object series from now on."""
