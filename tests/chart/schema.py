@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from testbed.product import ROOT
@@ -53,7 +54,7 @@ def pointer(place: Place) -> str:
 def put(document: Any, place: Place, value: Any) -> None:
     """Set a value deep in a document, making what is missing on the way."""
     here = document
-    for part, following in zip(place, place[1:], strict=False):
+    for part, following in pairwise(place):
         empty: Any = [] if isinstance(following, int) else {}
         if isinstance(part, int):
             if not here:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -152,11 +153,16 @@ class OperatorConfig(Settings):
     patience_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
     watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
-    """Namespaces whose deployments are served; empty: all."""
+    """Namespaces whose deployments are served; empty: all. In these alone the operator needs rights."""
     hub: HubConfig = HubConfig()
     measuring: MeasuringConfig = MeasuringConfig()
     admission: AdmissionConfig = AdmissionConfig()
     engine: EngineConfig = EngineConfig()
+
+    @property
+    def served(self) -> Sequence[str | None]:
+        """The namespaces to look into, one by one; None stands for all at once."""
+        return self.watch_namespaces or [None]
 
     @model_validator(mode="after")
     def _models_are_known(self) -> OperatorConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -118,15 +118,21 @@ class Intake:
                     del self.cache.children[(namespace, name)]
                 self._wake_owner(obj)
 
-    def replace(self, resource: Resource, objects: Iterable[Object]) -> int:
-        """A complete list: what is not in it is gone. Returns how many ghosts were found."""
+    def replace(
+        self, resource: Resource, objects: Iterable[Object], namespaces: Collection[str] | None = None
+    ) -> int:
+        """A complete list, of all namespaces or of some: what is not in it is gone. Returns how many ghosts were found."""
         listed = set()
         for obj in objects:
             metadata = obj["metadata"]
             listed.add((metadata.get("namespace", ""), metadata["name"]))
             if obj.keys() & {"spec", "data", "status", "value"}:
                 self.upsert(resource, obj)
-        ghosts = [key for key in self.cache.versions[resource] if key not in listed]
+        ghosts = [
+            key
+            for key in self.cache.versions[resource]
+            if key not in listed and (namespaces is None or key[0] in namespaces)
+        ]
         for namespace, name in ghosts:
             self.remove(resource, {"metadata": {"name": name, "namespace": namespace}})
         return len(ghosts)

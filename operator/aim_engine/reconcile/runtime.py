@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,11 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
+<<<<<<< HEAD
+from aim_engine.reconcile.namespaces import NamespaceReader
+=======
 from aim_engine.reconcile.measuring import Measuring
+>>>>>>> main
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
@@ -70,7 +74,7 @@ class Runtime:
     synced: bool = False
     _relist: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
-    _reflectors: list[Reflector] = field(default_factory=list)
+    _synced: list[asyncio.Event] = field(default_factory=list)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process should end: the Lease was lost, or a part that never ends did."""
 
@@ -113,6 +117,15 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
         self.metrics.active.set_function(lambda: float(self.election.leading))
+
+    @property
+    def watched(self) -> tuple[Resource, ...]:
+        """Kinds that kopf watches. Namespaces are not among them where only some are served: see `namespaces.py`."""
+        return tuple(
+            each
+            for each in resources.WATCHED
+            if each is not resources.NAMESPACES or not self.config.watch_namespaces
+        )
 
     def on_event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """A watch event from kopf; `kind` is None for an object of a list, which after the start means kopf re-listed."""
@@ -176,18 +189,26 @@ class Runtime:
             self.client, resources.NODES, decode=lambda obj: obj, replace=intake.replace_nodes,
             upsert=intake.upsert_node, remove=intake.remove_node,
         )  # fmt: skip
-        self._reflectors = [pods, nodes]
+        self._synced = [pods.synced, nodes.synced]
         self._spawn(pods.run(), "pod watch")
         self._spawn(nodes.run(), "node watch")
+        if self.config.watch_namespaces:
+            names = NamespaceReader(
+                self.client, self.config.watch_namespaces,
+                lambda obj: intake.upsert(resources.NAMESPACES, obj),
+                lambda obj: intake.remove(resources.NAMESPACES, obj),
+            )  # fmt: skip
+            self._synced.append(names.synced)
+            self._spawn(names.run(), "namespaces")
 
     async def _sync(self) -> None:
         """Fill every cache before anything is decided: half a picture would give wrong answers."""
         while not self.synced:
             try:
-                for resource in resources.WATCHED:
+                for resource in self.watched:
                     await self._list(resource, whole=True)
-                for reflector in self._reflectors:
-                    await reflector.synced.wait()
+                for synced in self._synced:
+                    await synced.wait()
                 self.synced = True
             except ApiError as error:
                 log.warning("first sync: %s; again in a second", error)
@@ -198,11 +219,26 @@ class Runtime:
         )  # fmt: skip
 
     async def _list(self, resource: Resource, *, whole: bool) -> None:
-        selector = resources.WATCHED[resource]
+        """All of a kind. A namespace that is not there any more, and our rights in it neither, has nothing to list."""
+        served: Sequence[str | None] = self.config.served if resource.namespaced else [None]
         objects: list[dict[str, Any]] = []
-        async for page, _ in self.client.pages(resource, label_selector=selector, metadata_only=not whole):
-            objects += page
-        ghosts = self.intake.replace(resource, objects)
+        listed: set[str] = set()
+        for namespace in served:
+            pages = self.client.pages(
+                resource,
+                namespace=namespace,
+                label_selector=resources.WATCHED[resource],
+                metadata_only=not whole,
+            )
+            try:
+                objects += [obj async for page, _ in pages for obj in page]
+            except ApiError as error:
+                if namespace is None or error.code != 403:
+                    raise
+                log.warning("listing %s in %s: %s", resource.plural, namespace, error)
+                continue
+            listed.add(namespace or "")
+        ghosts = self.intake.replace(resource, objects, listed if None not in served else None)
         if ghosts:
             self.metrics.ghosts.inc(ghosts)
             log.info("%d %s were gone without notice", ghosts, resource.plural)
@@ -217,7 +253,7 @@ class Runtime:
             except TimeoutError:
                 pass
             self._relist.clear()
-            for resource in resources.WATCHED:
+            for resource in self.watched:
                 try:
                     await self._list(resource, whole=False)
                 except ApiError as error:
@@ -234,10 +270,16 @@ class Runtime:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
         asking = [self.hub.run()] if self.hub else []
+<<<<<<< HEAD
+        # Whoever serves some namespaces knows only some users of a recipe, and reads recipes only.
+        statuses = [] if self.config.watch_namespaces else [self.recipes.run()]
+        await asyncio.gather(self.recorder.run(), *statuses, self._review_forever(), *asking, *workers)
+=======
         measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
         await asyncio.gather(
             self.recorder.run(), self.recipes.run(), self._review_forever(), *measuring, *asking, *workers
         )
+>>>>>>> main
 
     async def _review_forever(self) -> None:
         while True:
