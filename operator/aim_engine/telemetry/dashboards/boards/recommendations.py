@@ -154,12 +154,10 @@ def _summary() -> list[Panel]:
 def _advice(
     title: str, about: str, change: str, queries: Mapping[str, str], columns: Sequence[Column], *, sort: str, size: tuple[int, int] = (24, 6),
 ) -> Panel:  # fmt: skip
-    """A table whose first query carries the suggested change as a label."""
+    """A table of what the first query finds, with the suggested change as a label; the other queries tell more of it."""
     first, *others = queries
-    told = {
-        first: constant_label(queries[first], "change", change),
-        **{name: queries[name] for name in others},
-    }
+    told = {first: constant_label(queries[first], "change", change)}
+    told |= {name: f"({queries[name]}) and on ({DEPLOYMENT}) ({queries[first]})" for name in others}
     return table(
         title,
         f"{about} Empty: nothing to suggest.",
