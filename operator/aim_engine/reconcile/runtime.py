@@ -22,11 +22,8 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
-<<<<<<< HEAD
 from aim_engine.reconcile.namespaces import NamespaceReader
-=======
 from aim_engine.reconcile.measuring import Measuring
->>>>>>> main
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
@@ -270,16 +267,12 @@ class Runtime:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
         asking = [self.hub.run()] if self.hub else []
-<<<<<<< HEAD
+        measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
         # Whoever serves some namespaces knows only some users of a recipe, and reads recipes only.
         statuses = [] if self.config.watch_namespaces else [self.recipes.run()]
-        await asyncio.gather(self.recorder.run(), *statuses, self._review_forever(), *asking, *workers)
-=======
-        measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
         await asyncio.gather(
-            self.recorder.run(), self.recipes.run(), self._review_forever(), *measuring, *asking, *workers
+            self.recorder.run(), *statuses, self._review_forever(), *measuring, *asking, *workers
         )
->>>>>>> main
 
     async def _review_forever(self) -> None:
         while True:
