@@ -195,5 +195,5 @@ def _better(named: Assessment, request: Request, scene: Scene) -> Iterator[str]:
         and order[0].candidate.hash != named.candidate.hash
         and outranks(free, scene.facts, order[0], named)
     ):
-        name = order[0].candidate.name
-        yield f"spec.recipe: {name} would be preferred to {named.candidate.name}: {difference(named, order[0])}"
+        name, why = order[0].candidate.name, difference(free, scene.facts, named, order[0])
+        yield f"spec.recipe: {name} would be preferred to {named.candidate.name}: {why}"

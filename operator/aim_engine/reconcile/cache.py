@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Record
-from aim_engine.selection import Candidate, Recorded, Source, candidate
+from aim_engine.selection import Candidate, Observation, Recorded, Source, candidate
 
 Key = tuple[str, str]
 """(namespace, name) of an AIMDeployment."""
@@ -202,14 +202,52 @@ def read_stored_recipe(obj: Mapping[str, Any]) -> StoredRecipe:
         found = candidate(name, Source.CATALOGUE, AIMRecipeSpec.model_validate(obj.get("spec") or {}))
     except ValidationError as invalid:
         error = explain(invalid, "aimrecipe", "spec")
+    status = obj.get("status") or {}
     return StoredRecipe(
         name,
         metadata.get("generation", 0),
         metadata.get("resourceVersion", ""),
-        obj.get("status") or {},
-        found,
+        status,
+        with_observation(found, status) if found else None,
         error,
     )
+
+
+def with_observation(found: Candidate, status: Mapping[str, Any]) -> Candidate:
+    """The recipe with what its status says it did here, where that speaks of this content of it."""
+    return replace(found, observed=_observation(found, status))
+
+
+def _observation(found: Candidate, status: Mapping[str, Any]) -> Observation | None:
+    """What deployments showed under load, else the best saved benchmark: a client's load may have been too small."""
+    told = [status.get("observed"), *sorted(_maps(status.get("benchmarks")), key=_rate, reverse=True)]
+    for each in told:
+        if isinstance(each, Mapping) and each.get("recipeHash") == found.hash and _rate(each):
+            first, token = (
+                each.get(f"{name}Milliseconds") for name in ("timeToFirstToken", "interTokenLatency")
+            )
+            return Observation(
+                gpu_model=str(each.get("gpuModel")),
+                engine_version=str(each.get("engineVersion")),
+                tokens_per_second=_rate(each),
+                inter_token_latency_ms=_median(token),
+                first_token_ms=_median(first),
+            )
+    return None
+
+
+def _maps(listed: Any) -> list[Mapping[str, Any]]:
+    return [each for each in listed or [] if isinstance(each, Mapping)]
+
+
+def _rate(told: Mapping[str, Any]) -> float:
+    value = told.get("tokensPerSecond")
+    return float(value) if isinstance(value, int) else 0.0
+
+
+def _median(told: Any) -> float | None:
+    value = told.get("p50") if isinstance(told, Mapping) else told
+    return float(value) if isinstance(value, int) and value > 0 else None
 
 
 def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:

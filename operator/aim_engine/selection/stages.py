@@ -178,8 +178,10 @@ def describe(problem: Problem) -> str:
     return printable(f"{problem.field}{value}: {problem.message}")
 
 
-def _verdict(current: Assessment, reason: Reason, message: str, **more: str | None) -> Verdict:
-    return Verdict(current.candidate.name, reason, message, **more)
+def _verdict(
+    current: Assessment, reason: Reason, message: str, *, remedy: str | None, needed: str | None = None, has: str | None = None
+) -> Verdict:  # fmt: skip
+    return Verdict(current.candidate.name, reason, message, remedy, needed, has)
 
 
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from aim_engine.catalog.gpus import GPU, gpu_catalog
+from aim_engine.catalog.gpus import GPU, devices, gpu_catalog
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine, version_of
 from aim_engine.selection.cluster_rules import selector_problems
@@ -71,5 +71,5 @@ def _hardware_problems(candidate: Candidate, facts: Facts) -> Iterator[Problem]:
         message = f"is not supported by {gpu.model}, which runs {runnable}{found.note}"
         yield Problem("precision", spec.precision, message, remedy)
         return
-    wanted = f"{spec.hardware.gpu_count}x{gpu.model}"
+    wanted = devices(spec.hardware.gpu_count, gpu.model, spec.hardware.partition)
     yield Problem("hardware", wanted, answer.message + found.note, remedy)
