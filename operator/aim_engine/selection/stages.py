@@ -91,6 +91,7 @@ class Memo:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Judged] = {}
+        self._problems: dict[tuple[object, ...], tuple[Problem, ...]] = {}
 
     def get(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
         """The result of a part of the stages, computed where it is not known."""
@@ -113,6 +114,15 @@ class Memo:
                 self._known.clear()
             self._known[key] = self._compute(context, candidate, part)
         return self._known[key]
+
+    def problems(self, candidate: Candidate, namespace_labels: Mapping[str, str]) -> tuple[Problem, ...]:
+        """What is wrong with a recipe by itself, whatever is asked."""
+        key = (candidate.hash, candidate.source, tenant_trust(namespace_labels))
+        if key not in self._problems:
+            if len(self._problems) >= _MEMO_LIMIT:
+                self._problems.clear()
+            self._problems[key] = recipe_problems(candidate, namespace_labels)
+        return self._problems[key]
 
     def _compute(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
         if part is _BEFORE_CLUSTER:
@@ -187,7 +197,7 @@ def _verdict(
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     request, spec = context.request, current.candidate.spec
     problems = (
-        *recipe_problems(current.candidate, request.namespace_labels),
+        *context.memo.problems(current.candidate, request.namespace_labels),
         *weights_problems(spec, context.facts),
         *(
             image_problems(spec.image, request.allowed_images, "image")
