@@ -189,7 +189,10 @@ class Scraper:
         try:
             try:
                 page = await self._page(session, watched.target.url)
-                self._take(key, name, watched, scan(page, engine(watched.target.backend).METRICS))
+                reading = scan(page, engine(watched.target.backend).METRICS)
+                watched.failures = 0
+                if self._watched.get(key, {}).get(name) is watched:
+                    self.take(key, name, reading)
             except UnreadableError as error:
                 watched.failures += 1
                 self.failed(error.trouble.value)
@@ -198,12 +201,10 @@ class Scraper:
         finally:
             slots.release()
 
-    def _take(self, key: Key, name: str, watched: _Watched, reading: Reading) -> None:
-        """Keep a reading, unless the engine was replaced while it was asked."""
-        watched.failures = 0
-        if self._watched.get(key, {}).get(name) is watched:
-            watched.series.add(self.clock(), reading)
-            self.read(key)
+    def take(self, key: Key, process: str, reading: Reading) -> None:
+        """Keep a reading of a watched engine process."""
+        self._watched[key][process].series.add(self.clock(), reading)
+        self.read(key)
 
     def _pause_after(self, failures: int) -> float:
         pause: float = min(self.pause * 2 ** min(failures, 10), max(self.pause, LONGEST_PAUSE))
