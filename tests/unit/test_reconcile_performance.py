@@ -233,7 +233,7 @@ def test_without_measuring_only_what_was_learned_stays() -> None:
         ({"error_ratio": 0.2}, True),
     ],
 )
-def test_only_what_a_reader_would_notice_is_written(changes: dict[str, float], expected: bool) -> None:
+def test_only_what_a_reader_would_notice_is_written(changes: dict[str, Any], expected: bool) -> None:
     after = summarize(replace(BUSY, **changes), PLAIN, summary(), "2026-03-01T13:00:00Z", None)
     assert is_significant(summary(), after) is expected
     assert is_significant(None, after)

@@ -63,7 +63,7 @@ class Measured:
     of: tuple[object, ...]
     """Revision, generation and driver that the subject was made from."""
     since: float
-    """Monotonic time since when this subject is measured."""
+    """Monotonic time of the last window, of the first look before there was one."""
     window: Window | None = None
     performance: PerformanceStatus | None = None
     judgement: Judgement = NOT_MEASURED
@@ -211,6 +211,7 @@ class Measuring:
             if self.scraper.clock() - known.since > 4 * self.scraper.pause + self.config.least_window_seconds:
                 known.performance, known.judgement = without_numbers(known.performance), _SILENT
             return
+        known.since = self.scraper.clock()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         found = None
         if window.at - known.last_at >= window.seconds:
