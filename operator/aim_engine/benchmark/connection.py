@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from aim_engine.benchmark.wire import LARGEST_HEAD, Body, Endpoint, Fault, Head, RequestError, refusal
@@ -16,6 +18,12 @@ _READ = 65536
 _LONGEST_REFUSAL = 4096
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=1)
+def _trust(bundle: str | None) -> ssl.SSLContext:
+    """Whom to trust: the system's authorities, or those of `$SSL_CERT_FILE`. Reading them takes long."""
+    return ssl.create_default_context(cafile=bundle or None)
 
 
 @dataclass(slots=True)
@@ -34,7 +42,7 @@ class Connection:
             if not self._streams[0].at_eof():
                 return self._streams
             self.close()
-        secure = ssl.create_default_context() if self.endpoint.scheme == "https" else None
+        secure = _trust(os.environ.get("SSL_CERT_FILE")) if self.endpoint.scheme == "https" else None
         try:
             async with asyncio.timeout(min(CONNECT_SECONDS, self.silence)):
                 self._streams = await asyncio.open_connection(
@@ -45,9 +53,12 @@ class Connection:
                 Fault.REFUSED, f"{self.endpoint.authority} does not answer: no connection in time"
             ) from None
         except ssl.SSLError as error:
-            raise RequestError(Fault.TLS, f"{self.endpoint.authority}: {error.reason or error}") from None
-        except OSError as error:
-            told = error.strerror or str(error)
+            told = getattr(error, "verify_message", "") or error.reason or error
+            raise RequestError(Fault.TLS, f"{self.endpoint.authority}: {told}") from None
+        except (OSError, UnicodeError) as error:
+            told = (
+                os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else str(error)
+            )
             raise RequestError(Fault.REFUSED, f"{self.endpoint.authority}: {told}") from None
         return self._streams
 

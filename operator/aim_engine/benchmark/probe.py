@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from aim_engine.benchmark.wire import Fault, RequestError
 _LARGEST_LIST = 2**20
 _NEAR = 0.02
 _TRIES = 3
+_FEW = 4
 OPTIONAL = ("ignore_eos", "stream_options")
 """Fields of a request that some servers refuse."""
 
@@ -48,22 +50,25 @@ async def served_models(connection: Connection) -> list[str]:
 
 async def probe(
     connection: Connection,
-    model: str | None,
+    models: Sequence[str],
+    *,
     input_tokens: int,
     output_tokens: int,
     chance: random.Random,
 ) -> Probed:
-    """Find the model, what the server understands, and the prompt that is so many tokens long. Raises RequestError."""
+    """Find out what the server serves and understands, and how many words are a prompt of so many tokens.
+
+    `models`: names of the model that is meant, the preferred first; none: whatever is served. Raises RequestError.
+    """
     offered = await served_models(connection)
-    if not offered:
-        raise RequestError(Fault.NOT_FOUND, "the server offers no model")
-    if model is not None and model not in offered:
+    model = next((name for name in models or offered if name in offered), None)
+    if model is None:
+        there = f"it serves {', '.join(sorted(offered)[:5])}" if offered else "it serves no model"
         raise RequestError(
-            Fault.NOT_FOUND,
-            f"the server does not serve '{model}'; it serves {', '.join(sorted(offered)[:5])}",
+            Fault.NOT_FOUND, f"the server does not serve '{models[0] if models else ''}'; {there}"
         )
     notes: list[str] = []
-    ask = Ask(model or offered[0], output_tokens, words=input_tokens)
+    ask = Ask(model, output_tokens, words=input_tokens)
     seen: list[tuple[int, int]] = []
     for _ in range(_TRIES):
         ask, counted = await _understood(connection, ask, chance, notes)
@@ -71,7 +76,7 @@ async def probe(
             notes.append(
                 "the server does not count tokens: a word counts as one of the prompt, a piece of text as one of the answer"
             )
-            return Probed(replace(ask, output_tokens=output_tokens), tuple(notes))
+            break
         seen.append((ask.words, counted))
         if abs(counted - input_tokens) <= max(_NEAR * input_tokens, 2):
             break
@@ -93,14 +98,16 @@ def next_words(seen: list[tuple[int, int]], wanted: int) -> int:
 async def _understood(
     connection: Connection, ask: Ask, chance: random.Random, notes: list[str]
 ) -> tuple[Ask, int | None]:
-    """Ask for one token; leave out what the server does not understand. Tokens of the prompt by the server's count."""
+    """Ask for a few tokens; leave out what the server does not understand. Tokens of the prompt by the server's count."""
     while True:
         exchange = Exchange(0.0)
         try:
-            body = replace(ask, output_tokens=1).body(chance)
+            body = replace(ask, output_tokens=_FEW).body(chance)
             await chat(connection, body, time.perf_counter, exchange)
             return ask, exchange.prompt_tokens
         except RequestError as error:
+            if error.fault is Fault.EMPTY:  # a few tokens may be no text yet
+                return ask, exchange.prompt_tokens
             refused = next((name for name in OPTIONAL if name in str(error)), None)
             if error.fault is not Fault.REJECTED or refused is None or ask.without(refused) == ask:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from aim_engine.benchmark.book import Run
@@ -52,20 +51,3 @@ def _times(samples: Samples) -> dict[str, float] | None:
         for name, value in {**found, "max": samples.largest}.items()
         if value is not None
     }
-
-
-def times_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of latencies for people."""
-    rows = []
-    for name, key in (
-        ("time to first token", "timeToFirstTokenMilliseconds"),
-        ("inter-token latency", "interTokenLatencyMilliseconds"),
-        ("request latency", "requestLatencyMilliseconds"),
-    ):
-        times = result[key]
-        if times is not None:
-            rows.append([f"{name} (ms)", *(f"{times[each]:.1f}" for each in TIME_COLUMNS)])
-    return rows
-
-
-TIME_COLUMNS = ("mean", *(f"p{at}" for at in PERCENTILES), "max")
