@@ -13,6 +13,8 @@ from aim_engine.benchmark.connection import Connection
 from aim_engine.benchmark.wire import Events, Fault, RequestError, read_piece
 
 PATH = "/chat/completions"
+MOST_PIECES = 2_000_000
+"""Pieces of text of one answer, far beyond what can be asked for."""
 _TEXT = (
     "time year people way day man thing woman life child world school state family student group country problem hand part "
     "place case week company system program question work number night point home water room mother area money story fact month "
@@ -91,6 +93,8 @@ async def chat(connection: Connection, body: bytes, clock: Callable[[], float], 
                     exchange.completion_tokens = piece.completion_tokens
                     exchange.prompt_tokens = piece.prompt_tokens
                 done = done or piece.done
+            if len(exchange.texts) > MOST_PIECES:
+                raise RequestError(Fault.NOT_OPENAI, f"the answer goes on after {MOST_PIECES} pieces of text")
     events.ended()
     if not exchange.texts:
         raise RequestError(Fault.EMPTY, "the answer has no text")

@@ -33,13 +33,18 @@ class Probed:
 async def served_models(connection: Connection) -> list[str]:
     """Names of the models that a server offers. Raises RequestError."""
     found = bytearray()
-    async with aclosing(connection.stream("GET", "/models")) as stream:
-        async for content in stream:
-            found += content
-            if len(found) > _LARGEST_LIST:
-                raise RequestError(
-                    Fault.NOT_OPENAI, f"its list of models is longer than {_LARGEST_LIST} bytes"
-                )
+    try:
+        async with aclosing(connection.stream("GET", "/models")) as stream:
+            async for content in stream:
+                found += content
+                if len(found) > _LARGEST_LIST:
+                    raise RequestError(
+                        Fault.NOT_OPENAI, f"its list of models is longer than {_LARGEST_LIST} bytes"
+                    )
+    except RequestError as error:
+        if error.fault is not Fault.NOT_FOUND:
+            raise
+        raise RequestError(Fault.NOT_OPENAI, f"GET /models gives no list of models: {error}") from None
     try:
         listed = json.loads(found)["data"]
         return [str(each["id"]) for each in listed]

@@ -212,8 +212,6 @@ class Events:
     def feed(self, content: bytes) -> list[bytes]:
         """The data of the events that are complete now. Raises RequestError for one without end."""
         *lines, self._pending = (self._pending + content).split(b"\n")
-        if len(self._pending) > LARGEST_EVENT:
-            raise RequestError(Fault.NOT_OPENAI, f"a line of the answer is longer than {LARGEST_EVENT} bytes")
         found = []
         for raw in lines:
             line = raw.removesuffix(b"\r")
@@ -222,8 +220,12 @@ class Events:
             elif not line and self._data:
                 found.append(b"\n".join(self._data))
                 self._data = []
-            elif not line.startswith(_SSE_FIELDS) and line:
+            elif line and not line.startswith(_SSE_FIELDS):
                 raise RequestError(Fault.NOT_OPENAI, f"the answer is no event stream: {_excerpt(line)}")
+        if len(self._pending) + sum(len(line) + 1 for line in self._data) > LARGEST_EVENT:
+            raise RequestError(
+                Fault.NOT_OPENAI, f"an event of the answer is longer than {LARGEST_EVENT} bytes"
+            )
         return found
 
     def ended(self) -> None:
