@@ -336,7 +336,11 @@ class ChosenRecipe(Model):
     gpu_model: Annotated[str, Field(max_length=40, description="GPU model.")]
     gpu_count: Annotated[int, Field(description="GPUs per replica.")]
     gpus: Annotated[
-        str, Field(max_length=60, description="GPU count and model for people, for example 4xMI300X.")
+        str,
+        Field(
+            max_length=60,
+            description="GPU count and model for people, for example 4xMI300X, or 8xMI300X/cpx_nps4 of partitions.",
+        ),
     ]
     precision: Annotated[str, Field(max_length=16, description="Numeric format of the weights.")]
     backend: Annotated[str, Field(max_length=16, description="Inference engine.")]

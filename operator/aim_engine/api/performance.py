@@ -110,7 +110,9 @@ class Measurement(Model):
     workload: Annotated[
         Workload | None, Field(description="Mean load of one replica: lengths, and requests in execution.")
     ] = None
-    samples: Annotated[int, Field(ge=1, description="Windows that went into the numbers.")] = 1
+    samples: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="Windows that went into the numbers.")
+    ] = 1
     at: Annotated[Time, Field(description="When the newest of them ended, RFC 3339.")]
 
 
@@ -125,7 +127,9 @@ class Observed(Model):
         Count | None, Field(description="Time between two tokens of one request, in milliseconds.")
     ] = None
     deployments: Annotated[int, Field(ge=1, description="AIMDeployments it was seen on.")]
-    samples: Annotated[int, Field(ge=1, description="Windows under load that went into it.")]
+    samples: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="Windows under load that went into it.")
+    ]
     at: Annotated[Time, Field(description="When the newest of them ended, RFC 3339.")]
     recipe_hash: Annotated[Hash, Field(description="Content of the recipe the numbers belong to.")]
     gpu_model: Annotated[str, Field(max_length=40, description="GPU model they were taken on.")]
@@ -143,8 +147,8 @@ class Benchmark(Model):
         Percentiles | None, Field(description="Time between two tokens of one request as the client saw it.")
     ] = None
     workload: Annotated[Workload, Field(description="The load that the client made.")]
-    requests: Annotated[int, Field(ge=1, description="Requests that were answered.")]
-    seconds: Annotated[int, Field(ge=1, description="Duration of the run, in seconds.")]
+    requests: Annotated[int, Field(ge=1, le=1_000_000_000, description="Requests that were answered.")]
+    seconds: Annotated[int, Field(ge=1, le=86_400, description="Duration of the run, in seconds.")]
     source: Annotated[
         str, Field(max_length=500, description="The AIMDeployment that was measured, NAMESPACE/NAME.")
     ]
@@ -219,7 +223,9 @@ class PerformanceStatus(Model):
         Percent | None, Field(description="Prompt tokens found in the prefix cache, in percent.")
     ] = None
     replicas: Annotated[int | None, Field(ge=0, description="Replicas that were measured.")] = None
-    window_seconds: Annotated[int | None, Field(ge=0, description="Length of the window, in seconds.")] = None
+    window_seconds: Annotated[
+        int | None, Field(ge=0, le=86_400, description="Length of the window, in seconds.")
+    ] = None
     at: Annotated[Time | None, Field(description="End of the window, RFC 3339.")] = None
     recipe_hash: Annotated[Hash, Field(description="Content of the recipe that was measured.")]
     engine_version: Annotated[

@@ -26,6 +26,7 @@ COMMANDS = {
     "status": "show deployments, what they deliver, and the GPUs there are",
     "bench": "put a model server under load and show how fast it answers",
     "doctor": "look for what keeps a cluster from serving models",
+    "dashboards": "write the Grafana dashboards, or draw them from Prometheus",
     "hook": "run a step of an installation, as the chart's Jobs do",
     "completion": "print the completion script of a shell",
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.meta import LABEL_DEPLOYMENT, LABEL_RECIPE
 from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
 from aim_engine.kube.resource import Resource
@@ -118,15 +118,21 @@ class Intake:
                     del self.cache.children[(namespace, name)]
                 self._wake_owner(obj)
 
-    def replace(self, resource: Resource, objects: Iterable[Object]) -> int:
-        """A complete list: what is not in it is gone. Returns how many ghosts were found."""
+    def replace(
+        self, resource: Resource, objects: Iterable[Object], namespaces: Collection[str] | None = None
+    ) -> int:
+        """A complete list, of all namespaces or of some: what is not in it is gone. Returns how many ghosts were found."""
         listed = set()
         for obj in objects:
             metadata = obj["metadata"]
             listed.add((metadata.get("namespace", ""), metadata["name"]))
             if obj.keys() & {"spec", "data", "status", "value"}:
                 self.upsert(resource, obj)
-        ghosts = [key for key in self.cache.versions[resource] if key not in listed]
+        ghosts = [
+            key
+            for key in self.cache.versions[resource]
+            if key not in listed and (namespaces is None or key[0] in namespaces)
+        ]
         for namespace, name in ghosts:
             self.remove(resource, {"metadata": {"name": name, "namespace": namespace}})
         return len(ghosts)
@@ -267,7 +273,7 @@ class Intake:
             self._wake_model(None, f"decision/{key[1]}")
             return
         read = read_config_recipe(obj)
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[key] = read
             log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
             self.refuse_config_map(obj, str(read))

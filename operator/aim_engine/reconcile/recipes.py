@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.wording import briefly
+from aim_engine.catalog.gpus import devices
 from aim_engine.inventory import Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.cache import Cache, StoredRecipe, recipe_status, with_observation
@@ -19,6 +21,7 @@ from aim_engine.reconcile.observed import observed
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch
 from aim_engine.selection import Candidate, Facts, describe, pod_need, validity_problems
+from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class RecipeStatuses:
     tracker: Tracker
     facts: Facts
     interval: float
+    metrics: Metrics
     learned: Callable[[str], None]
     """Told a recipe of which other performance than before is known."""
     _dirty: set[str] = field(default_factory=set)
@@ -66,7 +70,8 @@ class RecipeStatuses:
             for name in due:
                 self._dirty.discard(name)
                 try:
-                    await self._write(name)
+                    with self.metrics.reconciling("AIMRecipe") as told:
+                        await self._write(name, told)
                 except Exception:
                     log.exception("status of recipe %s: a fault of ours; the others go on", name)
 
@@ -78,7 +83,7 @@ class RecipeStatuses:
     def _is_due(self, name: str) -> bool:
         return time.monotonic() - self._written.get(name, -self.interval) >= self.interval
 
-    async def _write(self, name: str) -> None:
+    async def _write(self, name: str, told: Pass) -> None:
         stored = self.cache.recipes.get(name)
         if stored is None:
             self._written.pop(name, None)
@@ -91,6 +96,7 @@ class RecipeStatuses:
             written = await self.client.merge_status(RECIPES, None, name, patch)
         except ApiError as error:
             if error.code != 404:
+                told.failed(Trouble.API)
                 log.warning("status of recipe %s not written: %s", name, error)
                 self._dirty.add(name)
             return
@@ -141,7 +147,7 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
     """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
     told = [f"{describe(problem)}; {problem.remedy}" for problem in validity_problems(candidate, facts)]
     if told:
-        return Judgement("False", ConditionReason.INVALID, "; ".join(told))
+        return Judgement("False", ConditionReason.INVALID, "; ".join(briefly(told)))
     return Judgement(
         "True", ConditionReason.VALID, "engine arguments, parallelism, precision and memory agree"
     )
@@ -149,11 +155,11 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
 
 def _hardware(candidate: Candidate, usable: int, matching: int) -> Judgement:
     hardware = candidate.spec.hardware
-    what = f"{hardware.gpu_count}x{hardware.gpu_model}{f' in {hardware.partition}' if hardware.partition else ''}"
+    what = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
     if usable:
         return Judgement("True", ConditionReason.NODES_MATCH, f"{usable} usable nodes have {what}")
     why = (
-        f"{matching} nodes have {what}, none is usable (cordon, NotReady or taint)"
+        f"{matching} nodes have {what}, none is usable (cordon, NotReady, taint or unhealthy GPUs)"
         if matching
         else f"no node has {what}"
     )
