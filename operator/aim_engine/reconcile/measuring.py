@@ -52,7 +52,7 @@ _SILENT = Judgement(
 _OFF = Judgement("Unknown", ConditionReason.NOT_MEASURED, "measuring is turned off")
 _TICK_SECONDS = 1.0
 _DRIVER_LABELS = ("amd.com/gpu.driver-version", "beta.amd.com/gpu.driver-version")
-_IDENTITY_FIELDS = ("overrides", "workload")
+IDENTITY_FIELDS = ("overrides", "workload")
 
 
 @dataclass(slots=True)
@@ -279,7 +279,7 @@ def subject_of(revision: Revision, spec: AIMDeploymentSpec, driver_version: str 
         targets=spec.targets,
         expected=expectation(recipe, version_of(recipe)),
         max_num_seqs=_max_num_seqs(revision, recipe, spec),
-        pristine=not any(told.get(name) for name in _IDENTITY_FIELDS),
+        pristine=not any(told.get(name) for name in IDENTITY_FIELDS),
     )
 
 
