@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -194,7 +195,7 @@ def test_one_reading_or_too_short_a_span_says_nothing() -> None:
         {"generation_tokens": 20.0, "preemptions": 0.0},
     ],
 )
-def test_counters_that_begin_anew_begin_a_new_series(newer: dict[str, float]) -> None:
+def test_counters_that_begin_anew_begin_a_new_series(newer: dict[str, Any]) -> None:
     before = {
         "generation_tokens": 10.0,
         "created": 1000.0,
