@@ -28,8 +28,11 @@ _NOT_NEEDED = (resources.SERVICES, resources.CLAIMS, resources.BUDGETS)
 Result = TypeVar("Result")
 
 
-def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
-    """Run `work` against the cluster; what fails ends the command with one clear message."""
+def with_client(work: Callable[[KubeClient], Awaitable[Result]], otherwise: str = "") -> Result:
+    """Run `work` against the cluster; what fails ends the command with one clear message.
+
+    `otherwise`: what else the command would take, where no cluster is configured.
+    """
 
     async def main() -> Result:
         connection = await connect()
@@ -41,7 +44,7 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
     try:
         return asyncio.run(main())
     except KubeconfigError as error:
-        remedy = "set KUBECONFIG to a file that kubectl can use, or name a snapshot with --cluster"
+        remedy = f"set KUBECONFIG to a file that kubectl can use{otherwise}"
         raise CommandError(f"{error}; {remedy}") from None
     except ApiError as error:
         if error.code == 0:
@@ -53,19 +56,23 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
 
 def fetch_snapshot() -> Snapshot:
     """Everything decisions are made from, as it is now."""
-    objects, config = with_client(fetch)
+    objects, config = with_client(fetch, otherwise=", or name a snapshot with --cluster")
     found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
     return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
 
 
 async def fetch(client: KubeClient) -> tuple[list[tuple[str, Object]], OperatorConfig]:
     """(kind, object) of all kinds that count, and the operator's configuration."""
+    return await fetch_objects(client), await operator_config(client)
+
+
+async def fetch_objects(client: KubeClient) -> list[tuple[str, Object]]:
+    """(kind, object) of all kinds that count."""
     found: list[tuple[str, Object]] = []
     for resource in (resources.NODES, resources.PODS, *resources.WATCHED):
         if resource not in _NOT_NEEDED:
             found += [(resource.kind, obj) for obj in await _all(client, resource)]
-    found = [*_newest_revisions(found), *await _unlabelled(client, found)]
-    return found, await operator_config(client)
+    return [*_newest_revisions(found), *await _unlabelled(client, found)]
 
 
 async def operator_config(client: KubeClient) -> OperatorConfig:
