@@ -57,6 +57,58 @@ def test_a_load_becomes_flags_of_the_engine() -> None:
     assert (args["max-num-seqs"], args["max-model-len"]) == (9, 9500)
 
 
+@pytest.mark.parametrize(
+    ("args", "batch", "sequences", "tokens"),
+    [
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, None, 512, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 64, 64, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 1024, 1024, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 2048, 2048, 2048),
+        ({"max_num_seqs": 512, "max_num_batched_tokens": "1k"}, 2048, 2048, 2048),
+        ({}, 2048, 2048, None),
+        ({}, 16_384, 16_384, None),
+        ({}, 20_000, 20_000, 20_000),
+        ({"data-parallel-size": 4}, 1026, 257, None),
+        ({"data-parallel-size": 4}, 1, 1, None),
+        ({"data-parallel-size": 4, "max-num-batched-tokens": 128}, 1024, 256, 256),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_replaces_the_recipes_and_brings_the_tokens_that_the_engine_needs_for_it(
+    args: dict[str, Any], batch: int | None, sequences: int | None, tokens: int | None
+) -> None:
+    """vLLM does not start with fewer tokens in a step than sequences; of an MI300X it takes 16,384 by itself."""
+    load = {"maxBatchSize": batch} if batch else {}
+    verdict_and_choice = choose(
+        [recipe("r", count=4, engineArgs={"max-model-len": 8192, **args})], ALL, request(workload=load)
+    )
+    assert verdict_and_choice.choice, verdict_and_choice
+    assessment = verdict_and_choice.choice.assessment
+    assert assessment.args.get("max-num-seqs") == sequences
+    assert assessment.args.get("max-num-batched-tokens") == tokens
+    assert assessment.plan
+    assert assessment.plan.max_num_batched_tokens >= assessment.plan.max_num_seqs
+
+
+def test_the_tokens_are_those_of_the_recipes_own_engine_line() -> None:
+    """vLLM 0.23 takes 8,192 by itself where 0.32 takes 16,384."""
+    for version, tokens in (("0.23.0", 10_000), ("0.32.0", None)):
+        decision = choose(
+            [recipe("r", engineVersion=version)], ALL, request(workload={"maxBatchSize": 10_000})
+        )
+        assert decision.choice
+        assert decision.choice.assessment.args.get("max-num-batched-tokens") == tokens
+
+
+def test_an_override_goes_before_the_load() -> None:
+    decision = choose(
+        [recipe("r", engineArgs={"max-model-len": 8192, "max-num-seqs": 4})], ALL,
+        request(workload={"maxBatchSize": 9}, overrides={"engineArgs": {"max-num-seqs": 11}}),
+    )  # fmt: skip
+    assert decision.choice
+    assert decision.choice.assessment.args["max-num-seqs"] == 11
+
+
 def test_a_context_that_is_long_enough_is_kept_as_the_recipe_was_tuned() -> None:
     decision = choose([recipe("r")], ALL, request(workload={"maxInputTokens": 100}))
     assert decision.choice
