@@ -320,3 +320,30 @@ def test_a_gpu_model_that_does_not_exist_is_asked_back() -> None:
     verdict = told({"recipe": {"gpuModel": "MI30X", "fallback": {"enabled": False}}})
     assert verdict.reason is Reason.GPU_MODEL_MISMATCH
     assert "asks for MI30X, which is no known GPU model; did you mean MI3" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "targets", "met"),
+    [
+        ({"tokens": 3500}, {"minTokensPerSecond": 3000}, "known to meet spec.targets"),
+        ({"observed": Observation("MI300X", "0.32.0", 3000)}, {"minTokensPerSecond": 3000}, "known to meet spec.targets"),
+        ({}, {"minTokensPerSecond": 3000}, "not known to meet spec.targets: nobody measured it"),
+        ({"tokens": 3500}, {"maxTimeToFirstTokenMilliseconds": 500}, "not known to meet spec.targets: nobody measured it"),
+        ({"tokens": 1, "first_token": 300}, {"maxTimeToFirstTokenMilliseconds": 500}, "known to meet spec.targets"),
+        ({"tokens": 3500}, {}, None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_choice_says_whether_it_is_known_to_meet_the_targets(
+    fields: dict[str, Any], targets: dict[str, int], met: str | None
+) -> None:
+    decision = choose([recipe("r", **fields)], ALL, request(targets=targets))
+    assert chosen(decision) == "r"
+    parts = decision.message.split(", ")
+    assert [part for part in parts if "meet spec.targets" in part] == ([met] if met else [])
+
+
+def test_a_choice_for_latency_tells_the_latency() -> None:
+    decision = choose([recipe("r", inter_token=12, tokens=1)], ALL, request(recipe={"objective": "latency"}))
+    assert "published 12 ms between tokens" in decision.message
+    assert "between tokens" not in choose([recipe("r", inter_token=12, tokens=1)], ALL).message
