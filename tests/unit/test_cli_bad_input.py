@@ -256,6 +256,7 @@ def test_a_broken_kubeconfig_is_told_in_a_line_with_what_to_do(
         line = ended.err.splitlines()[-1]
         assert "kubeconfig" in line.lower()
         assert "; " in line
+        assert ("--cluster" in line) is (command == "status"), "a remedy that the command has"
 
 
 def test_a_cluster_that_does_not_answer_is_told_with_its_address(
