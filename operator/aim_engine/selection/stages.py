@@ -16,6 +16,7 @@ from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
+from aim_engine.selection.images import image_problems
 from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.targets import missed_target
@@ -191,6 +192,11 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     problems = (
         *recipe_problems(current.candidate, request.namespace_labels),
         *weights_problems(spec, context.facts),
+        *(
+            image_problems(spec.image, request.allowed_images, "image")
+            if current.candidate.source is Source.CUSTOM
+            else ()
+        ),
     )
     if problems:
         return _verdict(
@@ -199,11 +205,6 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
             "; ".join(briefly([describe(each) for each in problems])),
             remedy=problems[0].remedy,
         )
-    if current.candidate.source is Source.CUSTOM and spec.image and not request.may_use_image(spec.image):
-        return _verdict(
-            current, Reason.RECIPE_INVALID, f"image '{spec.image}' is not from a repository the operator allows",
-            remedy=f"use one of {', '.join(request.allowed_images or ())}, or leave image out",
-        )  # fmt: skip
     backend, overrides, trust = (
         engine(spec.backend),
         request.spec.overrides,
