@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -53,7 +54,7 @@ def pointer(place: Place) -> str:
 def put(document: Any, place: Place, value: Any) -> None:
     """Set a value deep in a document, making what is missing on the way."""
     here = document
-    for part, following in zip(place, place[1:], strict=False):
+    for part, following in itertools.pairwise(place):
         empty: Any = [] if isinstance(following, int) else {}
         if isinstance(part, int):
             if not here:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aim_engine.api.configmap import ReadError, read_recipe
+from aim_engine.api.configmap import read_recipe
+from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.cli import COMMANDS

@@ -60,7 +60,7 @@ def render(case: str, *, monitoring: bool = True) -> list[Json]:
 
 def notes(case: str) -> str:
     """What a user is told after it."""
-    verb, release, chart, *flags = CASES[case]
+    _, release, chart, *flags = CASES[case]
     done = helm("install", release, chart, "--namespace", NAMESPACE, "--dry-run=client", *flags)
     return done.stdout.partition("\nNOTES:\n")[2]
 
