@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from chart.documented import NAMESPACE
 from chart.helm import Json, on
 from chart.installed import PATIENCE, plane_of_releases, ready, select, uninstall_all
-from chart.schema import HELM
+from chart.releases import OLD, previous_chart
 from testbed.plane import ControlPlane
 from testbed.product import Operator, path
 
 LEFT = {"configmap/aim-engine-recipe-config"}
-OLD = "0.0.9"
 
 
 @pytest.fixture(scope="module")
@@ -39,31 +36,6 @@ def uninstalled(plane: ControlPlane) -> Iterator[None]:
 def namespace_b(plane: ControlPlane) -> str:
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-b"}})
     return "team-b"
-
-
-def previous_chart(directory: Path) -> Path:
-    """The chart as a release before this one: older version and image, a value less, a field less in a CRD."""
-    chart = directory / "helm"
-    shutil.copytree(HELM, chart)
-    meta = yaml.safe_load((chart / "Chart.yaml").read_text())
-    (chart / "Chart.yaml").write_text(yaml.safe_dump({**meta, "version": OLD, "appVersion": OLD}))
-    for name in ("guards.yaml", "tests/test.yaml"):
-        (chart / "templates" / name).unlink()
-    helpers = chart / "templates" / "operator.yaml"
-    helpers.write_text(helpers.read_text().replace("{{ .Values.operator.replicas }}", "1"))
-    values = yaml.safe_load((chart / "values.yaml").read_text())
-    schema = json.loads((chart / "values.schema.json").read_text())
-    for content in (values["operator"], schema["properties"]["operator"]["properties"]):
-        del content["replicas"]
-    (chart / "values.yaml").write_text(yaml.safe_dump(values))
-    (chart / "values.schema.json").write_text(json.dumps(schema))
-    crd = chart / "crds" / "aimdeployments.yaml"
-    content = yaml.safe_load(crd.read_text())
-    del content["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][
-        "suspend"
-    ]
-    crd.write_text(yaml.safe_dump(content))
-    return chart
 
 
 def engine(plane: ControlPlane, name: str) -> tuple[str, int, list[str]]:
