@@ -122,7 +122,7 @@ def shown(page: str) -> list[tuple[Block, str]]:
     ]
 
 
-def there(plane: ControlPlane, shell: dict[str, str]) -> set[str]:
+def there(shell: dict[str, str]) -> set[str]:
     done = subprocess.run(
         ["helm", "list", "--all-namespaces", "--output", "json"],
         env=shell,
@@ -133,13 +133,14 @@ def there(plane: ControlPlane, shell: dict[str, str]) -> set[str]:
     return {each["name"] for each in json.loads(done.stdout)}
 
 
-def prepare(plane: ControlPlane, shell: dict[str, str], command: str) -> None:
-    """Pages show ways to install side by side: what an earlier one left goes before the next."""
+def prepared(plane: ControlPlane, shell: dict[str, str], command: str) -> str:
+    """The command as it can be run now. Pages show ways to install side by side: all but the first are dry runs of the server."""
     told = words(command)
-    if told[:2] == ["helm", "install"] and told[2] in there(plane, shell):
-        subprocess.run(["helm", "uninstall", told[2], "--wait"], env=shell, check=True, capture_output=True)
+    if told[:2] == ["helm", "install"] and told[2] in there(shell):
+        return f"{command} --dry-run=server"
     if told[:3] == ["kubectl", "create", "namespace"]:
         plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=60s")
+    return command
 
 
 def installed(plane: ControlPlane, shell: dict[str, str], desk: Path) -> None:

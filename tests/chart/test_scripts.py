@@ -17,7 +17,7 @@ from chart.documented import NAMESPACE
 from chart.helm import Json, on
 from chart.installed import aim_engine, environment, hooks, plane_of_releases, ready, select, uninstall_all
 from testbed.plane import ControlPlane
-from testbed.product import GROUP, ROOT, Operator, deployment, path
+from testbed.product import GROUP, ROOT, Operator, deployment
 
 SCRIPTS = ROOT / "deploy" / "scripts"
 NAMES = sorted(script.name for script in SCRIPTS.iterdir())
