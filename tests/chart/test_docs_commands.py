@@ -181,9 +181,9 @@ def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: P
         )
     try:
         for block, command in shown(page):
-            prepare(plane, shell, command)
+            line = prepared(plane, shell, command)
             done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command],
+                ["bash", "-o", "pipefail", "-c", line],
                 cwd=desk,
                 env=shell,
                 capture_output=True,
