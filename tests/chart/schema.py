@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from testbed.product import ROOT
@@ -54,7 +54,7 @@ def pointer(place: Place) -> str:
 def put(document: Any, place: Place, value: Any) -> None:
     """Set a value deep in a document, making what is missing on the way."""
     here = document
-    for part, following in itertools.pairwise(place):
+    for part, following in pairwise(place):
         empty: Any = [] if isinstance(following, int) else {}
         if isinstance(part, int):
             if not here:

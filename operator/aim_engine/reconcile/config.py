@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,26 @@ class HubConfig(Settings):
     """Inquiries at a time."""
     cache_directory: str | None = None
     """Keeps what was learned over restarts; default: in memory only."""
+
+
+class MeasuringConfig(Model):
+    """Reading the engines' metrics, for status.performance, PerformanceOnTarget and `aim_performance_*`."""
+
+    enabled: bool = True
+    interval_seconds: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    """Between two looks at one engine; 60 at least beyond 500 engines."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """For all of one look."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 32
+    """Looks at the same time."""
+    least_window_seconds: Annotated[float, Field(gt=0, le=300)] = 60.0
+    """Nothing is said of an engine before it was seen for so long."""
+    publish_seconds: Annotated[float, Field(ge=0, le=86400)] = 180.0
+    """Least time between two writes of changed numbers of one deployment."""
+    condition_seconds: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    """Least time between two writes where PerformanceOnTarget changes."""
+    writes_per_second: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """Of all deployments together."""
 
 
 class CertificateSource(StrEnum):
@@ -103,6 +124,8 @@ class AdmissionConfig(Settings):
     """So long the next CA is trusted before its certificate is served."""
     poll_seconds: Annotated[int, Field(ge=1, le=600)] = 15
     """How often certificate and webhook configuration are looked at."""
+    reach_seconds: Annotated[int, Field(ge=0, le=600)] = 30
+    """So long the validator waits until it reaches itself through its Service, before the API server is sent there; 0: not at all."""
     drain_seconds: Annotated[int, Field(ge=0, le=60)] = 5
     """So long requests are still answered after SIGTERM."""
 
@@ -130,10 +153,16 @@ class OperatorConfig(Settings):
     patience_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
     watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
-    """Namespaces whose deployments are served; empty: all."""
+    """Namespaces whose deployments are served; empty: all. In these alone the operator needs rights."""
     hub: HubConfig = HubConfig()
+    measuring: MeasuringConfig = MeasuringConfig()
     admission: AdmissionConfig = AdmissionConfig()
     engine: EngineConfig = EngineConfig()
+
+    @property
+    def served(self) -> Sequence[str | None]:
+        """The namespaces to look into, one by one; None stands for all at once."""
+        return self.watch_namespaces or [None]
 
     @model_validator(mode="after")
     def _models_are_known(self) -> OperatorConfig:
