@@ -24,8 +24,8 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
-from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.reconcile.measuring import Measuring
+from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
