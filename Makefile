@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 DEMO_DIR ?= .demo
+SBOM_ENV := $(VENV)/sbom
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help deps lock generate tools node lint format test test-unit test-cluster bench demo demo-down clean
+.PHONY: help deps lock sbom generate manifests tools node lint format test test-unit test-cluster bench demo demo-down clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,9 +30,18 @@ lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the r
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
+sbom: $(STAMP) ## Write sbom.cdx.json, the CycloneDX list of what the image brings of Python: name, version, licence, hash.
+	$(BIN)/python -m venv --without-pip $(SBOM_ENV)
+	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --require-hashes -r requirements-runtime.lock
+	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --no-deps .
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --mc-type application --output-file sbom.cdx.json $(SBOM_ENV)/bin/python
+
 generate: deps ## Write what is generated from the code: CRDs and reference pages.
 	$(BIN)/python -m aim_engine.api.crd crds
 	@if test -f docs/generate.py; then $(BIN)/python docs/generate.py; fi
+
+manifests: tools ## Write deploy/manifests from the chart.
+	$(BIN)/python deploy/manifests/generate.py
 
 tools: deps ## Build the programs of the tests' control plane (once a machine, minutes; then nothing).
 	@$(BIN)/python -m testbed.tools > /dev/null

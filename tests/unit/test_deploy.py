@@ -49,7 +49,7 @@ def operator_container() -> dict[str, Any]:
 
 
 def test_the_shipped_configuration_is_accepted_by_the_operator() -> None:
-    text = one("ConfigMap", "aim-engine-config")["data"]["config.yaml"]
+    text = one("ConfigMap", "aim-engine-operator-config")["data"]["config.yaml"]
     config = OperatorConfig.strict_load(yaml.safe_load(text))
     container = operator_container()
     assert config.listen == f"0.0.0.0:{container['ports'][0]['containerPort']}"
