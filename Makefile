@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 DEMO_DIR ?= .demo
-SBOM_ENV := $(VENV)/sbom
+SBOM ?= sbom.cdx.json
+SBOM_ENV ?= $(VENV)/sbom
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
@@ -30,11 +31,13 @@ lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the r
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
-sbom: $(STAMP) ## Write sbom.cdx.json, the CycloneDX list of what the image brings of Python: name, version, licence, hash.
-	$(BIN)/python -m venv --without-pip $(SBOM_ENV)
+sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name, version and licence (CycloneDX).
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM_ENV)
 	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --require-hashes -r requirements-runtime.lock
-	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --no-deps .
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --mc-type application --output-file sbom.cdx.json $(SBOM_ENV)/bin/python
+	@version=$$($(BIN)/python -c 'import aim_engine; print(aim_engine.__version__)') \
+		&& sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > $(SBOM_ENV)/pyproject.toml
+	$(BIN)/cyclonedx-py environment --pyproject $(SBOM_ENV)/pyproject.toml --mc-type application --short-PURLs \
+		--output-reproducible --output-file $(SBOM) $(SBOM_ENV)/bin/python
 
 generate: deps ## Write what is generated from the code: CRDs and reference pages.
 	$(BIN)/python -m aim_engine.api.crd crds
