@@ -28,9 +28,10 @@ $(STAMP): requirements.lock pyproject.toml
 deps: $(STAMP) ## Install the locked dependencies into .venv.
 
 lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the ranges in pyproject.toml.
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev --extra preview pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
+<<<<<<< HEAD
 sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name, version and licence (CycloneDX).
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM_ENV)
 	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --require-hashes -r requirements-runtime.lock
@@ -40,8 +41,13 @@ sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name,
 		--output-reproducible --output-file $(SBOM) $(SBOM_ENV)/bin/python
 
 generate: deps ## Write what is generated from the code: CRDs and reference pages.
+=======
+generate: deps ## Write what is generated from the code: CRDs, alert rules, parts of the chart, reference pages.
+>>>>>>> main
 	$(BIN)/python -m aim_engine.api.crd crds
-	@if test -f docs/generate.py; then $(BIN)/python docs/generate.py; fi
+	$(BIN)/python -m aim_engine.telemetry.alerts deploy
+	$(BIN)/python deploy/generate.py
+	$(BIN)/python docs/generate.py
 
 manifests: tools ## Write deploy/manifests from the chart.
 	$(BIN)/python deploy/manifests/generate.py

@@ -139,7 +139,7 @@ def test_the_flat_form_becomes_a_recipe_with_declared_performance() -> None:
 
 
 def test_every_form_in_the_guide_is_read_and_can_be_served() -> None:
-    guide = (Path(__file__).parents[2] / "docs/guides/recipes.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/guides/custom-recipes.md").read_text()
     documents = [read(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
     assert [document.form for document in documents] == list(RecipeForm)
     for found in (recipe for document in documents for recipe in document.recipes):

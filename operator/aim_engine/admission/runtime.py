@@ -33,7 +33,7 @@ from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.selection import Candidate, CatalogueFacts, Check, Memo
 from aim_engine.telemetry.admission import AdmissionMetrics
-from aim_engine.telemetry.server import serve
+from aim_engine.telemetry.server import Pages, serve
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,8 @@ class Validator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set or a task ends; then answer a while longer, so that nobody meets a closed door."""
         settings = self.config.admission
-        health = await serve(settings.health_listen, self.metrics.registry, self._unhealthy, self._unready)
+        pages = Pages(self.metrics.registry, self._unhealthy, self._unready)
+        health = await serve(settings.health_listen, pages)
         self._tasks["keeper"] = asyncio.create_task(self.keeper.run(), name="keeper")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:

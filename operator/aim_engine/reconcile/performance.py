@@ -205,9 +205,10 @@ def regression(performance: PerformanceStatus) -> str | None:
 
 def without_numbers(before: PerformanceStatus | None) -> PerformanceStatus | None:
     """What stays of a summary while nothing is measured: what was learned, not what was seen last."""
-    if before is None or (before.baseline is None and before.under_load is None):
+    if before is None:
         return None
     return PerformanceStatus(
+        at=before.at,
         recipe_hash=before.recipe_hash,
         engine_version=before.engine_version,
         driver_version=before.driver_version,

@@ -21,6 +21,7 @@ from aim_engine.reconcile.observed import observed
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch
 from aim_engine.selection import Candidate, Facts, describe, pod_need, validity_problems
+from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class RecipeStatuses:
     tracker: Tracker
     facts: Facts
     interval: float
+    metrics: Metrics
     learned: Callable[[str], None]
     """Told a recipe of which other performance than before is known."""
     _dirty: set[str] = field(default_factory=set)
@@ -68,7 +70,8 @@ class RecipeStatuses:
             for name in due:
                 self._dirty.discard(name)
                 try:
-                    await self._write(name)
+                    with self.metrics.reconciling("AIMRecipe") as told:
+                        await self._write(name, told)
                 except Exception:
                     log.exception("status of recipe %s: a fault of ours; the others go on", name)
 
@@ -80,7 +83,7 @@ class RecipeStatuses:
     def _is_due(self, name: str) -> bool:
         return time.monotonic() - self._written.get(name, -self.interval) >= self.interval
 
-    async def _write(self, name: str) -> None:
+    async def _write(self, name: str, told: Pass) -> None:
         stored = self.cache.recipes.get(name)
         if stored is None:
             self._written.pop(name, None)
@@ -93,6 +96,7 @@ class RecipeStatuses:
             written = await self.client.merge_status(RECIPES, None, name, patch)
         except ApiError as error:
             if error.code != 404:
+                told.failed(Trouble.API)
                 log.warning("status of recipe %s not written: %s", name, error)
                 self._dirty.add(name)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aim_engine.api.conditions import ConditionReason
+from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
@@ -42,8 +42,10 @@ from aim_engine.reconcile.status import (
     Report,
     Workload,
     build,
+    by_type,
     is_transition,
     merge_patch,
+    time_to_ready,
     wanted,
     workload_of,
 )
@@ -165,7 +167,8 @@ class Reconciler:
     ) -> Plan:  # fmt: skip
         """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
         started = time.perf_counter()
-        plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
+        with self.metrics.selecting():
+            plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
         if plan.recommended_need is not None:
             self._hoped[key] = plan.recommended_need
         elif plan.recommendation is None:
@@ -303,6 +306,7 @@ class Reconciler:
                 self.queue.add_after(key, due - time.monotonic() + 0.01)
                 return
         self._deferred.pop(key, None)
+        self._count(stored.status, new)
         try:
             written = await self.client.merge_status(
                 resources.DEPLOYMENTS_AIM, stored.namespace, stored.name, patch
@@ -319,6 +323,21 @@ class Reconciler:
         for kind, reason, message in transitions(stored.status, new):
             log.info("%s/%s %s: %s", stored.namespace, stored.name, reason, message)
             self.recorder.record(stored, kind, reason, message)
+
+    def _count(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """What only a comparison of two statuses tells: a spec that cannot work, and how long a start took."""
+        before, after = by_type(old), by_type(new)
+        selected = after.get(ConditionType.RECIPE_SELECTED, {})
+        if (
+            selected.get("reason")
+            == ConditionReason.INVALID_SPEC
+            != before.get(ConditionType.RECIPE_SELECTED, {}).get("reason")
+        ):
+            self.metrics.refused()
+        seconds = time_to_ready(before.get(ConditionType.AVAILABLE), after.get(ConditionType.AVAILABLE))
+        recipe = new.get("recipe") or {}
+        if seconds is not None and recipe:
+            self.metrics.became_ready(recipe["gpuModel"], recipe["backend"], seconds)
 
     def _remember_status(self, key: Key, current: StoredDeployment, written: Mapping[str, Any]) -> None:
         """Our own write is known at once, so that the next pass does not write it again."""

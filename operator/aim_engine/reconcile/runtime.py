@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.hub.store import HubFacts
 from aim_engine.inventory import Tracker
 from aim_engine.kube.client import ApiError, KubeClient
@@ -19,7 +17,7 @@ from aim_engine.kube.reflector import Reflector
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
-from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
+from aim_engine.reconcile.cache import Cache, Key
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
@@ -31,11 +29,13 @@ from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
 from aim_engine.reconcile.reconciler import RECHECK_SECONDS, Reconciler
 from aim_engine.reconcile.recorder import Recorder
+from aim_engine.reconcile.series import ObjectSeries
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import CatalogueFacts, Facts
-from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
+from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 from aim_engine.telemetry.scraper import Scraper
-from aim_engine.telemetry.server import serve
+from aim_engine.telemetry.server import Pages, serve
+from aim_engine.telemetry.store import SeriesStore
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Runtime:
     reconciler: Reconciler = field(init=False)
     recorder: Recorder = field(init=False)
     election: Election = field(init=False)
+    series: ObjectSeries = field(init=False)
     synced: bool = False
     _relist: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Runtime:
             self.tracker,
             facts,
             self.config.recipe_status_seconds,
+            self.metrics,
             self._observed,
         )
         self.recorder = Recorder(self.client)
@@ -108,8 +110,8 @@ class Runtime:
             self.metrics, self.planner, self.measuring, self.recipes.mark,
         )  # fmt: skip
         self.election = Election(self.client, self.config.namespace, self.config.lease)
-        self.metrics.collect_objects(self._samples)
-        self.metrics.queue_depth.set_function(lambda: len(self.queue))
+        self.series = ObjectSeries(self.metrics.objects, self.cache, self.tracker, self.measuring.measured)
+        self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
         self.metrics.active.set_function(lambda: float(self.election.leading))
 
@@ -133,7 +135,8 @@ class Runtime:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, the Lease is lost, or an essential task ends."""
-        runner = await serve(self.config.listen, self.metrics.registry, self._unhealthy, self._unready)
+        pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects)
+        runner = await serve(self.config.listen, pages)
         try:
             self._start_reflectors()
             await self._sync()
@@ -289,28 +292,30 @@ class Runtime:
     async def _worker(self) -> None:
         while True:
             key = await self.queue.get()
-            started = time.monotonic()
-            result = "success"
             try:
-                await self.reconciler.reconcile(key)
-                self.queue.forget(key)
-            except ForeignStateError:
-                result = "retry"
-                self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
-            except LeftoverError:
-                result = "retry"
-                self.queue.back_off(key, longest=5)
-            except ApiError as error:
-                result = "retry"
-                pause = self.queue.back_off(key, error.retry_after or 0)
-                log.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
+                with self.metrics.reconciling("AIMDeployment") as told:
+                    await self._pass(key, told)
             except Exception:
-                result = "error"
                 pause = self.queue.back_off(key, 5)
                 log.exception("%s/%s: a fault of ours; again in %.1f s", *key, pause)
             finally:
                 self.queue.done(key)
-                self.metrics.reconciled("AIMDeployment", result, time.monotonic() - started)
+
+    async def _pass(self, key: Key, told: Pass) -> None:
+        """One pass, and when to try again. Raises what is a fault of ours."""
+        try:
+            await self.reconciler.reconcile(key)
+            self.queue.forget(key)
+        except ForeignStateError:
+            told.failed(Trouble.BLOCKED)
+            self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
+        except LeftoverError:
+            told.failed(Trouble.LEFTOVER)
+            self.queue.back_off(key, longest=5)
+        except ApiError as error:
+            told.failed(Trouble.API)
+            pause = self.queue.back_off(key, error.retry_after or 0)
+            log.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
 
     def _unhealthy(self) -> str | None:
         ended = [task.get_name() for task in self._tasks if task.done()]
@@ -319,46 +324,6 @@ class Runtime:
     def _unready(self) -> str | None:
         return None if self.synced else "the caches are not filled yet"
 
-    def _samples(self) -> tuple[Iterable[DeploymentSample], Iterable[RecipeSample]]:
-        return (
-            [_deployment_sample(stored) for stored in self.cache.deployments.values()],
-            [sample for stored in self.cache.recipes.values() if (sample := _recipe_sample(stored))],
-        )
-
-
-def _deployment_sample(stored: StoredDeployment) -> DeploymentSample:
-    recipe = stored.status.get("recipe") or {}
-    spec = stored.typed.spec if stored.typed else AIMDeploymentSpec()
-    return DeploymentSample(
-        namespace=stored.namespace,
-        name=stored.name,
-        model=recipe.get("modelID") or spec.model.id or "",
-        recipe=recipe.get("name", ""),
-        gpu_model=recipe.get("gpuModel", ""),
-        gpu_count=recipe.get("gpuCount", 0),
-        precision=recipe.get("precision", ""),
-        backend=recipe.get("backend", ""),
-        replicas=0 if spec.suspend else spec.replicas,
-        ready=stored.status.get("readyReplicas", 0),
-        conditions=tuple(
-            (c["type"], c["status"], c["reason"]) for c in stored.status.get("conditions") or []
-        ),
-    )
-
-
-def _recipe_sample(stored: StoredRecipe) -> RecipeSample | None:
-    if stored.candidate is None:
-        return None
-    spec = stored.candidate.spec
-    return RecipeSample(
-        name=stored.name,
-        model=spec.model_id,
-        gpu_model=spec.hardware.gpu_model,
-        gpu_count=spec.hardware.gpu_count,
-        precision=spec.precision.value,
-        backend=spec.backend.value,
-        expected_tokens_per_second=next(
-            (p.tokens_per_second for p in spec.performance if p.tokens_per_second), None
-        ),
-        conditions=tuple((c["type"], c["status"]) for c in stored.status.get("conditions") or []),
-    )
+    async def _objects(self) -> SeriesStore | None:
+        """Only the leader shows objects: two replicas would show each twice."""
+        return await self.series.refresh() if self.election.leading else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aim_engine.api.conditions import Condition, ConditionReason, ConditionType
@@ -276,6 +277,20 @@ def _available(report: Report) -> Judgement:
     return Judgement(
         "False", ConditionReason.STARTING, f"0 of {target} replicas answer; the engine is loading{waits}"
     )
+
+
+def by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Conditions of a raw status by their type."""
+    return {condition["type"]: condition for condition in status.get("conditions") or []}
+
+
+def time_to_ready(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> float | None:
+    """Seconds from no replica being available to the first that answers; None where `Available` did not turn from False to True."""
+    if before is None or after is None or (before["status"], after["status"]) != ("False", "True"):
+        return None
+    began, ended = (datetime.fromisoformat(each["lastTransitionTime"]) for each in (before, after))
+    taken = ended - began
+    return max(0.0, taken.total_seconds())
 
 
 def merge_patch(old: Any, new: Any) -> Any:

@@ -40,6 +40,9 @@ METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "queueTime": ("sglang:queue_time_seconds",),
     }
 )
+FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
+    *(0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0, 400.0),
+)
 startup_budget_seconds = values.startup_budget_seconds
 
 _NAMES = FlagNames(

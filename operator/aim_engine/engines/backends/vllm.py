@@ -37,6 +37,10 @@ METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "queueTime": ("vllm:request_queue_time_seconds",),
     }
 )
+FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+)
 startup_budget_seconds = values.startup_budget_seconds
 
 _IMAGE = "vllm/vllm-openai-rocm"
