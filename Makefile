@@ -31,7 +31,6 @@ lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the r
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev --extra preview pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
-<<<<<<< HEAD
 sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name, version and licence (CycloneDX).
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM_ENV)
 	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --require-hashes -r requirements-runtime.lock
@@ -40,10 +39,7 @@ sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name,
 	$(BIN)/cyclonedx-py environment --pyproject $(SBOM_ENV)/pyproject.toml --mc-type application --short-PURLs \
 		--output-reproducible --output-file $(SBOM) $(SBOM_ENV)/bin/python
 
-generate: deps ## Write what is generated from the code: CRDs and reference pages.
-=======
 generate: deps ## Write what is generated from the code: CRDs, alert rules, parts of the chart, reference pages.
->>>>>>> main
 	$(BIN)/python -m aim_engine.api.crd crds
 	$(BIN)/python -m aim_engine.telemetry.alerts deploy
 	$(BIN)/python deploy/generate.py

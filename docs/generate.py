@@ -18,13 +18,10 @@ from aim_engine.cli.completion import parser_of
 from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
-<<<<<<< HEAD
 import engines_page
-import rbac_page
-=======
 import metrics_page
+import rbac_page
 import settings_page
->>>>>>> main
 import sizing_page
 
 REFERENCE = Path(__file__).parent / "reference"
