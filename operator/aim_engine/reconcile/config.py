@@ -38,6 +38,15 @@ class HubConfig(Model):
     """Keeps what was learned over restarts; default: in memory only."""
 
 
+class MetricsConfig(Model):
+    """How `listen` (/metrics, /healthz, /readyz) is protected."""
+
+    tls_directory: Annotated[str | None, Field(max_length=500)] = None
+    """Holds tls.crt and tls.key, which are read again when they change: the port speaks HTTPS. Default: plain HTTP."""
+    authenticate: bool = False
+    """/metrics asks for a bearer token whose owner may `get` the non-resource URL /metrics."""
+
+
 class CertificateSource(StrEnum):
     """Who makes the validator's certificate."""
 
@@ -106,6 +115,7 @@ class OperatorConfig(Model):
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
     watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
     """Namespaces whose deployments are served; empty: all."""
+    metrics: MetricsConfig = MetricsConfig()
     hub: HubConfig = HubConfig()
     admission: AdmissionConfig = AdmissionConfig()
     engine: EngineConfig = EngineConfig()
