@@ -22,6 +22,7 @@ from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
 import metrics_page
+import settings_page
 import sizing_page
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -34,6 +35,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.RECIPE_SELECTED: "AIMDeployment. Whether a recipe is in use, and how it stands to the best one.",
     ConditionType.PREREQUISITES_MET: "AIMDeployment. Whether everything beside the recipe allows the pods to be made.",
     ConditionType.AVAILABLE: "AIMDeployment. Whether the replicas answer, and if not, why.",
+    ConditionType.PERFORMANCE_ON_TARGET: "AIMDeployment. Whether what is measured under load reaches the targets, or what the recipe publishes. Unknown without demand; Ready does not depend on it.",
     ConditionType.VALID: "AIMRecipe. Whether the recipe can be chosen at all.",
     ConditionType.HARDWARE_AVAILABLE: "AIMRecipe. Whether the cluster has its GPUs.",
 }
@@ -357,7 +359,13 @@ def _engine(backend: Backend) -> str:
     parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
     parts.append(
         "\nMetrics:\n\n"
-        + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))
+        + table(
+            ("Meaning", "Series"),
+            (
+                (meaning, ", formerly ".join(f"`{n}`" for n in names))
+                for meaning, names in module.METRICS.items()
+            ),
+        )
     )
     found = flag_table(backend, module.DEFAULT_VERSION)
     if found is not None:
@@ -385,6 +393,8 @@ def pages() -> dict[str, str]:
         "cli.md": cli(),
         "engines.md": engines(),
         "sizing.md": NOTE + sizing_page.page(table),
+        "values.md": NOTE + settings_page.values(table),
+        "configuration.md": NOTE + settings_page.configuration(table),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
         "decisions.schema.json": json.dumps(list_schema(), indent=2) + "\n",
     }

@@ -25,6 +25,7 @@ COMMANDS = {
     "snapshot": "write what the operator decides from as one file",
     "status": "show all deployments and the GPUs there are",
     "doctor": "look for what keeps a cluster from serving models",
+    "dashboards": "write the Grafana dashboards, or draw them from Prometheus",
     "hook": "run a step of an installation, as the chart's Jobs do",
     "completion": "print the completion script of a shell",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from aim_engine.inventory.state import NodeState, standing
+from aim_engine.inventory.hurdles import standing
+from aim_engine.inventory.state import NodeState
 
 UNKNOWN = "unknown"
 """Stands for GPUs whose model nobody recognised."""
@@ -29,7 +30,7 @@ def gpu_totals(states: Iterable[NodeState], ours: Mapping[str, Mapping[str, int]
     totals: dict[str, GPUTotals] = {}
     for state in states:
         held = ours.get(state.facts.name, {})
-        takes_pods = standing(state.facts) is None
+        takes_pods = not standing(state.facts)
         for group in state.facts.groups:
             model = group.gpu_model or UNKNOWN
             before = totals.get(model, GPUTotals())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.deployment import RolloutStrategy
+from aim_engine.inventory.hurdles import standing
 from aim_engine.inventory.nodes import NodeFacts, read_node
 from aim_engine.inventory.placement import admits, best_fit, has_room
 from aim_engine.inventory.pods import Owner, PodUsage
@@ -29,7 +30,6 @@ from aim_engine.inventory.state import (
     overcommitted,
     plus,
     revise_inventory,
-    standing,
 )
 from aim_engine.inventory.totals import GPUTotals, gpu_totals
 
@@ -398,7 +398,7 @@ def free_on(state: NodeState | None) -> tuple[Freed, ...]:
 
 
 def _freed(old: NodeState | None, new: NodeState | None) -> Iterable[Freed]:
-    if new is None or old == new or standing(new.facts) is not None:
+    if new is None or old == new or standing(new.facts):
         return
     opened = old is None or old.facts != new.facts
     for group in new.facts.groups:

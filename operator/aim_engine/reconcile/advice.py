@@ -49,7 +49,7 @@ def recommend(
     gains = list(_gains(request, current, old, better, facts))
     percent = _percent(request.spec.recipe.objective, old, better.assessment) if old is not None else None
     if not gains and old is not None:
-        gains = [difference(old, better.assessment)]
+        gains = [difference(request, facts, old, better.assessment)]
     return Recommendation(
         recipe=chosen.name,
         hash=chosen.hash,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason, ConditionType
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
@@ -26,6 +26,7 @@ from aim_engine.reconcile.cache import (
 )
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.decisions import read_decision
+from aim_engine.reconcile.measuring import Measuring
 from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
@@ -79,6 +80,7 @@ class Reconciler:
     recorder: Recorder
     metrics: Metrics
     planner: Planner
+    measuring: Measuring
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told when the users of recipes may have changed."""
     _deferred: dict[Key, float] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Reconciler:
         self._deferred.pop(key, None)
         self._hoped.pop(key, None)
         self.planner.forget(key)
+        self.measuring.forget(key)
         self.applier.forget(key)
         self.dirty_recipes(None)
         self._wake(self.tracker.release(key), key)
@@ -207,7 +210,7 @@ class Reconciler:
                 raise
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[(namespace, name)] = read
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
@@ -234,6 +237,10 @@ class Reconciler:
         key = (stored.namespace, stored.name)
         live = self.cache.child(key, "Deployment")
         owned = live is not None and live.owner_uid == stored.uid
+        workload = workload_of(live.summary if live and owned else None)
+        pods = tuple(self.cache.pods.get(key, {}).values())
+        self.measuring.watch(stored, plan.revision, pods, settled=workload.updated)
+        performance, on_target = self.measuring.told(stored, plan.revision)
         report = Report(
             generation=stored.generation,
             namespace=stored.namespace,
@@ -245,10 +252,12 @@ class Reconciler:
             revision_name=self._revision_name(stored, plan),
             selection=plan.selection,
             recommendation=plan.recommendation,
-            workload=workload_of(live.summary if live and owned else None),
-            pods=tuple(self.cache.pods.get(key, {}).values()),
+            workload=workload,
+            pods=pods,
             granted=plan.granted,
             short_of=plan.short_of,
+            performance=performance,
+            on_target=on_target,
         )
         await self._write_status(stored, report)
 

@@ -19,14 +19,17 @@ from pydantic_core import from_json
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Backend
+from aim_engine.api.performance import PerformanceStatus
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.engines import engine
 from aim_engine.inventory import GPUTotals, Inventory, Tracker
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
+from aim_engine.reconcile.measuring import Measured
 from aim_engine.reconcile.revision import Record
 from aim_engine.selection import Candidate
 from aim_engine.telemetry import families as f
 from aim_engine.telemetry.store import Sample, SeriesStore, number
+from aim_engine.telemetry.window import Window
 
 _SLICE_SECONDS = 0.005
 """So long objects are written before others get a turn."""
@@ -50,6 +53,7 @@ class ObjectSeries:
     store: SeriesStore
     cache: Cache
     tracker: Tracker
+    measured: Mapping[Key, Measured] = field(default_factory=dict)
     _seen: dict[str, dict[Hashable, tuple[object, ...]]] = field(default_factory=dict)
     """Section -> key -> the values that what is shown was made of."""
     _facts: dict[Key, tuple[Record, RecordFacts]] = field(default_factory=dict)
@@ -60,6 +64,15 @@ class ObjectSeries:
         cache = self.cache
         await self._section(
             "deployments", cache.deployments, self._deployment_basis, self._deployment_samples
+        )
+        for key in self._facts.keys() - cache.deployments.keys():
+            del self._facts[key]
+        measured = {key: each for key, each in self.measured.items() if each.performance is not None}
+        await self._section(
+            "performance",
+            measured,
+            lambda key: (key, measured[key].window, measured[key].performance),
+            performance_samples,
         )
         await self._section("recipes", cache.recipes, lambda name: (cache.recipes[name],), recipe_samples)
         await self._section(
@@ -94,7 +107,6 @@ class ObjectSeries:
         for gone in [key for key in seen if key not in objects]:
             del seen[gone]
             self.store.drop(section, gone)
-            self._facts.pop(gone, None)  # type: ignore[call-overload]
 
     def _deployment_basis(self, key: Key) -> tuple[StoredDeployment, Record | None]:
         stored = self.cache.deployments[key]
@@ -178,6 +190,40 @@ def deployment_samples(stored: StoredDeployment, facts: RecordFacts) -> Iterator
             yield f.RECOMMENDATION_GAIN, key, 1 + percent / 100
 
 
+def performance_samples(key: Key, window: Window | None, performance: PerformanceStatus) -> Iterator[Sample]:
+    """What was measured of one AIMDeployment; only what is known of old while nothing fresh is read."""
+    if performance.baseline is not None:
+        yield f.BASELINE_TOKENS, key, performance.baseline.tokens_per_second
+    if performance.at is not None and (last := _timestamp(performance.at)) is not None:
+        yield f.LAST_SAMPLE, key, last
+    if window is None:
+        return
+    if performance.baseline is not None and performance.baseline.percent is not None:
+        yield f.BASELINE_RATIO, key, performance.baseline.percent / 100
+    values = (
+        (f.TOKENS_PER_SECOND, window.tokens_per_second),
+        (f.PROMPT_TOKENS_PER_SECOND, window.prompt_tokens_per_second),
+        (f.REQUESTS_PER_SECOND, window.requests_per_second),
+        (f.REQUESTS_RUNNING, window.running),
+        (f.REQUESTS_WAITING, window.waiting),
+        (f.KV_CACHE_USAGE, window.kv_cache_usage),
+        (f.PREEMPTIONS_PER_SECOND, window.preemptions_per_second),
+        (f.ERROR_RATIO, window.error_ratio),
+        (f.PREFIX_CACHE_HITS, window.prefix_hit_ratio),
+    )
+    for family, value in values:
+        if value is not None:
+            yield family, key, value
+    for family, quantile, value in (
+        (f.TIME_TO_FIRST_TOKEN, "0.5", window.first_token_p50),
+        (f.TIME_TO_FIRST_TOKEN, "0.95", window.first_token_p95),
+        (f.INTER_TOKEN_LATENCY, "0.5", window.inter_token_p50),
+        (f.INTER_TOKEN_LATENCY, "0.95", window.inter_token_p95),
+    ):
+        if value is not None:
+            yield family, (*key, quantile), value
+
+
 def _condition_samples(key: Key, conditions: Iterable[Mapping[str, Any]]) -> Iterator[Sample]:
     for condition in conditions:
         kind, status, reason = condition["type"], condition["status"], condition["reason"]
@@ -215,6 +261,9 @@ def recipe_samples(stored: StoredRecipe) -> Iterator[Sample]:
         return
     status, name = stored.status, (stored.name,)
     yield from candidate_samples("", stored.candidate)
+    observed = stored.candidate.observed
+    if observed is not None and observed.tokens_per_second is not None:
+        yield f.RECIPE_OBSERVED, name, observed.tokens_per_second
     yield f.RECIPE_FITS, name, status.get("fits") or 0
     yield f.RECIPE_USED_BY, name, status.get("usedBy") or 0
     for condition in status.get("conditions") or []:

@@ -25,6 +25,7 @@ from prometheus_client import (
 from aim_engine import __version__
 from aim_engine.api.enums import Outcome, Tier
 from aim_engine.selection import Decision
+from aim_engine.telemetry import scan
 from aim_engine.telemetry.families import FAMILIES
 from aim_engine.telemetry.store import SeriesStore
 
@@ -122,6 +123,14 @@ class Metrics:
         self._hub = Counter(
             "aim_hub_requests", "Inquiries at the Hub for facts of models.", ["result"], registry=registry
         )
+        self._scrape_errors = Counter(
+            "aim_performance_scrape_errors",
+            "Looks at an engine's metrics that gave no reading, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        for unreadable in scan.Trouble:
+            self._scrape_errors.labels(unreadable.value)
         self.queue_depth = Gauge(
             "aim_operator_queue_depth", "Deployments that wait for a pass; 0 on standby.", registry=registry
         )
@@ -196,6 +205,10 @@ class Metrics:
     def hub_asked(self, result: str) -> None:
         """Count one inquiry at the Hub."""
         self._hub.labels(result).inc()
+
+    def scrape_failed(self, reason: str) -> None:
+        """Count one look at an engine that gave no reading."""
+        self._scrape_errors.labels(reason).inc()
 
 
 class Pass:

@@ -20,21 +20,21 @@ HEALTH_PATH = "/health"
 PORT = 8000
 API_KEY = ApiKey("VLLM_API_KEY")
 CHOOSES_WEIGHTS = False
-METRICS: Mapping[str, str] = MappingProxyType(
+METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "requestsRunning": "vllm:num_requests_running",
-        "requestsWaiting": "vllm:num_requests_waiting",
-        "requestsFinished": "vllm:request_success_total",
-        "preemptions": "vllm:num_preemptions_total",
-        "promptTokens": "vllm:prompt_tokens_total",
-        "generationTokens": "vllm:generation_tokens_total",
-        "kvCacheUsage": "vllm:kv_cache_usage_perc",
-        "prefixCacheQueries": "vllm:prefix_cache_queries_total",
-        "prefixCacheHits": "vllm:prefix_cache_hits_total",
-        "timeToFirstToken": "vllm:time_to_first_token_seconds",
-        "interTokenLatency": "vllm:inter_token_latency_seconds",
-        "requestLatency": "vllm:e2e_request_latency_seconds",
-        "queueTime": "vllm:request_queue_time_seconds",
+        "requestsRunning": ("vllm:num_requests_running",),
+        "requestsWaiting": ("vllm:num_requests_waiting",),
+        "requestsFinished": ("vllm:request_success_total",),
+        "preemptions": ("vllm:num_preemptions_total",),
+        "promptTokens": ("vllm:prompt_tokens_total",),
+        "generationTokens": ("vllm:generation_tokens_total",),
+        "kvCacheUsage": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "prefixCacheQueries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+        "prefixCacheHits": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+        "timeToFirstToken": ("vllm:time_to_first_token_seconds",),
+        "interTokenLatency": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+        "requestLatency": ("vllm:e2e_request_latency_seconds",),
+        "queueTime": ("vllm:request_queue_time_seconds",),
     }
 )
 FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
