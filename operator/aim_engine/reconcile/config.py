@@ -58,7 +58,7 @@ class MetricsConfig(Settings):
     """/metrics asks for a bearer token whose owner may `get` the non-resource URL /metrics."""
 
 
-class MeasuringConfig(Model):
+class MeasuringConfig(Settings):
     """Reading the engines' metrics, for status.performance, PerformanceOnTarget and `aim_performance_*`."""
 
     enabled: bool = True
