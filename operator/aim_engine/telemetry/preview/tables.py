@@ -97,7 +97,18 @@ def _cell(canvas: Canvas, column: TableColumn, cell: Cell, left: float, top: flo
     if kind == "color-background" and paint:
         canvas.axes.add_patch(Rectangle((left + 1, top + 1), width - 2, ROW - 2, facecolor=colour(paint), alpha=0.7))  # fmt: skip
     x, align = (left + width - _PAD, "right") if number else (left + _PAD, "left")
-    write(canvas.axes, x, middle, fitted(text, LETTERS, width - 2 * _PAD), LETTERS, ink, align=align)
+    room = width - 2 * _PAD
+    if column.field["custom"].get("cellOptions", {}).get("wrapText") and width_of(text, LETTERS) > room:
+        for line, part in enumerate(_two_lines(text, room)):
+            write(canvas.axes, x, top + 7.5 + 12 * line, part, 10, ink, align=align)
+        return
+    write(canvas.axes, x, middle, fitted(text, LETTERS, room), LETTERS, ink, align=align)
+
+
+def _two_lines(text: str, room: float) -> tuple[str, str]:
+    words = text.split(" ")
+    broken = next((at for at in range(len(words), 0, -1) if width_of(" ".join(words[:at]), 10) <= room), 1)
+    return " ".join(words[:broken]), fitted(" ".join(words[broken:]), 10, room)
 
 
 def _bar(

@@ -25,6 +25,7 @@ from aim_engine.telemetry.dashboards.style import (
     HEALTH,
     NEUTRAL,
     ORANGE,
+    PER_MINUTE,
     PURPLE,
     RATIO,
     RED,
@@ -117,7 +118,7 @@ def _summary() -> list[Panel]:
         ),
         stat(
             "TTFT p95", "95 of 100 requests get their first token within this time.",
-            Target(expr=each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ONE}'), legend="p95"), unit=SECONDS, decimals=2,
+            Target(expr=each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ONE}'), legend="p95"), unit=SECONDS,
             graph=True, size=(4, 4),
         ),
         stat(
@@ -353,10 +354,10 @@ def _gpus() -> list[Panel]:
             Target(expr=f"max by ({by}) ({heat})", legend=legend), unit="celsius", size=(8, 8),
         ),
         timeseries(
-            "Memory errors", f"Errors of the GPU's memory in this time range that could be corrected, and that could not. {_NO_EXPORTER}",
-            Target(expr=f"sum by ({by}) (increase({gpu('gpu_ecc_uncorrect_total')}[{RATE}]))", legend=f"uncorrectable {legend}"),
-            Target(expr=f"sum by ({by}) (increase({gpu('gpu_ecc_correct_total')}[{RATE}]))", legend=f"correctable {legend}"),
-            unit="short", overrides=[coloured("^uncorrectable", RED)], calcs=("sum",), size=(8, 8),
+            "GPU memory errors a minute", f"Errors of the GPUs' memory that could be corrected, and that could not. One that could not ends the engine. {_NO_EXPORTER}",
+            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_uncorrect_total')}[{RATE}])) * 60", legend="uncorrectable {{pod}}"),
+            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_correct_total')}[{RATE}])) * 60", legend="correctable {{pod}}"),
+            unit=PER_MINUTE, overrides=[coloured("^uncorrectable", RED)], calcs=("max", "lastNotNull"), size=(8, 8),
         ),
         timeline(
             "GPU health", f"What the exporter says of each GPU. {_NO_EXPORTER}",
