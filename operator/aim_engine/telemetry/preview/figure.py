@@ -104,5 +104,6 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(whole, format="png", dpi=DPI, facecolor=GROUND)
     drawn = Image.open(whole).convert("RGB")
     out = io.BytesIO()
-    drawn.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    few = drawn.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    few.save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -24,8 +24,9 @@ from aim_engine.telemetry.preview.theme import (
 from aim_engine.telemetry.preview.variables import Scope
 
 Json = dict[str, Any]
-ROW = 27.0
+ROW = 28.0
 LETTERS = 12
+SMALL = 11
 _PAD = 7.0
 
 
@@ -99,16 +100,20 @@ def _cell(canvas: Canvas, column: TableColumn, cell: Cell, left: float, top: flo
     x, align = (left + width - _PAD, "right") if number else (left + _PAD, "left")
     room = width - 2 * _PAD
     if column.field["custom"].get("cellOptions", {}).get("wrapText") and width_of(text, LETTERS) > room:
-        for line, part in enumerate(_two_lines(text, room)):
-            write(canvas.axes, x, top + 7.5 + 12 * line, part, 10, ink, align=align)
+        first, second = _two_lines(text, room)
+        if second:
+            write(canvas.axes, x, middle - 6, first, SMALL, ink, align=align)
+            write(canvas.axes, x, middle + 6, second, SMALL, ink, align=align)
+        else:
+            write(canvas.axes, x, middle, first, SMALL, ink, align=align)
         return
     write(canvas.axes, x, middle, fitted(text, LETTERS, room), LETTERS, ink, align=align)
 
 
 def _two_lines(text: str, room: float) -> tuple[str, str]:
     words = text.split(" ")
-    broken = next((at for at in range(len(words), 0, -1) if width_of(" ".join(words[:at]), 10) <= room), 1)
-    return " ".join(words[:broken]), fitted(" ".join(words[broken:]), 10, room)
+    broken = next((at for at in range(len(words), 0, -1) if width_of(" ".join(words[:at]), SMALL) <= room), 1)
+    return " ".join(words[:broken]), fitted(" ".join(words[broken:]), SMALL, room)
 
 
 def _bar(

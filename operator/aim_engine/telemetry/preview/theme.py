@@ -30,14 +30,14 @@ def points(pixels: float) -> float:
 
 @cache
 def _renderer() -> RendererAgg:
-    return RendererAgg(10, 10, DPI)
+    return RendererAgg(10, 10, DPI)  # type: ignore[no-untyped-call]
 
 
 def width_of(text: str, pixels: float, *, bold: bool = False) -> float:
     """Pixels that a text takes."""
     font = FontProperties(size=points(pixels), weight="bold" if bold else "normal")
-    width: float = _renderer().get_text_width_height_descent(_plain(text), font, False)[0]
-    return width
+    measured = _renderer().get_text_width_height_descent(_plain(text), font, False)  # type: ignore[no-untyped-call]
+    return float(measured[0])
 
 
 def fitted(text: str, pixels: float, room: float) -> str:

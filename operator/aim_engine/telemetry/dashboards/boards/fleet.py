@@ -36,6 +36,7 @@ from aim_engine.telemetry.dashboards.style import (
     TIER,
     TOKENS,
     YELLOW,
+    mapped,
 )
 
 UID = "aim-fleet"
@@ -112,7 +113,8 @@ def _summary() -> list[Panel]:
 def _deployments() -> Panel:
     measured = each("aim_performance_tokens_per_second", ALL)
     expected = each("aim_deployment_expected_tokens_per_second", ALL)
-    labels = f"{DEPLOYMENT}, model, aimrecipe, gpu_type, gpu_count, precision, tier"
+    labels = f"{DEPLOYMENT}, model, aimrecipe, gpus, tier"
+    info = f'label_join(aim_deployment_info{{{ALL}}}, "gpus", "x", "gpu_count", "gpu_type")'
     ready = each(
         "aim_deployment_status_condition", f'condition="Ready",{ALL}', f"{DEPLOYMENT}, status, reason"
     )
@@ -121,7 +123,7 @@ def _deployments() -> Panel:
         "One row for each deployment: the recipe it uses, what that recipe promises for the replicas that are ready, what is measured, and the ratio. "
         "A low ratio without waiting requests only says that there is no more demand. A click on a deployment opens it.",
         {
-            "info": f"max by ({labels}) (aim_deployment_info{{{ALL}}})",
+            "info": f"max by ({labels}) ({info})",
             "ready": ready,
             "replicas": each("aim_deployment_status_replicas_ready", ALL),
             "expected": f"{expected} > 0",
@@ -136,19 +138,17 @@ def _deployments() -> Panel:
             Column(field="aimdeployment", title="Deployment", width=165, link=_OPEN_DEPLOYMENT),
             Column(field="model", title="Model", width=235, link=_OPEN_RECIPE),
             Column(field="aimrecipe", title="Recipe", width=265),
-            Column(field="gpu_count", title="GPUs", width=50),
-            Column(field="gpu_type", title="GPU", width=75),
-            Column(field="precision", title="Precision", width=75),
-            Column(field="tier", title="Tier", width=85, cell="color-text", mappings=(TIER,)),
-            Column(field="status", title="Ready", width=60, cell="color-text", mappings=(STATUS,)),
-            Column(field="reason", title="Reason", width=155),
-            Column(field="replicas", title="Replicas", unit="none", width=75),
+            Column(field="gpus", title="GPUs", width=95, mappings=(mapped({"x": ("–", GREY)}),)),
+            Column(field="tier", title="Tier", width=95, cell="color-text", mappings=(TIER,)),
+            Column(field="status", title="Ready", width=65, cell="color-text", mappings=(STATUS,)),
+            Column(field="reason", title="Reason", width=165),
+            Column(field="replicas", title="Replicas", unit="none", width=82),
             Column(field="expected", title="Expected", unit=TOKENS, width=100, decimals=1),
             Column(field="measured", title="Measured", unit=TOKENS, width=100, decimals=1),
             Column(field="ratio", title="Ratio", unit=RATIO, width=125, decimals=0, cell="gauge", thresholds=SHARE_OF_EXPECTED, limits=(0, 1.2)),
-            Column(field="ttft", title="TTFT p95", unit=SECONDS, width=80),
-            Column(field="waiting", title="Waiting", unit="none", width=65, decimals=0),
-            Column(field="kv", title="KV cache", unit=RATIO, width=75, decimals=0, cell="color-text", thresholds=FILLING),
+            Column(field="ttft", title="TTFT p95", unit=SECONDS, width=90),
+            Column(field="waiting", title="Waiting", unit="none", width=78, decimals=0),
+            Column(field="kv", title="KV cache", unit=RATIO, width=88, decimals=0, cell="color-text", thresholds=FILLING),
         ],
         sort="Measured",
         size=(24, 9),
