@@ -29,9 +29,11 @@ lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the r
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev --extra preview pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
-generate: deps ## Write what is generated from the code: CRDs and reference pages.
+generate: deps ## Write what is generated from the code: CRDs, alert rules, parts of the chart, reference pages.
 	$(BIN)/python -m aim_engine.api.crd crds
-	@if test -f docs/generate.py; then $(BIN)/python docs/generate.py; fi
+	$(BIN)/python -m aim_engine.telemetry.alerts deploy
+	$(BIN)/python deploy/generate.py
+	$(BIN)/python docs/generate.py
 
 tools: deps ## Build the programs of the tests' control plane (once a machine, minutes; then nothing).
 	@$(BIN)/python -m testbed.tools > /dev/null

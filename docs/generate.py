@@ -19,9 +19,10 @@ from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
 from aim_engine.engines import engine
 from aim_engine.selection import list_schema, schema
-from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 
 sys.path.insert(0, str(Path(__file__).parent))
+import metrics_page
+import settings_page
 import sizing_page
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -34,6 +35,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.RECIPE_SELECTED: "AIMDeployment. Whether a recipe is in use, and how it stands to the best one.",
     ConditionType.PREREQUISITES_MET: "AIMDeployment. Whether everything beside the recipe allows the pods to be made.",
     ConditionType.AVAILABLE: "AIMDeployment. Whether the replicas answer, and if not, why.",
+    ConditionType.PERFORMANCE_ON_TARGET: "AIMDeployment. Whether what is measured under load reaches the targets, or what the recipe publishes. Unknown without demand; Ready does not depend on it.",
     ConditionType.VALID: "AIMRecipe. Whether the recipe can be chosen at all.",
     ConditionType.HARDWARE_AVAILABLE: "AIMRecipe. Whether the cluster has its GPUs.",
 }
@@ -269,40 +271,6 @@ def selection_reasons() -> str:
     )
 
 
-def metrics() -> str:
-    """All metrics of the operator."""
-    rows = sorted(
-        (f"`{name}`", kind, labels, about)
-        for name, kind, labels, about in families()
-        if not name.startswith("process_")
-    )
-    return (
-        f"{NOTE}# Metrics of the operator\n\n"
-        "Served at `/metrics` of the operator. Series of an object vanish with it. Beside these there are the usual `process_*`. "
-        "The engines serve metrics of their own (`vllm:*`) from their pods.\n\n"
-        f"{table(('Metric', 'Type', 'Labels', 'Meaning'), rows)}"
-    )
-
-
-def families() -> Iterator[tuple[str, str, str, str]]:
-    """(name, type, labels, help) of all families, read from a registry in which everything has happened once."""
-    lived = Metrics()
-    lived.reconciled("AIMDeployment", "success", 0.0)
-    lived.requested("GET", 200, 0.0)
-    lived.hub_asked("found")
-    deployment = DeploymentSample(
-        "ns", "name", "model", "recipe", "MI300X", 1, "fp8", "vllm", 1, 1, (("Ready", "True", "Serving"),)
-    )
-    recipe = RecipeSample("recipe", "model", "MI300X", 1, "fp8", "vllm", 1, (("Valid", "True"),))
-    lived.collect_objects(lambda: ([deployment], [recipe]))
-    for family in lived.registry.collect():
-        labels = dict.fromkeys(
-            label for sample in family.samples for label in sample.labels if label not in ("le", "quantile")
-        )
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        yield name, family.type, ", ".join(f"`{label}`" for label in labels), family.documentation
-
-
 def cli() -> str:
     """All commands with their flags and examples."""
     codes = (
@@ -391,7 +359,13 @@ def _engine(backend: Backend) -> str:
     parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
     parts.append(
         "\nMetrics:\n\n"
-        + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))
+        + table(
+            ("Meaning", "Series"),
+            (
+                (meaning, ", formerly ".join(f"`{n}`" for n in names))
+                for meaning, names in module.METRICS.items()
+            ),
+        )
     )
     found = flag_table(backend, module.DEFAULT_VERSION)
     if found is not None:
@@ -414,10 +388,13 @@ def pages() -> dict[str, str]:
         "api.md": api(),
         "conditions.md": conditions(),
         "selection-reasons.md": selection_reasons(),
-        "metrics.md": metrics(),
+        "metrics.md": NOTE + metrics_page.metrics(table),
+        "alerts.md": NOTE + metrics_page.alert_rules(table),
         "cli.md": cli(),
         "engines.md": engines(),
         "sizing.md": NOTE + sizing_page.page(table),
+        "values.md": NOTE + settings_page.values(table),
+        "configuration.md": NOTE + settings_page.configuration(table),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
         "decisions.schema.json": json.dumps(list_schema(), indent=2) + "\n",
     }

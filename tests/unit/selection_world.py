@@ -62,9 +62,11 @@ def node_object(
     cpu: str = "96",
     memory: str = "1Ti",
     ready: bool = True,
+    unhealthy: int = 0,
+    pods: int = 110,
     **spec: Any,
 ) -> dict[str, Any]:
-    amounts = {"amd.com/gpu": str(gpus), "cpu": cpu, "memory": memory, "pods": "110"}
+    amounts = {"amd.com/gpu": str(gpus), "cpu": cpu, "memory": memory, "pods": str(pods)}
     labels = {"amd.com/gpu.device-id": DEVICE_IDS[gpu]}
     if partition:
         labels["amd.com/gpu.compute-memory-partition"] = partition
@@ -72,7 +74,7 @@ def node_object(
         "metadata": {"name": name, "labels": labels},
         "spec": spec,
         "status": {
-            "allocatable": amounts,
+            "allocatable": {**amounts, "amd.com/gpu": str(gpus - unhealthy)},
             "capacity": amounts,
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         },

@@ -61,8 +61,8 @@ def test_select_shows_choice_candidates_and_inventory(run: Terminal, cluster: Pa
         "small": "chosen", "large": "eligible", "newer": "eligible",
     }  # fmt: skip
     assert ended.json["inventory"]["gpus"] == [
-        {"gpuModel": "MI300X", "partition": None, "nodes": 1, "allocatable": 8, "free": 4},
-        {"gpuModel": "MI325X", "partition": None, "nodes": 1, "allocatable": 8, "free": 8},
+        {"gpuModel": "MI300X", "partition": None, "nodes": 1, "allocatable": 8, "unhealthy": 0, "free": 4},
+        {"gpuModel": "MI325X", "partition": None, "nodes": 1, "allocatable": 8, "unhealthy": 0, "free": 8},
     ]
 
 
@@ -166,6 +166,71 @@ def test_render_of_what_cannot_be_served_says_so(run: Terminal, cluster: Path, t
     assert "nothing is rendered: no recipe exists for model 'acme/unheard-of'" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("nodes", "wishes", "outcome", "words"),
+    [
+        ("free", (), "Selected", {"small": "chosen", "large": "eligible", "newer": "rejected"}),
+        ("full", (), "Waiting", {"small": "eligible", "large": "eligible", "newer": "rejected"}),
+        ("cordoned", (), "Waiting", {"small": "eligible", "large": "eligible", "newer": "rejected"}),
+        ("unhealthy", (), "Selected", {"small": "chosen", "large": "eligible", "newer": "rejected"}),
+        ("half as large", (), "Selected", {"small": "chosen", "large": "rejected", "newer": "rejected"}),
+        ("half as large", ("--gpu-count", "8"), "NoRecipe", {"small": "rejected", "large": "rejected", "newer": "rejected"}),
+        ("free", ("--input-tokens", "999999"), "NoRecipe", {"small": "rejected", "large": "rejected", "newer": "rejected"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_verdict_says_eligible_only_of_what_could_serve_here(
+    run: Terminal, tmp_path: Path, nodes: str, wishes: tuple[str, ...], outcome: str, words: dict[str, str]
+) -> None:
+    there = {
+        "free": [node("gpu-1")], "full": [node("gpu-1"), pod("other", "gpu-1", 8)], "cordoned": [node("gpu-1", unschedulable=True)],
+        "unhealthy": [node("gpu-1", unhealthy=5)], "half as large": [node("gpu-1", gpus=4)],
+    }[nodes]  # fmt: skip
+    recipes = (recipe("small"), recipe("large", gpus=8), recipe("newer", gpu="MI355X"))
+    ended = run("select", QWEN, "--cluster", snapshot(tmp_path, *there, *recipes), *wishes, "-o", "json")
+    assert ended.json["outcome"] == outcome
+    told = {each["recipe"]: each["verdict"] for each in ended.json["candidates"]}
+    assert {name: word for name, word in told.items() if not name.startswith("generated/")} == words
+
+
+def test_replicas_that_do_not_fit_are_told_with_what_they_wait_for(run: Terminal, tmp_path: Path) -> None:
+    cluster = snapshot(tmp_path, node("gpu-1"), pod("other", "gpu-1", 4), recipe("small"))
+    words = ("select", QWEN, "--cluster", cluster, "--replicas")
+    document = run(*words, "6", "-o", "json").json
+    chosen = document["chosen"]
+    assert (chosen["recipe"], chosen["replicasThatFit"]) == ("small", 4)
+    assert chosen["waitsFor"].startswith("4 of 6 replicas fit now")
+    assert document["remedy"] == "free or add 2 GPUs"
+    table = run(*words, "6").out
+    assert "What would help: free or add 2 GPUs\nFurther replicas wait: 4 of 6 replicas fit now" in table
+    enough = run(*words, "4", "-o", "json").json
+    assert (enough["chosen"]["replicasThatFit"], enough["chosen"]["waitsFor"], enough["remedy"]) == (
+        4,
+        None,
+        None,
+    )
+
+
+def test_partitions_are_shown_wherever_gpus_are(run: Terminal, tmp_path: Path) -> None:
+    there = snapshot(
+        tmp_path, node("cpx-1", gpus=64, partition="cpx_nps4"), node("gpu-1"),
+        recipe("slices", hardware={"gpuModel": "MI300X", "gpuCount": 8, "partition": "cpx_nps4"}),
+        recipe("whole", hardware={"gpuModel": "MI300X", "gpuCount": 8, "partition": "spx_nps1"}, maturity="preview"),
+    )  # fmt: skip
+    table = run("select", QWEN, "--cluster", there).out
+    assert re.match(r"Selected: slices \(8xMI300X/cpx_nps4, bf16\): .* tok/s per partition", table)
+    assert re.search(r"^slices +Primary +8xMI300X/cpx_nps4 ", table, re.MULTILINE)
+    rows = run("status", "--cluster", there).out
+    assert re.search(r"^MI300X +- +1 +8 +0 +8$", rows, re.MULTILINE)
+    assert re.search(r"^MI300X +cpx_nps4 +1 +64 +0 +64$", rows, re.MULTILINE)
+    listed = run("recipes", "list", "--cluster", there)
+    assert [line.split()[2] for line in listed.out.splitlines()[1:]] == ["MI300X/cpx_nps4", "MI300X"]
+    one = run("fit", "--model", QWEN, "--gpu", "MI300X", "--partition", "CPX_NPS4", "--count", "8")
+    assert one.out.startswith("Qwen/Qwen3-32B in bf16 on 8xMI300X/cpx_nps4\n")
+    only = run("fit", "--model", QWEN, "--gpu", "MI300X", "--partition", "spx_nps1", "--count", "8")
+    assert only.out.startswith("Qwen/Qwen3-32B in bf16 on 8xMI300X\n")
+
+
 def test_nodes_alone_are_enough_and_the_shipped_recipes_are_used(run: Terminal, tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.yaml"
     nodes.write_text(json.dumps({"apiVersion": "v1", "kind": "NodeList", "items": [node("gpu-1")[1]]}))
@@ -203,10 +268,19 @@ def test_nodes_alone_are_enough_and_the_shipped_recipes_are_used(run: Terminal, 
          "max-num-batched-tokens 8 is less than max-num-seqs 16"),
         (("fit", "--model", QWEN, "--gpu", "MI210", "--flag", "kv-cache-dtype=fp8"), 3, "remove kv-cache-dtype"),
         (("fit", "--model", QWEN, "--partition", "cpx_nps4"), 0, "MI210 has no partition mode cpx_nps4"),
-        (("fit", "--model", QWEN, "--partition", "none"), 3, "has no partition mode none"),
+        (("fit", "--model", QWEN, "--partition", "none"), 4, "--partition 'none' is no mode of any GPU; they have cpx, dpx"),
+        (("fit", "--model", QWEN, "--gpu", "MI210", "--partition", "cpx_nps4"), 3, "MI210 has no partition mode cpx_nps4"),
+        (("fit", "--model", QWEN, "--gpu", "mi300x", "--precision", "FP8"), 0, "Qwen/Qwen3-32B in fp8 on 1xMI300X"),
+        (("fit", "--model", "meta-llama/Llama-3.1-405B-Instruct", "--gpu", "MI300X", "--count", "2"), 3, "-211.27 GiB"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X"), 0, "32,762,123,264"),
+        (("fit", "--model", QWEN, "--gpu", "MI300X", "--context", "99999"), 3, "none"),
         (("fit", "--model", QWEN, "--gpu", "H100"), 4, "'H100' is not one of MI210"),
         (("fit", "--model", QWEN, "--precision", "fp5"), 4, "'fp5' is not one of bf16"),
         (("recipes", "list", "--model", QWEN), 0, "qwen3-32b-mi300x-1x-bf16"),
+        (("recipes", "list", "--model", QWEN, "--gpu", "mi300x", "--precision", "BF16"), 0, "qwen3-32b-mi300x-1x-bf16"),
+        (("recipes", "list", "--gpu", "H100"), 4, "--gpu 'H100' is not one of MI210"),
+        (("recipes", "list", "--precision", "fp5"), 4, "--precision 'fp5' is not one of bf16"),
+        (("recipes", "list", "--model", "qwen/qwen3-32b"), 0, "no recipe is for all that is asked; did you mean Qwen/Qwen3-32B?"),
         (("recipes", "show", "qwen3-32b-mi300x-1x-bf16"), 0, "modelID: Qwen/Qwen3-32B"),
         (("recipes", "show", "qwen3-32b-mi300x-1x-bf61"), 4, "did you mean qwen3-32b-mi300x-1x-bf16"),
         (("recipes", "validate", "recipes/llama-2"), 0, "1 recipes, 0 with problems"),

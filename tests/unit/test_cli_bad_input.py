@@ -184,7 +184,7 @@ CONFIGS = {
     "nested": ("[" * 50_000, "more than 16 levels"),
     "a list": ("- a\n", "is not a YAML mapping"),
     "a wrong type": ("workers: many\n", "workers 'many'"),
-    "an unknown field": ("wrkers: 3\n", "wrkers 3"),
+    "an unknown field": ("wrkers: 3\n", "wrkers '3'"),
     "an alias": ("a: &a 1\nb: *a\n", "YAML aliases are not allowed"),
     "an object of Python": ("a: !!python/object/apply:os.system [ls]\n", "is not allowed"),
 }

@@ -171,7 +171,7 @@ def test_metrics_name_the_engines_own_series(backend: Backend) -> None:
         "interTokenLatency",
         "requestLatency",
     } <= set(names)
-    assert all(name.startswith(TABLE[backend].metrics) for name in names.values())
+    assert all(name.startswith(TABLE[backend].metrics) for series in names.values() for name in series)
 
 
 @every_backend

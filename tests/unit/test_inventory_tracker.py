@@ -109,7 +109,7 @@ def test_four_and_four_free_on_two_nodes_are_not_eight() -> None:
 )
 def test_nodes_that_take_no_pods_are_named_with_the_reason(obj: dict[str, Any], why: str) -> None:
     placement = place(tracker(obj).inventory(), need())
-    assert placement.blocked == (("gpu-1", why),)
+    assert list(map(str, placement.blocked)) == [f"gpu-1 {why}"]
     assert (placement.fits, placement.matching_nodes, placement.usable_nodes, placement.short_of) == (
         0,
         1,
@@ -129,9 +129,11 @@ def test_a_node_selector_restricts_the_nodes() -> None:
     inventory = tracker(node("gpu-1", labels={"rack": "a"}), node("gpu-2")).inventory()
     placement = place(inventory, need(node_selector={"rack": "a"}))
     assert (placement.fits, placement.usable_nodes, placement.blocked_nodes) == (2, 1, 1)
-    assert place(inventory, need(9, node_selector={"rack": "a"})).blocked == (
-        ("gpu-2", "the node selector does not match its labels"),
-    )
+    nobody = place(inventory, need(node_selector={"rack": "b"}))
+    assert list(map(str, nobody.blocked)) == [
+        f"gpu-{number} lacks the label rack=b of the node selector" for number in (1, 2)
+    ]
+    assert place(inventory, need(9, node_selector={"rack": "a"})).blocked == (), "none is large enough"
 
 
 @pytest.mark.parametrize(

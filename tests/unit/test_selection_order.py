@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
@@ -334,6 +335,90 @@ def test_candidates_rank_in_this_order_whatever_order_they_come_in(case: Order) 
         assert [v.reason for v in decision.verdicts[len(names) :]] == [Reason.TARGET_NOT_REACHABLE] * len(
             missing
         )
+
+
+PUBLISHED: dict[str, Any] = {"model": UNKNOWN}
+ALL_UNKNOWN = asking(UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("why", "winner", "loser", "asked"),
+    [
+        ("catalogue recipes go before generated ones",
+         recipe("z", maturity="unoptimized"), recipe("generated/a", origin=Source.GENERATED, maturity="optimized"), request()),
+        ("it is known by evidence to meet spec.targets",
+         recipe("z", model=UNKNOWN, tokens=3500, maturity="preview"), recipe("a", model=UNKNOWN), asking(UNKNOWN, **TARGET_3000)),
+        ("4-bit weights (mxfp4) go last where neither the model is published so nor spec.recipe.precision asks for it",
+         recipe("z", maturity="unoptimized"), recipe("a", precision="mxfp4", source=FOUR_BIT, maturity="optimized"), request()),
+        ("custom recipes go before catalogue ones", recipe("z", origin=CUSTOM), recipe("a", maturity="optimized"), request()),
+        ("maturity general over preview", recipe("z", count=8), recipe("a", maturity="preview"), request()),
+        ("tuned for throughput", recipe("z", count=8), recipe("a", objective="latency"), request()),
+        ("tuned for latency", recipe("z", objective="latency"), recipe("a"), asking(**LATENCY)),
+        ("7000 (published) against 5000 (published) tok/s per GPU",
+         recipe("z", count=2, tokens=14_000, **PUBLISHED), recipe("a", tokens=5_000, **PUBLISHED), ALL_UNKNOWN),
+        ("1 (published) tok/s per GPU, not known of this one",
+         recipe("z", tokens=1, **PUBLISHED), recipe("a", gpu="MI355X", **PUBLISHED), ALL_UNKNOWN),
+        ("10 (published) against 40 (published) ms between tokens",
+         recipe("z", inter_token=10, tokens=1, **PUBLISHED), recipe("a", inter_token=40, tokens=90_000, **PUBLISHED), asking(UNKNOWN, **LATENCY)),
+        ("10 (observed) against 20 (published) ms between tokens",
+         recipe("z", inter_token=90, tokens=1, observed=SEEN_4000, **PUBLISHED),
+         recipe("a", inter_token=20, tokens=1, **PUBLISHED), asking(UNKNOWN, **LATENCY)),
+        ("100 (published) against 900 (published) ms to the first token",
+         recipe("z", inter_token=10, first_token=100, **PUBLISHED), recipe("a", inter_token=10, first_token=900, **PUBLISHED),
+         asking(UNKNOWN, **LATENCY)),
+        ("900 (published) ms to the first token, not known of this one",
+         recipe("z", inter_token=10, first_token=900, **PUBLISHED), recipe("a", inter_token=10, **PUBLISHED), asking(UNKNOWN, **LATENCY)),
+        ("MI355X computes mxfp4 in hardware, MI300X emulates mxfp4",
+         recipe("z", gpu="MI355X", precision="mxfp4", **PUBLISHED), recipe("a", precision="mxfp4", **PUBLISHED),
+         wishing(UNKNOWN, precision="mxfp4")),
+        ("bf16, the model's own format, is preferred to fp16", recipe("z"), recipe("a", precision="fp16"), request()),
+        ("fp8 is preferred to bf16", recipe("z", precision="fp8", count=8, **PUBLISHED), recipe("a", **PUBLISHED), ALL_UNKNOWN),
+        ("MI355X is newer than MI300X",
+         recipe("z", gpu="MI355X", count=2, **PUBLISHED), recipe("a", **PUBLISHED), ALL_UNKNOWN),
+        ("2 against 4 GPUs", recipe("z", count=2, **PUBLISHED), recipe("a", count=4, **PUBLISHED), ALL_UNKNOWN),
+        ("1 against 2 GPUs: the same step of 15 %",
+         recipe("z", count=1, tokens=5_200, **PUBLISHED), recipe("a", count=2, tokens=10_600, **PUBLISHED), ALL_UNKNOWN),
+        ("equal in all else, its name sorts first", recipe("a"), recipe("b"), request()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_reason_told_is_the_place_that_decided(
+    why: str, winner: Candidate, loser: Candidate, asked: Request
+) -> None:
+    facts = NoFacts() if winner.spec.model_id == UNKNOWN else FACTS
+    decision = choose((loser, winner), EVERYTHING, asked, facts)
+    assert chosen(decision) == winner.name
+    told = f"fits, but {winner.name} ranks higher: {why.partition(': the same')[0]}"
+    assert verdict_on(decision, loser.name).message == told
+
+
+def test_an_estimate_is_told_with_what_it_is_worth_beside_a_measurement() -> None:
+    """The higher number loses, which nobody would understand without the second one."""
+    decision = choose((recipe("a"), recipe("z", tokens=1_000, provenance="measured")), EVERYTHING)
+    message = verdict_on(decision, "a").message
+    told = re.search(
+        r"1000 \(published\) against (\d+) \(estimated, worth (\d+) beside what was measured\)", message
+    )
+    assert told, message
+    estimate, worth = map(int, told.groups())
+    assert worth < 1000 < estimate
+
+
+@pytest.mark.parametrize("case", ORDERS, ids=lambda case: case.id)
+def test_a_reason_told_is_true_of_each_pair_of_the_table(case: Order) -> None:
+    """No message is about a place in which the two are equal: told of the pair turned round, it would be another."""
+    for winner, loser in pairwise(case.expected):
+        decision = choose((loser, winner), case.inventory, case.asked, case.facts)
+        verdict = verdict_on(decision, loser.name)
+        assert verdict.reason is Reason.OUTRANKED
+        why = verdict.message.partition("ranks higher: ")[2]
+        a, b = winner.spec, loser.spec
+        assert ("maturity" in why) <= (a.maturity is not b.maturity)
+        assert ("recipes go before" in why) <= (winner.source is not loser.source)
+        assert ("preferred to" in why) <= (a.precision is not b.precision)
+        assert ("newer than" in why) <= (a.hardware.gpu_model != b.hardware.gpu_model)
+        assert ("against" in why and why.endswith("GPUs")) <= (a.hardware.gpu_count < b.hardware.gpu_count)
+        assert ("its name sorts first" in why) <= (winner.name < loser.name)
 
 
 def test_the_table_is_long_enough_to_mean_something() -> None:

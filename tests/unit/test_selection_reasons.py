@@ -54,6 +54,7 @@ def r(**fields: Any) -> Candidate:
 
 
 TENANT_ARGS: dict[str, Any] = {"max-model-len": 8192, "trust-remote-code": True}
+TEAM_B = {"key": "team", "value": "b", "effect": "NoSchedule"}
 NO_FALLBACK: dict[str, Any] = {"fallback": {"enabled": False}}
 
 CASES = [
@@ -66,7 +67,7 @@ CASES = [
         "set spec.recipe.name: r", others=(recipe("best", maturity="optimized"),), outcome=Outcome.SELECTED,
     ),
     Case(
-        "outranked by speed, with both numbers", Reason.OUTRANKED, r(tokens=9000), ("against 9000 tok/s per GPU",),
+        "outranked by speed, with both numbers", Reason.OUTRANKED, r(tokens=9000), ("90000 (published) against 9000 (published) tok/s per GPU",),
         "set spec.recipe.name: r", others=(recipe("best", tokens=90000),), outcome=Outcome.SELECTED,
     ),
     Case(
@@ -229,22 +230,77 @@ CASES = [
         asked=request(recipe=NO_FALLBACK, targets={"minTokensPerSecond": 99_999_999}), needed="99999999", has="",
     ),
     Case(
-        "cordoned node", Reason.NODE_NOT_USABLE, r(count=4), ("needs 4 free MI300X GPUs on one node", "gpu-1: is cordoned"),
-        "uncordon", inventory=cluster(node(unschedulable=True)), outcome=Outcome.WAITING,
+        "cordoned node", Reason.NODE_NOT_USABLE, r(count=4), ("needs 4 free MI300X GPUs on one node", "gpu-1 is cordoned"),
+        "uncordon gpu-1, or add a MI300X node", inventory=cluster(node(unschedulable=True)), outcome=Outcome.WAITING,
         needed="4 free MI300X GPUs on one node", has="0 usable nodes",
     ),
     Case(
-        "node not ready", Reason.NODE_NOT_USABLE, r(), ("gpu-1: is not Ready",), "wait until it is Ready",
+        "node not ready", Reason.NODE_NOT_USABLE, r(), ("gpu-1 is not Ready",), "wait until gpu-1 is Ready, or add a MI300X node",
         inventory=cluster(node(ready=False)), outcome=Outcome.WAITING,
     ),
     Case(
-        "taint not tolerated", Reason.NODE_NOT_USABLE, r(), ("gpu-1: has taint team=b:NoSchedule that is not tolerated",),
-        "add a toleration", inventory=cluster(node(taints=[{"key": "team", "value": "b", "effect": "NoSchedule"}])),
+        "taint not tolerated", Reason.NODE_NOT_USABLE, r(), ("gpu-1 has taint team=b:NoSchedule that is not tolerated",),
+        "tolerate team=b:NoSchedule in spec.scheduling.tolerations, or add a MI300X node", inventory=cluster(node(taints=[{"key": "team", "value": "b", "effect": "NoSchedule"}])),
         outcome=Outcome.WAITING,
     ),
     Case(
-        "node selector that matches nothing", Reason.NODE_NOT_USABLE, r(), ("gpu-1: the node selector does not match",), "node",
+        "node selector that matches nothing", Reason.NODE_NOT_USABLE, r(), ("gpu-1 lacks the label zone=b of the node selector",),
+        "correct spec.scheduling.nodeSelector",
         asked=request(scheduling={"nodeSelector": {"zone": "b"}}), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "unhealthy GPUs, too few left", Reason.NODE_NOT_USABLE, r(count=4), ("gpu-1 has 5 unhealthy GPUs of 8",),
+        "repair the GPUs of gpu-1", inventory=cluster(node(unhealthy=5)), asked=wishing(**NO_FALLBACK), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "no healthy GPU", Reason.NODE_NOT_USABLE, r(), ("needs 1 free MI300X GPU on one node; gpu-1 has 8 unhealthy GPUs of 8",),
+        "repair the GPUs of gpu-1", inventory=cluster(node(unhealthy=8)), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "several causes at once are all told", Reason.NODE_NOT_USABLE, r(),
+        ("gpu-1 is not Ready and is cordoned and has taint team=b:NoSchedule that is not tolerated",),
+        "wait until gpu-1 is Ready and uncordon gpu-1 and tolerate team=b:NoSchedule in spec.scheduling.tolerations",
+        inventory=cluster(node(ready=False, unschedulable=True, taints=[TEAM_B])), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "the taint that a cordon brings is not told twice", Reason.NODE_NOT_USABLE, r(), ("; gpu-1 is cordoned",),
+        "uncordon gpu-1, or add", inventory=cluster(node(
+            unschedulable=True, taints=[{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}])), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "the node with the fewest causes is the remedy's first", Reason.NODE_NOT_USABLE, r(),
+        ("a is not Ready and is cordoned; b is cordoned",), "uncordon b, or wait until a is Ready and uncordon a, or add",
+        inventory=cluster(node("a", ready=False, unschedulable=True), node("b", unschedulable=True)), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "a node that is too small is not named, for opening it would not help", Reason.NODE_NOT_USABLE, r(count=8),
+        ("on one node; big has taint",), "tolerate team=b:NoSchedule", asked=wishing(**NO_FALLBACK),
+        inventory=cluster(node("a-small", gpus=4, unschedulable=True), node("big", taints=[TEAM_B])), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "a full node and a closed one", Reason.CAPACITY_INSUFFICIENT, r(),
+        ("at most 0 on one node, 0 in all; besides, b is cordoned",), "free 1 GPU, or uncordon b, or add a MI300X node", inventory=cluster(
+            node("a", used=8), node("b", unschedulable=True)), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "GPUs are to be freed where there are enough of them", Reason.CAPACITY_INSUFFICIENT, r(count=8),
+        ("at most 2 on one node (big), 6 in all",), "free 6 GPUs on big, or add a MI300X node",
+        inventory=cluster(node("a-small", gpus=4), node("big", used=6)), asked=wishing(**NO_FALLBACK), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "partitions are told as partitions", Reason.CAPACITY_INSUFFICIENT, r(count=8, partition="cpx_nps4"),
+        ("needs 8 free MI300X cpx_nps4 partitions on one node", "at most 4 on one node (gpu-1)"),
+        "free 4 cpx_nps4 partitions on gpu-1, or add a MI300X node in cpx_nps4",
+        inventory=cluster(node(gpus=64, used=60, partition="cpx_nps4")), asked=wishing(**NO_FALLBACK), outcome=Outcome.WAITING,
+    ),
+    Case(
+        "too few partitions", Reason.CAPACITY_INSUFFICIENT, r(count=8, partition="cpx_nps4"),
+        ("needs 8 MI300X cpx_nps4 partitions on one node; the largest node has 4",), "use a recipe with fewer GPUs",
+        inventory=cluster(node(gpus=4, partition="cpx_nps4")), asked=wishing(**NO_FALLBACK), needed="8 cpx_nps4 partitions on one node",
+    ),
+    Case(
+        "no pod slot", Reason.NODE_RESOURCES_INSUFFICIENT, r(), ("needs a free pod slot beside 1 free MI300X GPU",),
+        "remove a pod from a node, or raise maxPods", inventory=cluster(node(used=1, pods=1)), outcome=Outcome.WAITING,
     ),
     Case(
         "CPU taken", Reason.NODE_RESOURCES_INSUFFICIENT, r(cpu="32"), ("needs 32 CPUs beside 1 free MI300X GPU on one node",),

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aim_engine.admission.answer import Answer, Object, answer, unreadable
+from aim_engine.admission.answer import Answer, Object, answer, plain, unreadable
 from aim_engine.api.conditions import ConditionType
-from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.enums import Backend
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.catalog.cautions import cautions
 from aim_engine.engines import engine
 from aim_engine.selection import (
@@ -55,23 +56,21 @@ def judge_deployment(new: Object, old: Object | None, scene: Scene) -> Answer:
     """An AIMDeployment that is created or whose spec changes."""
     before = () if old is None else _problems(old, scene)
     problems = _problems(new, scene)
-    spec = _spec(new)
-    warnings = () if spec is None or problems else _warnings(_request(spec, scene), scene)
+    spec = None if problems else _spec(new)
+    warnings = () if spec is None else _warnings(_request(spec, scene), scene)
     return answer(scene.checks, problems, before, warnings)
 
 
-def _spec(obj: Object) -> AIMDeploymentSpec | None:
-    try:
-        return AIMDeploymentSpec.model_validate(obj.get("spec") or {})
-    except ValidationError:
-        return None
+def _spec(obj: Object) -> AIMDeploymentSpec:
+    """Raises ValidationError."""
+    return AIMDeployment.strict_load(plain(obj)).spec
 
 
 def _problems(obj: Object, scene: Scene) -> tuple[SpecProblem, ...]:
     try:
-        spec = AIMDeploymentSpec.strict_load(obj.get("spec") or {})
+        spec = _spec(obj)
     except ValidationError as error:
-        return tuple(unreadable(error, "spec"))
+        return tuple(unreadable(schema_faults(error, "aimdeployment")))
     return spec_problems(_request(spec, scene), scene.facts)
 
 
@@ -181,5 +180,5 @@ def _better(named: Assessment, request: Request, scene: Scene) -> Iterator[str]:
         and order[0].candidate.hash != named.candidate.hash
         and outranks(free, scene.facts, order[0], named)
     ):
-        name = order[0].candidate.name
-        yield f"spec.recipe: {name} would be preferred to {named.candidate.name}: {difference(named, order[0])}"
+        name, why = order[0].candidate.name, difference(free, scene.facts, named, order[0])
+        yield f"spec.recipe: {name} would be preferred to {named.candidate.name}: {why}"

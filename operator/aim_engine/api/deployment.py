@@ -20,7 +20,8 @@ from aim_engine.api.meta import (
     ModelID,
     Quantity,
 )
-from aim_engine.api.recipe import EngineArgs, Tokens
+from aim_engine.api.performance import PerformanceStatus, Tokens
+from aim_engine.api.recipe import EngineArgs
 from aim_engine.api.rules import DEPLOYMENT_RULES, load_strictly
 
 
@@ -290,6 +291,18 @@ class Scheduling(Model):
     )
 
 
+class Monitoring(Model):
+    """What the operator measures of the deployment."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="The operator reads the engines' metrics for status.performance, PerformanceOnTarget and "
+            "aim_performance_* metrics; false leaves them alone."
+        ),
+    ] = True
+
+
 class AIMDeploymentSpec(Model):
     """What to serve and under which wishes; only the model is needed."""
 
@@ -305,6 +318,7 @@ class AIMDeploymentSpec(Model):
     service: Annotated[ServiceSpec, Field(description="The Service in front of the engine.")] = ServiceSpec()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     scheduling: Annotated[Scheduling, Field(description="Where the pods may run.")] = Scheduling()
+    monitoring: Annotated[Monitoring, Field(description="What is measured.")] = Monitoring()
     suspend: Annotated[
         bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")
     ] = False
@@ -322,7 +336,11 @@ class ChosenRecipe(Model):
     gpu_model: Annotated[str, Field(max_length=40, description="GPU model.")]
     gpu_count: Annotated[int, Field(description="GPUs per replica.")]
     gpus: Annotated[
-        str, Field(max_length=60, description="GPU count and model for people, for example 4xMI300X.")
+        str,
+        Field(
+            max_length=60,
+            description="GPU count and model for people, for example 4xMI300X, or 8xMI300X/cpx_nps4 of partitions.",
+        ),
     ]
     precision: Annotated[str, Field(max_length=16, description="Numeric format of the weights.")]
     backend: Annotated[str, Field(max_length=16, description="Inference engine.")]
@@ -394,6 +412,9 @@ class AIMDeploymentStatus(Model):
     recommendation: Annotated[
         Recommendation | None, Field(description="A better choice, not followed by itself.")
     ] = None
+    performance: Annotated[
+        PerformanceStatus | None, Field(description="What the engines deliver, measured.")
+    ] = None
     rollout: Annotated[RolloutStatus | None, Field(description="How pods are replaced.")] = None
     replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that answer.")] = 0
@@ -408,7 +429,7 @@ class AIMDeploymentStatus(Model):
         list[Condition],
         Field(
             max_length=8,
-            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available.",
+            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available, PerformanceOnTarget.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []

@@ -63,6 +63,21 @@ def gpu_by_product_name(name: str) -> GPU | None:
     return next((gpu for token in tokens if (gpu := _by_product_name().get(token))), None)
 
 
+WHOLE_GPUS = "spx_nps1"
+
+
+def whole_partition(partition: str | None) -> str | None:
+    """A partition name in one spelling: None for whole GPUs, however they are written."""
+    lowered = partition.lower() if partition else None
+    return None if lowered == WHOLE_GPUS else lowered
+
+
+def devices(count: int, gpu_model: str, partition: str | None) -> str:
+    """The GPUs of one replica in one word: `4xMI300X`, or `8xMI300X/cpx_nps4` of partitions."""
+    mode = whole_partition(partition)
+    return f"{count}x{gpu_model}" + (f"/{mode}" if mode else "")
+
+
 def partition_divisor(gpu: GPU, partition: str | None) -> int | None:
     """Devices one GPU is cut into under a partition such as `cpx_nps4`; None for a mode the GPU lacks."""
     if partition is None:

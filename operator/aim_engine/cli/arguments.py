@@ -199,6 +199,10 @@ def _hook(parser: Parser) -> None:
         metavar="NAMESPACE/NAME",
         help="Deployment of the operator",
     )
+    each["uninstall"].add_argument(
+        "--served", action="append", default=[], metavar="NAMESPACE",
+        help="namespace that the operator serves; repeatable (default: all)",
+    )  # fmt: skip
     each["test"].add_argument("--metrics", metavar="URL", help="metrics of the operator")
     each["test"].add_argument("--validator", action="store_true", help="a validator is installed")
     parser.epilog = """\

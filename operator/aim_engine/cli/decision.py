@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aim_engine.catalog.gpus import devices
 from aim_engine.cli.output import Exit, columns, invalid, printable, tell
 from aim_engine.reconcile.cache import Key
 from aim_engine.reconcile.plan import Plan
@@ -12,6 +13,7 @@ from aim_engine.reconcile.world import World
 
 _COLOURS = {"chosen": "green", "recommended": "green", "eligible": "yellow", "rejected": "red"}
 _SHOWN = 12
+_NODES = 3
 
 
 def decide(world: World, key: Key, where: str) -> tuple[dict[str, Any], Plan]:
@@ -63,13 +65,14 @@ def decision_table(document: Mapping[str, Any], *, wide: bool) -> str:
 
 def _standing(document: Mapping[str, Any]) -> list[str]:
     """What runs, and what would be better."""
-    running, advice = document["inForce"], document["recommendation"]
+    running, advice, chosen = document["inForce"], document["recommendation"], document["chosen"]
     if running is None:
-        return []
+        waits = chosen and chosen["waitsFor"]
+        return [f"Further replicas wait: {waits}"] if waits else []
     on = f" on {', '.join(running['nodes'])}" if running["nodes"] else ""
     what = {"Recipe": "; the next pass moves it", "Rendering": "; the next pass renders it anew", None: ""}
     lines = [
-        f"In force: {running['recipe']} ({running['gpuCount']}x{running['gpuModel']}, {running['precision']}), "
+        f"In force: {running['recipe']} ({_devices(running)}, {running['precision']}), "
         f"{running['tier']}, revision {running['revision']}{on}{what[document['change']]}"
     ]
     if running["waitsFor"]:
@@ -80,14 +83,17 @@ def _standing(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _devices(found: Mapping[str, Any]) -> str:
+    return devices(found["gpuCount"], found["gpuModel"], found["partition"])
+
+
 def _chosen(chosen: Mapping[str, Any]) -> str:
     performance = chosen["performance"]
     rate = f"{performance['tokensPerSecond']:g} tok/s ({performance['kind']})" if performance else "-"
-    gpus = f"{chosen['gpuCount']}x{chosen['gpuModel']}"
     context = str(chosen["usableContext"] or "unknown")
     head = ("RECIPE", "TIER", "GPUS", "PRECISION", "BACKEND", "NODE", "CONTEXT", "THROUGHPUT")
     row = (
-        chosen["recipe"], chosen["tier"], gpus, chosen["precision"], chosen["backend"], chosen["node"] or "-",
+        chosen["recipe"], chosen["tier"], _devices(chosen), chosen["precision"], chosen["backend"], chosen["node"] or "-",
         context, rate,
     )  # fmt: skip
     return columns(head, [row])
@@ -112,15 +118,21 @@ def _candidates(document: Mapping[str, Any], *, wide: bool) -> str:
 def inventory_table(inventory: Mapping[str, Any]) -> str:
     """The GPUs there are."""
     if not inventory["gpus"]:
-        return f"No AMD GPUs were recognised on {inventory['nodes']} nodes.\n"
+        unrecognised = inventory["unrecognised"]
+        if not unrecognised:
+            return "No node offers AMD GPUs.\n"
+        return (
+            f"No node has AMD GPUs of a known model: see the labels of {', '.join(unrecognised[:_NODES])}.\n"
+        )
     rows = [
         (
             each["gpuModel"],
             each["partition"] or "-",
             str(each["nodes"]),
             str(each["allocatable"]),
+            str(each["unhealthy"]),
             str(each["free"]),
         )
         for each in inventory["gpus"]
     ]
-    return columns(("GPU", "PARTITION", "NODES", "GPUS", "FREE"), rows)
+    return columns(("GPU", "PARTITION", "NODES", "GPUS", "UNHEALTHY", "FREE"), rows)

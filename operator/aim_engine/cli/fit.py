@@ -14,10 +14,11 @@ from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.meta import ModelID
 from aim_engine.catalog.assumptions import division_sizes
 from aim_engine.catalog.flags import flag_table
-from aim_engine.catalog.gpus import GPU, gpu_catalog, most_devices, partition_divisor
+from aim_engine.catalog.gpus import GPU, devices, gpu_catalog, most_devices, partition_divisor
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_catalog
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.cli.output import CommandError, Exit, add_output, columns, emit, invalid
+from aim_engine.cli.words import known_gpu, known_partition, known_precision
 from aim_engine.engines import Problem, Trust, engine
 from aim_engine.reconcile.config import HubConfig
 from aim_engine.selection import CatalogueFacts, Facts
@@ -120,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit; 0 when it fits or nobody knows, 3 when it does not."""
     if arguments.count is not None and arguments.gpu is None:
         raise CommandError(f"--count {arguments.count} is of one GPU model: name it with --gpu", Exit.USAGE)
-    gpu = None if arguments.gpu is None else _gpu(arguments.gpu)
+    gpu = None if arguments.gpu is None else known_gpu(arguments.gpu)
     question = _question(arguments)
     if gpu is None:
         return _overview(question, arguments.output)
@@ -130,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _question(arguments: argparse.Namespace) -> _Question:
     name, flags = arguments.model, _flags(arguments.flag)
     _refuse_name(name)
-    asked = _precision(arguments.precision)
+    asked = known_precision(arguments.precision)
     facts: Facts = CatalogueFacts()
     if arguments.hub:
         from aim_engine.cli.hub_facts import ask_hub
@@ -145,7 +146,7 @@ def _question(arguments: argparse.Namespace) -> _Question:
         precision=precision,
         shown=None if model is None and asked is None else precision.value,
         flags=flags,
-        partition=arguments.partition,
+        partition=known_partition(arguments.partition),
         context=arguments.context,
         note=note,
         unknown=_unknown(name, asked_hub=arguments.hub) if model is None else None,
@@ -213,10 +214,9 @@ def _detail(question: _Question, gpu: GPU, asked: int | None, form: str) -> int:
 
 
 def _table(document: dict[str, Any], steps: Iterable[Step], unknown: str | None) -> str:
-    where = f" in {document['partition']}" if document["partition"] else ""
     form = f" in {document['precision']}" if document["precision"] else ""
     head = (
-        f"{document['model']}{form} on {document['gpuCount']}x{document['gpuModel']}{where}\n"
+        f"{document['model']}{form} on {devices(document['gpuCount'], document['gpuModel'], document['partition'])}\n"
         f"{document['note'] or ''}\n"
     )
     rows = [(s.name, _value(s), s.how) for s in steps]
@@ -226,12 +226,15 @@ def _table(document: dict[str, Any], steps: Iterable[Step], unknown: str | None)
 
 
 def _value(step: Step) -> str:
-    if step.unit == "bytes" and isinstance(step.value, int | float):
-        if step.value >= 2**24:
-            return f"{step.value / 2**30:.2f} GiB"
-        return f"{step.value:,.0f} bytes" if step.value >= 16 else f"{step.value:.4g} bytes"
-    shown = f"{step.value:,.6g}" if isinstance(step.value, float) else str(step.value)
-    return f"{shown} {step.unit}".strip()
+    value, unit = step.value, step.unit
+    if not isinstance(value, int | float):
+        return str(value)
+    if unit == "bytes" and abs(value) >= 2**24:
+        return f"{value / 2**30:.2f} GiB"
+    if unit == "bytes":
+        return f"{value:,.0f} bytes" if abs(value) >= 16 else f"{value:.4g} bytes"
+    shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
+    return f"{shown} {unit.removesuffix('s') if value == 1 else unit}".strip()
 
 
 def _overview(question: _Question, form: str) -> int:
@@ -299,21 +302,6 @@ def _refuse_flags(problems: Iterable[Problem]) -> None:
         name = problem.field.removeprefix("engineArgs.")
         remedy = problem.remedy.replace("hardware.gpuCount", "--count")
         raise invalid(f"--flag {name} '{problem.value}': {problem.message}; {remedy}")
-
-
-def _precision(asked: str | None) -> Precision | None:
-    try:
-        return None if asked is None else Precision(asked)
-    except ValueError:
-        raise invalid(f"--precision '{asked}' is not one of {', '.join(Precision)}") from None
-
-
-def _gpu(name: str) -> GPU:
-    known = {gpu.model.lower(): gpu for gpu in gpu_catalog().values()}
-    gpu = known.get(name.lower())
-    if gpu is None:
-        raise invalid(f"--gpu '{name}' is not one of {', '.join(gpu_catalog())}")
-    return gpu
 
 
 def _unknown(name: str, *, asked_hub: bool) -> str:

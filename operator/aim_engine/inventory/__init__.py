@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from aim_engine.catalog.gpus import whole_partition
+from aim_engine.inventory.hurdles import Cause, Hurdle, standing
 from aim_engine.inventory.hypothetical import every_gpu
-from aim_engine.inventory.labels import whole_partition
 from aim_engine.inventory.nodes import GPUGroup, NodeFacts, Taint, read_node, tolerates
-from aim_engine.inventory.placement import Placement, Shortage, best_fit, nearest_node, place
+from aim_engine.inventory.placement import Blocked, Placement, Shortage, best_fit, nearest_node, place
 from aim_engine.inventory.pods import Owner, PodUsage, read_pod
 from aim_engine.inventory.state import (
     EMPTY,
@@ -16,15 +17,19 @@ from aim_engine.inventory.state import (
     Usage,
     build_inventory,
     revise_inventory,
-    standing,
     withhold,
 )
+from aim_engine.inventory.totals import GPUTotals
 from aim_engine.inventory.tracker import Freed, Tracker, free_on
 
 __all__ = [
     "EMPTY",
+    "Blocked",
+    "Cause",
     "Freed",
     "GPUGroup",
+    "GPUTotals",
+    "Hurdle",
     "Inventory",
     "NodeFacts",
     "NodeState",

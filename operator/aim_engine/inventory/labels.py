@@ -15,7 +15,6 @@ PARTITION_LABEL = "amd.com/gpu.compute-memory-partition"
 DOCUMENTED_PARTITION_LABEL = "amd.com/compute-memory-partition"
 """What AMD's documentation writes; its labeller uses `PARTITION_LABEL`."""
 NFD_PREFIX = "feature.node.kubernetes.io/amd-gpu-"
-WHOLE_GPUS = "spx_nps1"
 _PRODUCT_NAMES = (
     "AMD_Instinct_{}",
     "AMD_Instinct_{}_OAM",
@@ -40,9 +39,3 @@ def admin_label(pair: str) -> tuple[str, str]:
     """Label and value of an entry `label=value` of the admin's map."""
     label, _, value = pair.partition("=")
     return label, value
-
-
-def whole_partition(partition: str | None) -> str | None:
-    """A partition name in one spelling: None for whole GPUs, however they are written."""
-    lowered = partition.lower() if partition else None
-    return None if lowered == WHOLE_GPUS else lowered

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_engine.api.deployment import Toleration
-from aim_engine.catalog.gpus import gpu_by_device_id, gpu_by_product_name, gpu_catalog
+from aim_engine.catalog.gpus import (
+    WHOLE_GPUS,
+    gpu_by_device_id,
+    gpu_by_product_name,
+    gpu_catalog,
+    whole_partition,
+)
 from aim_engine.inventory.labels import (
     DEVICE_ID,
     DOCUMENTED_PARTITION_LABEL,
     LABEL_PREFIXES,
     PARTITION_LABEL,
     PRODUCT_NAME_LABEL,
-    WHOLE_GPUS,
     admin_label,
     nfd_label,
     product_name_values,
-    whole_partition,
 )
 from aim_engine.inventory.quantities import CPU, MEMORY, amount, items, mapping
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
 
-from aim_engine.inventory.nodes import GPU_RESOURCE, NodeFacts, tolerates
+from aim_engine.inventory.hurdles import Hurdle, unhealthy, unselected, untolerated
+from aim_engine.inventory.nodes import GPU_RESOURCE, NodeFacts, Taint, tolerates
 from aim_engine.inventory.state import (
     Bucket,
     Free,
@@ -33,6 +34,17 @@ class Shortage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """A node that is large enough and takes no pod of some need, with all that is in the way."""
+
+    node: str
+    hurdles: tuple[Hurdle, ...]
+
+    def __str__(self) -> str:
+        return f"{self.node} {' and '.join(map(str, self.hurdles))}"
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Where pods of one need fit now. All GPUs of a pod lie on one node: 4 + 4 free on two nodes are not 8."""
 
@@ -41,23 +53,25 @@ class Placement:
     resource: str | None
     """Extended resource to ask for; None when no node has such GPUs."""
     matching_nodes: int
-    """Nodes large enough were they empty."""
+    """Nodes large enough were they empty and their GPUs healthy."""
     usable_nodes: int
-    """Matching nodes that take the pod: ready, not cordoned, taints tolerated, labels selected."""
+    """Matching nodes that take the pod: ready, not cordoned, taints tolerated, labels selected, enough GPUs healthy."""
     largest_free: int
-    """Most GPUs free on one node that takes the pod."""
+    """Most GPUs free on one matching node that takes the pod."""
     largest_free_node: str | None
     """That node, the first by name; only told when nothing fits."""
     total_free: int
-    largest_allocatable: int
-    """Most GPUs that one node of the pool has at all."""
+    """GPUs free on all nodes that take the pod, those that are too small included."""
+    largest_node: int
+    """Most GPUs that one node of the pool has at all, the unhealthy ones included."""
     best_free_cpu_milli: int
     """Most CPU free on one node that has enough free GPUs; only told when nothing fits."""
     best_free_memory_bytes: int
     """Most host memory free on one node that has enough free GPUs; only told when nothing fits."""
     blocked_nodes: int
-    blocked: tuple[tuple[str, str], ...]
-    """(node, why) of the first blocked nodes by name; only told when nothing fits."""
+    """Matching nodes that do not take the pod."""
+    blocked: tuple[Blocked, ...]
+    """The first of them by name; only told when nothing fits."""
     short_of: Shortage | None
     """None when something fits, or when there is no node that takes the pod."""
 
@@ -68,7 +82,7 @@ def place(inventory: Inventory, need: PodNeed) -> Placement:
     resources = sorted({kind.resource for kind in pool})
     placements = [_place(inventory, pool, need, resource) for resource in resources]
     if not placements:
-        return _placement(_Survey(), need, None)
+        return _placement(inventory, _Survey(), need, None)
     return max(
         placements,
         key=lambda p: (p.fits, p.usable_nodes, p.matching_nodes, p.total_free, p.resource == GPU_RESOURCE),
@@ -80,7 +94,7 @@ def best_fit(inventory: Inventory, need: PodNeed, resource: str) -> str | None:
     candidates = [
         (gpus, bucket)
         for kind, buckets in inventory.pools.get(need.pool, {}).items()
-        if kind.resource == resource and _hurdle(kind, need) is None
+        if kind.resource == resource and _is_open(kind, need)
         for gpus, bucket in buckets.items()
         if gpus >= need.gpus
     ]
@@ -101,7 +115,7 @@ def nearest_node(
     found = (
         (-gpus, name != prefer, name)
         for kind, buckets in inventory.pools.get(need.pool, {}).items()
-        if _hurdle(kind, need) is None
+        if _is_open(kind, need)
         for gpus, bucket in buckets.items()
         for name in _matching(inventory, kind, bucket, need)
         if name not in without and _selects(need, inventory.nodes[name].facts)
@@ -125,7 +139,7 @@ def _open_groups(state: NodeState, need: PodNeed, resource: str) -> list[tuple[i
     return [
         (gpus, free)
         for (pool, kind, gpus), free in places_of(state)
-        if pool == need.pool and kind.resource == resource and _hurdle(kind, need) is None
+        if pool == need.pool and kind.resource == resource and _is_open(kind, need)
     ]
 
 
@@ -137,10 +151,11 @@ class _Survey:
     matching_nodes: int = 0
     usable_nodes: int = 0
     total_free: int = 0
-    largest_allocatable: int = 0
-    open: list[tuple[int, Bucket]] = field(default_factory=list)
-    """Buckets of nodes that take the pod, by free GPUs."""
-    blocked: list[tuple[Bucket, str]] = field(default_factory=list)
+    largest_node: int = 0
+    open: list[tuple[int, Bucket, Collection[str]]] = field(default_factory=list)
+    """Nodes that take the pod, by free GPUs, and those of them that are large enough."""
+    blocked: list[tuple[Kind, Collection[str]]] = field(default_factory=list)
+    """Matching nodes that do not."""
 
 
 def _place(inventory: Inventory, pool: Pool, need: PodNeed, resource: str) -> Placement:
@@ -148,31 +163,33 @@ def _place(inventory: Inventory, pool: Pool, need: PodNeed, resource: str) -> Pl
     for kind, buckets in pool.items():
         if kind.resource != resource:
             continue
-        survey.largest_allocatable = max(survey.largest_allocatable, kind.allocatable)
-        hurdle = _hurdle(kind, need)
+        survey.largest_node = max(survey.largest_node, kind.capacity)
+        is_open = _is_open(kind, need)
         for gpus, bucket in buckets.items():
-            survey.matching_nodes += len(_matching(inventory, kind, bucket, need))
-            if hurdle is not None:
-                survey.blocked.append((bucket, hurdle))
-                continue
-            chosen = _selected(inventory, bucket, need, survey)
+            matching = _matching(inventory, kind, bucket, need)
+            survey.matching_nodes += len(matching)
+            chosen = _selected(inventory, bucket, need) if is_open else _NOBODY
+            usable = _matching(inventory, kind, chosen, need)
+            if len(usable) < len(matching):
+                survey.blocked.append((kind, matching if not usable else set(matching) - set(usable)))
             if chosen.nodes:
-                survey.open.append((gpus, chosen))
-                survey.usable_nodes += len(_matching(inventory, kind, chosen, need))
+                survey.open.append((gpus, chosen, usable))
+                survey.usable_nodes += len(usable)
                 survey.total_free += gpus * len(chosen.nodes)
                 survey.fits += _fits(gpus, chosen, need)
-    return _placement(survey, need, resource)
+    return _placement(inventory, survey, need, resource)
 
 
-def _selected(inventory: Inventory, bucket: Bucket, need: PodNeed, survey: _Survey) -> Bucket:
-    """The nodes of a bucket that the node selector matches; the others are blocked."""
+_NOBODY = Bucket({}, Free(0, 0, 0))
+
+
+def _selected(inventory: Inventory, bucket: Bucket, need: PodNeed) -> Bucket:
+    """The nodes of a bucket that the node selector matches."""
     if not need.node_selector:
         return bucket
     names = inventory.selected(need.node_selector)
     if names.issuperset(bucket.nodes):
         return bucket
-    rest = Bucket(_only(bucket, bucket.nodes.keys() - names), bucket.floor)
-    survey.blocked.append((rest, "the node selector does not match its labels"))
     return Bucket(_only(bucket, bucket.nodes.keys() & names), bucket.floor)
 
 
@@ -188,20 +205,27 @@ def _fits(gpus: int, bucket: Bucket, need: PodNeed) -> int:
     return sum(_room(gpus, free, need) for free in bucket.nodes.values())
 
 
-def _placement(survey: _Survey, need: PodNeed, resource: str | None) -> Placement:
-    largest = max((gpus for gpus, _ in survey.open), default=0)
+def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: str | None) -> Placement:
+    largest = max((gpus for gpus, _, usable in survey.open if usable), default=0)
     node, best, short, blocked = None, Free(0, 0, 0), None, []
     if not survey.fits:
         if largest:
-            node = min(name for gpus, bucket in survey.open if gpus == largest for name in bucket.nodes)
-        enough = [free for gpus, bucket in survey.open if gpus >= need.gpus for free in bucket.nodes.values()]
+            node = min(name for gpus, _, usable in survey.open if gpus == largest for name in usable)
+        enough = [
+            free
+            for gpus, bucket, usable in survey.open
+            if gpus >= need.gpus
+            for name, free in bucket.nodes.items()
+            if name in usable or not survey.usable_nodes
+        ]
         if enough:
             best = Free(*(max(column) for column in zip(*enough, strict=True)))
         if survey.open:
             short = _shortage(enough, need)
-        blocked = nsmallest(
-            MAX_BLOCKED_LISTED, ((name, why) for bucket, why in survey.blocked for name in bucket.nodes)
+        first = nsmallest(
+            MAX_BLOCKED_LISTED, ((name, kind) for kind, names in survey.blocked for name in names)
         )
+        blocked = [Blocked(name, _hurdles(kind, need, inventory.nodes[name].facts)) for name, kind in first]
     return Placement(
         fits=survey.fits,
         resource=resource,
@@ -210,10 +234,10 @@ def _placement(survey: _Survey, need: PodNeed, resource: str | None) -> Placemen
         largest_free=largest,
         largest_free_node=node,
         total_free=survey.total_free,
-        largest_allocatable=survey.largest_allocatable,
+        largest_node=survey.largest_node,
         best_free_cpu_milli=best.cpu_milli,
         best_free_memory_bytes=best.memory_bytes,
-        blocked_nodes=sum(len(bucket.nodes) for bucket, _ in survey.blocked),
+        blocked_nodes=sum(len(names) for _, names in survey.blocked),
         blocked=tuple(blocked),
         short_of=short,
     )
@@ -241,7 +265,7 @@ def _room(gpus: int, free: Free, need: PodNeed) -> int:
 def _matching(inventory: Inventory, kind: Kind, bucket: Bucket, need: PodNeed) -> Collection[str]:
     """The nodes of a bucket that are large enough. Mostly their size class tells at once."""
     if (
-        kind.allocatable < need.gpus
+        kind.capacity < need.gpus
         or kind.cpu_class < size_class(need.cpu_milli)
         or kind.memory_class < size_class(need.memory_bytes)
     ):
@@ -256,18 +280,28 @@ def _matching(inventory: Inventory, kind: Kind, bucket: Bucket, need: PodNeed) -
     ]
 
 
-def _hurdle(kind: Kind, need: PodNeed) -> str | None:
-    """Why nodes of the kind take no pod of this need, whatever is free; None when they do."""
-    if kind.standing is not None:
-        return kind.standing
-    return next(
-        (
-            f"has taint {taint} that is not tolerated"
-            for taint in kind.taints
-            if not tolerates(need.tolerations, taint)
-        ),
-        None,
+def _is_open(kind: Kind, need: PodNeed) -> bool:
+    """Whether nodes of the kind take a pod of this need, were enough free on them and their labels selected."""
+    return not (kind.standing or _is_unhealthy(kind, need) or _intolerable(kind, need))
+
+
+def _hurdles(kind: Kind, need: PodNeed, facts: NodeFacts) -> tuple[Hurdle, ...]:
+    """All that keeps pods of this need off a node of the kind: whoever removes one wants to know the others."""
+    return (
+        *kind.standing,
+        *untolerated(_intolerable(kind, need), kind.standing),
+        *unselected(need.node_selector, facts),
+        *([unhealthy(kind.allocatable, kind.capacity)] if _is_unhealthy(kind, need) else []),
     )
+
+
+def _intolerable(kind: Kind, need: PodNeed) -> tuple[Taint, ...]:
+    return tuple(taint for taint in kind.taints if not tolerates(need.tolerations, taint))
+
+
+def _is_unhealthy(kind: Kind, need: PodNeed) -> bool:
+    """Whether the GPUs would be enough, were all of them healthy."""
+    return kind.allocatable < need.gpus <= kind.capacity
 
 
 def _selects(need: PodNeed, facts: NodeFacts) -> bool:

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aim_engine.api.deployment import Toleration
-from aim_engine.inventory.labels import whole_partition
+from aim_engine.catalog.gpus import whole_partition
+from aim_engine.inventory.hurdles import Hurdle, standing
 from aim_engine.inventory.nodes import NodeFacts, Taint
 
 
@@ -91,12 +92,14 @@ class Kind(NamedTuple):
 
     resource: str
     allocatable: int
+    capacity: int
+    """GPUs there are, the unhealthy ones included."""
     cpu_class: int
     """Thousandths of a core, rounded down by `size_class`."""
     memory_class: int
     """Bytes, rounded down by `size_class`."""
-    standing: str | None
-    """Why the nodes take no pods at all; None when they do."""
+    standing: tuple[Hurdle, ...]
+    """Why the nodes take no pods at all; empty when they do."""
     taints: tuple[Taint, ...]
 
 
@@ -266,15 +269,6 @@ def _with_buckets(
     return result
 
 
-def standing(facts: NodeFacts) -> str | None:
-    """Why a node takes no pods at all; None when it does."""
-    if facts.deleting:
-        return "is being deleted"
-    if not facts.ready:
-        return "is not Ready"
-    return "is cordoned" if facts.unschedulable else None
-
-
 def places_of(state: NodeState | None) -> list[tuple[Place, Free]]:
     """Where the groups of recognised GPUs of a node stand in an inventory."""
     if state is None:
@@ -288,6 +282,7 @@ def places_of(state: NodeState | None) -> list[tuple[Place, Free]]:
                 Kind(
                     group.resource,
                     group.allocatable,
+                    max(group.capacity, group.allocatable),
                     size_class(facts.cpu_milli),
                     size_class(facts.memory_bytes),
                     standing(facts),

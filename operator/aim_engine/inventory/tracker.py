@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.deployment import RolloutStrategy
+from aim_engine.inventory.hurdles import standing
 from aim_engine.inventory.nodes import NodeFacts, read_node
 from aim_engine.inventory.placement import admits, best_fit, has_room
 from aim_engine.inventory.pods import Owner, PodUsage
@@ -29,8 +30,8 @@ from aim_engine.inventory.state import (
     overcommitted,
     plus,
     revise_inventory,
-    standing,
 )
+from aim_engine.inventory.totals import GPUTotals, gpu_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,17 @@ class Tracker:
             name: sum(sum(pod.gpus.values()) for pod in pods.values())
             for name, pods in self._owned.get(owner, {}).items()
         }
+
+    def totals(self) -> dict[str, GPUTotals]:
+        """GPUs of the cluster by model, and who holds them."""
+        ours: dict[str, dict[str, int]] = {}
+        for nodes in self._owned.values():
+            for name, pods in nodes.items():
+                on_node = ours.setdefault(name, {})
+                for pod in pods.values():
+                    for resource, count in pod.gpus.items():
+                        on_node[resource] = on_node.get(resource, 0) + count
+        return gpu_totals(self._states.values(), ours)
 
     def unplaced(self, owner: Owner) -> int:
         """Promised pods that no node has room for now."""
@@ -386,7 +398,7 @@ def free_on(state: NodeState | None) -> tuple[Freed, ...]:
 
 
 def _freed(old: NodeState | None, new: NodeState | None) -> Iterable[Freed]:
-    if new is None or old == new or standing(new.facts) is not None:
+    if new is None or old == new or standing(new.facts):
         return
     opened = old is None or old.facts != new.facts
     for group in new.facts.groups:

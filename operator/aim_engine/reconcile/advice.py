@@ -48,7 +48,7 @@ def recommend(
     chosen, old = better.assessment.candidate, running.assessment if running else None
     gains = list(_gains(request, current, old, better, facts))
     if not gains and old is not None:
-        gains = [difference(old, better.assessment)]
+        gains = [difference(request, facts, old, better.assessment)]
     return Recommendation(
         recipe=chosen.name,
         hash=chosen.hash,

@@ -18,6 +18,7 @@ from aim_engine.api.deployment import (
 )
 from aim_engine.api.enums import Outcome
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.inventory import Inventory, PodNeed, place
 from aim_engine.reconcile.advice import improves, recommend
@@ -143,7 +144,7 @@ def request_in(deployment: AIMDeployment, around: Surroundings) -> Request:
 
 def spec_problem(request: Request, facts: Facts) -> str | None:
     """What is wrong with the spec itself, whatever recipe; None when nothing is."""
-    return "; ".join(map(str, spec_problems(request, facts))) or None
+    return "; ".join(briefly([str(problem) for problem in spec_problems(request, facts)])) or None
 
 
 def _choose(

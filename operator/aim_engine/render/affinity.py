@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aim_engine.catalog.gpus import GPU
+from aim_engine.catalog.gpus import GPU, WHOLE_GPUS, whole_partition
 from aim_engine.inventory.labels import (
     DEVICE_ID,
     DOCUMENTED_PARTITION_LABEL,
     LABEL_PREFIXES,
     PARTITION_LABEL,
     PRODUCT_NAME_LABEL,
-    WHOLE_GPUS,
     admin_label,
     nfd_label,
     product_name_values,
-    whole_partition,
 )
 from aim_engine.inventory.nodes import GPU_RESOURCE
 

@@ -5,12 +5,12 @@ from aim_engine.selection.catalogue import FileProblem, catalogue_problems, iden
 from aim_engine.selection.decide import (
     can_ever_serve,
     decide,
-    difference,
     eligible_anywhere,
     hold,
     relevant,
     wants_of,
 )
+from aim_engine.selection.difference import difference
 from aim_engine.selection.order import outranks, preference
 from aim_engine.selection.report import (
     choice_document,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.quantity import format_bytes, milli, whole
-from aim_engine.inventory import PodNeed, Shortage
+from aim_engine.inventory import Blocked, Cause, Hurdle, Placement, PodNeed, Shortage, whole_partition
 from aim_engine.selection.types import Assessment, Candidate, Verdict
+
+_NAMED = 3
+"""Nodes that a message names."""
 
 
 def pod_need(candidate: Candidate, spec: AIMDeploymentSpec) -> PodNeed:
@@ -25,41 +31,56 @@ def pod_need(candidate: Candidate, spec: AIMDeploymentSpec) -> PodNeed:
 
 def capacity_verdict(current: Assessment, replicas: int) -> Verdict | None:
     """Why the replicas do not fit now, or None when they do."""
+    found = _shortage(current, replicas)
+    return None if found is None else replace(found, eligible=True)
+
+
+def _shortage(current: Assessment, replicas: int) -> Verdict | None:
     placement, need = current.placement, current.need
     if placement is None or need is None or placement.fits >= replicas:
         return None
-    gpus = f"{_gpus(need.gpus, f'free {need.gpu_model}')} on one node"
+    gpus = f"{_devices(need, need.gpus, 'free ')} on one node"
     if placement.usable_nodes == 0:
-        blocked = "; ".join(f"{node}: {why}" for node, why in placement.blocked[:3]) or "no node qualifies"
         return _told(
-            current, Reason.NODE_NOT_USABLE, f"needs {gpus}; {blocked}",
-            remedy="uncordon the node or wait until it is Ready, correct spec.scheduling.nodeSelector, or add a toleration or node", needed=gpus, has="0 usable nodes",
+            current, Reason.NODE_NOT_USABLE, f"needs {gpus}; {_named(placement)}",
+            remedy=_opening(placement.blocked, need), needed=gpus, has="0 usable nodes",
         )  # fmt: skip
     if placement.short_of in (Shortage.CPU, Shortage.MEMORY, Shortage.PODS):
-        what, best = {
-            Shortage.CPU: (_cpus(need.cpu_milli), f"at most {_cpus(placement.best_free_cpu_milli)}"),
-            Shortage.MEMORY: (
-                f"{format_bytes(need.memory_bytes)} of memory", f"at most {format_bytes(placement.best_free_memory_bytes)}"
-            ),
-            Shortage.PODS: ("a free pod slot", "none"),
-        }[placement.short_of]  # fmt: skip
-        return _told(
-            current, Reason.NODE_RESOURCES_INSUFFICIENT,
-            f"needs {what} beside {gpus}; free on a node with the GPUs: {best}",
-            remedy=f"free {placement.short_of} on a node, or lower spec.overrides.resources", needed=what, has=best,
-        )  # fmt: skip
+        return _short_of_others(current, placement, need, placement.short_of, gpus)
     where = f" ({placement.largest_free_node})" if placement.largest_free_node else ""
     has = f"at most {placement.largest_free} on one node{where}, {placement.total_free} in all"
     if placement.fits:
+        missing = replicas - placement.fits
+        each = f", {need.gpus} on one node for each replica" if need.gpus > 1 else ""
         return _told(
             current, Reason.CAPACITY_INSUFFICIENT, f"{placement.fits} of {replicas} replicas fit now; each needs {gpus}",
-            remedy=f"free or add {(replicas - placement.fits) * need.gpus} GPUs", needed=f"{replicas} replicas", has=f"{placement.fits}",
+            remedy=f"free or add {_counted(need, missing * need.gpus)}{each}", needed=f"{replicas} replicas", has=f"{placement.fits}",
         )  # fmt: skip
-    missing = need.gpus - placement.largest_free
     on = f" on {placement.largest_free_node}" if placement.largest_free_node else ""
+    closed = f"; besides, {_named(placement)}" if placement.blocked else ""
     return _told(
-        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}",
-        remedy=f"free {_gpus(missing)}{on}, or add a {need.gpu_model} node", needed=gpus, has=has,
+        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{closed}",
+        remedy=f"free {_counted(need, need.gpus - placement.largest_free)}{on}, or {_opening(placement.blocked, need)}", needed=gpus, has=has,
+    )  # fmt: skip
+
+
+def _short_of_others(
+    current: Assessment, placement: Placement, need: PodNeed, short: Shortage, gpus: str
+) -> Verdict:
+    """GPUs are free, but not enough of something else beside them."""
+    what, best, help_ = {
+        Shortage.CPU: (
+            _cpus(need.cpu_milli), f"at most {_cpus(placement.best_free_cpu_milli)}", "free cpu on a node, or lower spec.overrides.resources",
+        ),
+        Shortage.MEMORY: (
+            f"{format_bytes(need.memory_bytes)} of memory", f"at most {format_bytes(placement.best_free_memory_bytes)}",
+            "free memory on a node, or lower spec.overrides.resources",
+        ),
+        Shortage.PODS: ("a free pod slot", "none", "remove a pod from a node, or raise maxPods of its kubelet"),
+    }[short]  # fmt: skip
+    return _told(
+        current, Reason.NODE_RESOURCES_INSUFFICIENT, f"needs {what} beside {gpus}; free on a node with the GPUs: {best}",
+        remedy=help_, needed=what, has=best,
     )  # fmt: skip
 
 
@@ -68,28 +89,75 @@ def never_here(current: Assessment) -> Verdict | None:
     placement, need = current.placement, current.need
     if placement is None or need is None or placement.matching_nodes:
         return None
-    if placement.largest_allocatable >= need.gpus:
+    if placement.largest_node >= need.gpus:
         what = f"{_cpus(need.cpu_milli)} and {format_bytes(need.memory_bytes)} of memory"
         return _told(
             current, Reason.NODE_RESOURCES_INSUFFICIENT,
-            f"needs {what}; no node with {_gpus(need.gpus, need.gpu_model)} has as much even when empty",
+            f"needs {what}; no node with {_devices(need, need.gpus)} has as much even when empty",
             remedy="lower spec.overrides.resources, or add a larger node", needed=what, has="less on every node",
         )  # fmt: skip
     return _told(
         current, Reason.CAPACITY_INSUFFICIENT,
-        f"needs {_gpus(need.gpus, need.gpu_model)} on one node; the largest node has {placement.largest_allocatable}",
+        f"needs {_devices(need, need.gpus)} on one node; the largest node has {placement.largest_node}",
         remedy="use a recipe with fewer GPUs, or add a larger node",
-        needed=f"{_gpus(need.gpus)} on one node", has=str(placement.largest_allocatable),
+        needed=f"{_counted(need, need.gpus)} on one node", has=str(placement.largest_node),
     )  # fmt: skip
+
+
+def _named(placement: Placement) -> str:
+    """The nodes that are large enough and take no pod, each with all that is in the way."""
+    shown = placement.blocked[:_NAMED]
+    more = placement.blocked_nodes - len(shown)
+    return "; ".join(map(str, shown)) + (f"; and {more} more" if more else "")
+
+
+def _opening(blocked: Iterable[Blocked], need: PodNeed) -> str:
+    """What would let one of the nodes take the pod, the least first."""
+    least = sorted(blocked, key=lambda each: (len(each.hurdles), each.node))[:_NAMED]
+    ways = (" and ".join(_remedy(each.node, hurdle) for hurdle in each.hurdles) for each in least)
+    return ", or ".join(dict.fromkeys((*ways, _adding(need))))
+
+
+def _remedy(node: str, hurdle: Hurdle) -> str:
+    match hurdle.cause:
+        case Cause.CORDONED:
+            return f"uncordon {node}"
+        case Cause.NOT_READY:
+            return f"wait until {node} is Ready"
+        case Cause.DELETING:
+            return f"wait until {node} is back"
+        case Cause.TAINTED:
+            return f"tolerate {hurdle.about} in spec.scheduling.tolerations"
+        case Cause.NOT_SELECTED:
+            return "correct spec.scheduling.nodeSelector"
+        case Cause.UNHEALTHY:
+            return f"repair the GPUs of {node} (the log of AMD's device plugin there tells what is wrong)"
+
+
+def _adding(need: PodNeed) -> str:
+    mode = whole_partition(need.partition)
+    return f"add a {need.gpu_model} node" + (f" in {mode}" if mode else "")
 
 
 def _cpus(milli_cores: int) -> str:
     return f"{milli_cores / 1000:g} CPUs"
 
 
-def _gpus(count: int, model: str = "") -> str:
-    return f"{count} {model} GPU{'' if count == 1 else 's'}".replace("  ", " ")
+def _devices(need: PodNeed, count: int, free: str = "") -> str:
+    """So many GPUs of the model, or partitions of them, as the need asks for."""
+    return f"{count} {free}{need.gpu_model} {_noun(need, count)}"
 
 
-def _told(current: Assessment, reason: Reason, message: str, **more: str | None) -> Verdict:
-    return Verdict(current.candidate.name, reason, message, **more)
+def _counted(need: PodNeed, count: int) -> str:
+    return f"{count} {_noun(need, count)}"
+
+
+def _noun(need: PodNeed, count: int) -> str:
+    mode = whole_partition(need.partition)
+    return f"{mode} partition{'' if count == 1 else 's'}" if mode else f"GPU{'' if count == 1 else 's'}"
+
+
+def _told(
+    current: Assessment, reason: Reason, message: str, *, remedy: str, needed: str, has: str
+) -> Verdict:
+    return Verdict(current.candidate.name, reason, message, remedy, needed, has)

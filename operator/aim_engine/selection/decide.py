@@ -4,16 +4,19 @@ webhook and the command line all decide with this function."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.catalog.gpus import devices, whole_partition
 from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
 from aim_engine.selection.capacity import capacity_verdict, never_here
+from aim_engine.selection.difference import difference
 from aim_engine.selection.generate import GENERATED_PREFIX, generated
 from aim_engine.selection.order import ranked
+from aim_engine.selection.performance import Yardstick, yardstick
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.types import (
     Assessment,
@@ -220,13 +223,17 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     why = _why(request, choice, order)
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, why)]
     place = next(i for i, current in enumerate(order) if current is chosen)
+    scale = yardstick(order)
     verdicts += [
-        _loser(request, current, choice, before=i < place) for i, current in enumerate(order) if i != place
+        _loser(context, scale, current, choice, before=i < place)
+        for i, current in enumerate(order)
+        if i != place
     ]
     ahead = [each for each in order[:place] if each.candidate.source is not Source.GENERATED]
     wants = wants_of([chosen] if choice.fits < request.replicas else ahead)
     name, hardware = chosen.candidate.name, chosen.candidate.spec.hardware
-    message = f"{name} ({hardware.gpu_count}x{hardware.gpu_model}, {chosen.candidate.spec.precision}): {why}"
+    taken = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
+    message = f"{name} ({taken}, {chosen.candidate.spec.precision}): {why}"
     remedy = None
     if choice.tier is not Tier.PRIMARY and chosen is not order[0]:
         blocked = capacity_verdict(order[0], request.replicas)
@@ -234,6 +241,8 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
             f"; the best one, {order[0].candidate.name}, {blocked.message if blocked else 'is not free'}"
         )
         remedy = blocked.remedy if blocked else None
+    elif lacking := capacity_verdict(chosen, request.replicas):
+        remedy = lacking.remedy
     message += _not_followed(request, choice, verdicts, found)
     return Decision(
         Outcome.SELECTED,
@@ -273,7 +282,8 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
         parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
     if chosen.rate and chosen.rate_per_gpu:
         version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
-        parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per GPU{version}")
+        device = "partition" if whole_partition(chosen.candidate.spec.hardware.partition) else "GPU"
+        parts.append(f"{chosen.rate.kind} {chosen.rate_per_gpu:.0f} tok/s per {device}{version}")
     if chosen.elsewhere and not (chosen.rate and chosen.rate.is_evidence):
         per_gpu = chosen.elsewhere.value / chosen.candidate.spec.hardware.gpu_count
         parts.append(f"another engine version reached {per_gpu:.0f} ({chosen.elsewhere})")
@@ -282,8 +292,11 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
     return ", ".join(parts)
 
 
-def _loser(request: Request, current: Assessment, choice: Choice, *, before: bool) -> Verdict:
+def _loser(
+    context: Context, scale: Yardstick, current: Assessment, choice: Choice, *, before: bool
+) -> Verdict:
     """Why an eligible candidate was not taken; `before`: it stands before the chosen one in the order."""
+    request = context.request
     blocked = capacity_verdict(current, request.replicas)
     if blocked is not None and not (
         choice.fits < request.replicas and current.placement and current.placement.fits
@@ -292,40 +305,19 @@ def _loser(request: Request, current: Assessment, choice: Choice, *, before: boo
     winner = choice.assessment
     if before:
         why = "the recorded decision is followed" if request.recorded else "fallback is off"
-        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why)
+        return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why, eligible=True)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
-        f"fits, but {winner.candidate.name} ranks higher: {difference(current, winner)}",
+        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, scale)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
+        eligible=True,
     )  # fmt: skip
-
-
-def difference(loser: Assessment, winner: Assessment) -> str:
-    """The first place of the order in which the two differ, in words."""
-    a, b = loser.candidate, winner.candidate
-    if a.source is not b.source:
-        return f"{b.source} recipes go before {a.source} ones"
-    if a.spec.maturity is not b.spec.maturity:
-        return f"maturity {b.spec.maturity} over {a.spec.maturity}"
-    if a.spec.objective is not b.spec.objective:
-        return f"tuned for {b.spec.objective}"
-    ours, theirs = loser.rate_per_gpu, winner.rate_per_gpu
-    if ours and theirs and theirs > ours:
-        return f"{theirs:.0f} against {ours:.0f} tok/s per GPU"
-    if a.spec.hardware.gpu_count != b.spec.hardware.gpu_count:
-        return f"{b.spec.hardware.gpu_count} against {a.spec.hardware.gpu_count} GPUs"
-    if a.spec.precision is not b.spec.precision:
-        return f"{b.spec.precision} preferred to {a.spec.precision} on {b.spec.hardware.gpu_model}"
-    return "its GPU is newer or its name sorts first"
 
 
 def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
     blocked = [v for current in order if (v := capacity_verdict(current, request.replicas))]
     if not request.fallback and len(order) > 1:
-        blocked[1:] = [
-            Verdict(v.recipe, v.reason, f"{v.message}; fallback is off", v.remedy, v.needed, v.has)
-            for v in blocked[1:]
-        ]
+        blocked[1:] = [replace(v, message=f"{v.message}; fallback is off") for v in blocked[1:]]
     first = blocked[0]
     waited = order if request.fallback else order[:1]
     return Decision(

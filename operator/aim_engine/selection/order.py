@@ -18,7 +18,8 @@ _PREFERENCE = (Precision.FP8, Precision.BF16, Precision.FP16, Precision.INT8, Pr
 _FOUR_BIT = (Precision.MXFP4, Precision.INT4)
 _UNKNOWN = -10_000
 
-Key = tuple[int, int, int, int, int, int, int, int, float, int, str]
+Preference = tuple[int, int, int]
+Key = tuple[int, int, int, int, int, int, int, int, Preference, int, str]
 
 
 def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> list[Assessment]:
@@ -82,12 +83,11 @@ def _first_token(objective: Objective, current: Assessment) -> int:
     return step_of(first.value) if first else -_UNKNOWN
 
 
-def preference(facts: Facts, current: Assessment) -> float:
-    """Native format of the model first, then the formats the GPU computes in hardware, then newer GPUs; smaller is better."""
+def preference(facts: Facts, current: Assessment) -> Preference:
+    """Formats the GPU computes in hardware first, then the model's native format, then the preferred ones, then newer GPUs."""
     spec = current.candidate.spec
     model = facts.model(spec.model_id)
     native = model is not None and model.native_precision is spec.precision
     hardware = current.gpu is not None and spec.precision in current.gpu.hardware_precisions
     generation = current.gpu.generation if current.gpu else 0
-    index = 0 if native else _PREFERENCE.index(spec.precision) + 1
-    return index + (0 if hardware else 10) - generation / 1000
+    return int(not hardware), 0 if native else _PREFERENCE.index(spec.precision) + 1, -generation

@@ -9,17 +9,8 @@ from aim_engine.api.enums import Outcome, Reason
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.engines import version_of
 from aim_engine.inventory import Inventory, PodNeed, best_fit, standing
+from aim_engine.selection.capacity import capacity_verdict
 from aim_engine.selection.types import Assessment, Choice, Decision, Evidence, Prediction, Request, Verdict
-
-_ELIGIBLE = frozenset(
-    {
-        Reason.OUTRANKED,
-        Reason.CAPACITY_INSUFFICIENT,
-        Reason.NODE_RESOURCES_INSUFFICIENT,
-        Reason.NODE_NOT_USABLE,
-    }
-)
-"""Reasons of recipes that could serve, were they preferred or their GPUs free."""
 
 
 def report(request: Request, decision: Decision, inventory: Inventory) -> dict[str, Any]:
@@ -32,7 +23,7 @@ def report(request: Request, decision: Decision, inventory: Inventory) -> dict[s
         "model": _model(request, decision),
         "message": decision.message,
         "remedy": decision.remedy,
-        "chosen": choice_document(decision.choice, inventory) if decision.choice else None,
+        "chosen": choice_document(decision.choice, inventory, request.replicas) if decision.choice else None,
         "best": decision.best,
         "candidates": [_candidate(verdict) for verdict in decision.verdicts],
         "inventory": inventory_summary(inventory),
@@ -46,7 +37,8 @@ def choice_version(choice: Choice | None) -> str:
 
 
 def inventory_summary(inventory: Inventory) -> dict[str, Any]:
-    """GPUs by model and partition: nodes, GPUs that nodes offer, and those that are free on nodes that take pods."""
+    """GPUs by model and partition: nodes, GPUs that nodes offer, those that they have and do not offer, and those that are
+    free on nodes that take pods."""
     return {
         "nodes": len(inventory.nodes),
         "gpus": [
@@ -71,8 +63,8 @@ def _model(request: Request, decision: Decision) -> str | None:
     return decision.choice.assessment.candidate.spec.model_id
 
 
-def choice_document(choice: Choice, inventory: Inventory) -> dict[str, Any]:
-    """What was chosen, where it would go, and what is expected of it."""
+def choice_document(choice: Choice, inventory: Inventory, replicas: int) -> dict[str, Any]:
+    """What was chosen, where it would go, and what is expected of it. `replicas`: how many are asked for."""
     assessment = choice.assessment
     spec = assessment.candidate.spec
     memory = assessment.fit.memory if assessment.fit else None
@@ -89,11 +81,18 @@ def choice_document(choice: Choice, inventory: Inventory) -> dict[str, Any]:
         "maturity": spec.maturity.value,
         "node": _node(assessment.need, assessment, inventory),
         "replicasThatFit": choice.fits,
+        "waitsFor": _waits_for(choice, replicas),
         "engineArgs": dict(assessment.args),
         "kvCacheTokens": memory.kv_tokens if memory else None,
         "usableContext": memory.usable_context if memory else None,
         "performance": _performance(assessment),
     }
+
+
+def _waits_for(choice: Choice, replicas: int) -> str | None:
+    """What the replicas that do not fit now wait for."""
+    lacking = capacity_verdict(choice.assessment, replicas) if choice.fits < replicas else None
+    return None if lacking is None else f"{lacking.message}; {lacking.remedy}"
 
 
 def _node(need: PodNeed | None, assessment: Assessment, inventory: Inventory) -> str | None:
@@ -125,7 +124,7 @@ def _candidate(verdict: Verdict) -> dict[str, Any]:
         "verdict": "chosen"
         if verdict.reason is Reason.CHOSEN
         else "eligible"
-        if verdict.reason in _ELIGIBLE
+        if verdict.eligible
         else "rejected",
         "reason": verdict.reason.value,
         "message": verdict.message,
@@ -136,14 +135,15 @@ def _candidate(verdict: Verdict) -> dict[str, Any]:
 
 
 def _pool(inventory: Inventory, gpu_model: str, partition: str | None) -> dict[str, int]:
-    nodes = allocatable = free = 0
+    nodes = allocatable = unhealthy = free = 0
     for state in inventory.nodes.values():
         groups = [g for g in state.facts.groups if (g.gpu_model, g.partition) == (gpu_model, partition)]
         nodes += bool(groups)
         allocatable += sum(group.allocatable for group in groups)
-        if standing(state.facts) is None:
+        unhealthy += sum(max(0, group.capacity - group.allocatable) for group in groups)
+        if not standing(state.facts):
             free += sum(state.free_gpus(group.resource) for group in groups)
-    return {"nodes": nodes, "allocatable": allocatable, "free": free}
+    return {"nodes": nodes, "allocatable": allocatable, "unhealthy": unhealthy, "free": free}
 
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -171,6 +171,7 @@ def schema() -> dict[str, Any]:
             "maturity": _TEXT,
             "node": _MAYBE_TEXT,
             "replicasThatFit": _COUNT,
+            "waitsFor": _MAYBE_TEXT,
             "engineArgs": {"type": "object"},
             "kvCacheTokens": _MAYBE_COUNT,
             "usableContext": _MAYBE_COUNT,
@@ -199,7 +200,14 @@ def schema() -> dict[str, Any]:
         }
     )
     gpus = _object(
-        {"gpuModel": _TEXT, "partition": _MAYBE_TEXT, "nodes": _COUNT, "allocatable": _COUNT, "free": _COUNT}
+        {
+            "gpuModel": _TEXT,
+            "partition": _MAYBE_TEXT,
+            "nodes": _COUNT,
+            "allocatable": _COUNT,
+            "unhealthy": _COUNT,
+            "free": _COUNT,
+        }
     )
     return {
         "$schema": _DIALECT,
@@ -253,6 +261,7 @@ def _in_force() -> dict[str, Any]:
             "revision": _COUNT,
             "gpuModel": _TEXT,
             "gpuCount": _COUNT,
+            "partition": _MAYBE_TEXT,
             "precision": _TEXT,
             "nodes": {"type": "array", "items": _TEXT},
             "waitsFor": _MAYBE_TEXT,

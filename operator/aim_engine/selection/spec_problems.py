@@ -13,11 +13,13 @@ from enum import StrEnum
 
 from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.quantity import format_bytes, milli, whole
+from aim_engine.api.wording import is_secret, printable, shown
 from aim_engine.catalog.assumptions import memory_assumptions
 from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine
+from aim_engine.selection.cluster_rules import scheduling_problems, service_problems
 from aim_engine.selection.stages import tenant_trust
 from aim_engine.selection.types import Facts, Request
 from aim_engine.sizing import Bound, hardware_bound
@@ -50,10 +52,9 @@ class SpecProblem:
 
 
 def told(problem: Problem) -> str:
-    """A problem with its remedy in one line. Values of environment variables may be secret and are never repeated."""
-    secret = ".env." in f".{problem.field}."
-    value = "" if secret or problem.value is None else f" '{str(problem.value)[:80]}'"
-    return f"{problem.field}{value}: {problem.message}; {problem.remedy}"
+    """A problem with its remedy in one line. Values that may be secret are never repeated."""
+    value = "" if problem.value is None or is_secret(problem.field) else f" '{shown(str(problem.value))}'"
+    return printable(f"{problem.field}{value}: {problem.message}; {problem.remedy}")
 
 
 def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
@@ -67,6 +68,8 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
         (Check.RESOURCE_LIMITS, _host(request)),
         (Check.RESOURCE_LIMITS, _length(request)),
         (Check.PERFORMANCE_CONSTRAINTS, _targets(request, model)),
+        (Check.SPEC, service_problems(request.spec.service, "spec.service")),
+        (Check.SPEC, scheduling_problems(request.spec.scheduling, "spec.scheduling")),
     )
     return tuple(SpecProblem(check, problem) for check, problems in groups for problem in problems)
 

@@ -10,6 +10,7 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
+from aim_engine.api.wording import briefly, is_secret, printable, shown
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
@@ -171,13 +172,15 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
 
 
 def describe(problem: Problem) -> str:
-    """A problem in one line. Values of the environment may be secret and are never repeated."""
-    value = "" if problem.field.startswith("env.") else f" '{problem.value}'"
-    return f"{problem.field}{value}: {problem.message}"
+    """A problem in one line. Values that may be secret are never repeated."""
+    value = "" if is_secret(problem.field) else f" '{shown(str(problem.value))}'"
+    return printable(f"{problem.field}{value}: {problem.message}")
 
 
-def _verdict(current: Assessment, reason: Reason, message: str, **more: str | None) -> Verdict:
-    return Verdict(current.candidate.name, reason, message, **more)
+def _verdict(
+    current: Assessment, reason: Reason, message: str, *, remedy: str | None, needed: str | None = None, has: str | None = None
+) -> Verdict:  # fmt: skip
+    return Verdict(current.candidate.name, reason, message, remedy, needed, has)
 
 
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
@@ -188,7 +191,10 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     )
     if problems:
         return _verdict(
-            current, Reason.RECIPE_INVALID, "; ".join(map(describe, problems)), remedy=problems[0].remedy
+            current,
+            Reason.RECIPE_INVALID,
+            "; ".join(briefly([describe(each) for each in problems])),
+            remedy=problems[0].remedy,
         )
     if current.candidate.source is Source.CUSTOM and spec.image and not request.may_use_image(spec.image):
         return _verdict(
@@ -206,7 +212,7 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     ]
     together = own or backend.check_combination(current.args)
     if together:
-        told = "; ".join(map(describe, together))
+        told = "; ".join(briefly([describe(each) for each in together]))
         return _verdict(
             current, Reason.RECIPE_INVALID, f"with spec.overrides: {told}", remedy=together[0].remedy
         )

@@ -257,6 +257,8 @@ class Verdict:
     remedy: str | None = None
     needed: str | None = None
     has: str | None = None
+    eligible: bool = False
+    """It could serve here, were it preferred or its GPUs free."""
 
 
 @dataclass(frozen=True, slots=True)
