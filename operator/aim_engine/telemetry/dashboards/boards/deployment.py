@@ -139,8 +139,9 @@ def _summary() -> list[Panel]:
             Target(expr=each("aim_performance_error_ratio", ONE), legend="errors"), unit=RATIO, decimals=2, steps=ERRORS, graph=True, size=(4, 4),
         ),
         stat(
-            "Time to ready", "From the creation of the AIMDeployment to the first time it was Ready.",
-            Target(expr=f"{each('aim_deployment_ready_timestamp_seconds', ONE)} - {each('aim_deployment_created_timestamp_seconds', ONE)}", legend="seconds"),
+            "Ready for",
+            "Time since it became Ready the last time.",
+            Target(expr=f"time() - {each('aim_deployment_ready_timestamp_seconds', ONE)}", legend="ready"),
             unit=SECONDS, decimals=0, steps=GOOD, size=(4, 4),
         ),
     ]  # fmt: skip
@@ -192,11 +193,11 @@ def _duration() -> Panel:
 def _tokens() -> Panel:
     return timeseries(
         "Generated tokens, expected and target",
-        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, the target of the spec, and the baseline: the first stable measurement of this recipe here.",
+        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, what the spec asks of them, and the baseline: the first stable measurement of this recipe here.",
         Target(expr=f"sum by (pod) (rate({either('generation_tokens_total', ONE)}[{RATE}]))", legend="{{pod}}"),
         Target(expr=each("aim_deployment_expected_tokens_per_second", ONE), legend="expected"),
         Target(expr=each("aim_performance_baseline_tokens_per_second", ONE), legend="baseline"),
-        Target(expr=each("aim_deployment_target_tokens_per_second", ONE), legend="target"),
+        Target(expr=f"{each('aim_deployment_target_tokens_per_second', ONE)} * {each('aim_deployment_status_replicas_ready', ONE)}", legend="target"),
         unit=TOKENS, stacked=True, overrides=[line("^expected$", ORANGE), line("^baseline$", PURPLE), line("^target$", RED)], size=(14, 9),
     )  # fmt: skip
 

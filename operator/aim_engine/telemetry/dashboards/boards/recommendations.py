@@ -43,8 +43,8 @@ _OPEN = (
 )  # fmt: skip
 _GAIN_KIND = mapped(
     {
-        "throughput": ("more tokens per GPU", BLUE), "latency": ("lower latency", BLUE), "tokensPerSecond": ("more tokens per GPU", BLUE),
-        "interTokenLatency": ("lower latency", BLUE), "gpus": ("fewer GPUs", BLUE),
+        "Throughput": ("more tokens per GPU", BLUE), "Latency": ("lower latency", BLUE), "Tier": ("no fallback any more", BLUE),
+        "Other": ("see status.recommendation", BLUE),
     }
 )  # fmt: skip
 _NAMES = (
@@ -178,7 +178,7 @@ def _recipes() -> Panel:
         "Name the recommended recipe in spec.recipe.name, or set spec.recipe.updatePolicy: Automatic",
         {
             "best": f"{joined} * on ({DEPLOYMENT}) group_left (current) max by ({DEPLOYMENT}, current) ({now})",
-            "gain": f"{each('aim_deployment_recommendation_gain_ratio', ALL)}",
+            "gain": f"{each('aim_deployment_recommendation_gain_ratio', ALL)} - 1",
         },
         [
             Column(field="current", title="Recipe", width=270),
