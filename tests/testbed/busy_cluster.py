@@ -40,8 +40,8 @@ ENGINE_LABELS = {
     "pod": "__meta_kubernetes_pod_name",
 }
 """Label that our PodMonitor gives every series of an engine -> where it comes from."""
-VRAM_MB = {"74a1": 196592, "74a5": 262128, "75a3": 294896, "740f": 65520}
-MODELS = {"74a1": "MI300X", "74a5": "MI325X", "75a3": "MI355X", "740f": "MI210"}
+VRAM_MB = {"74a1": 196592, "74a5": 262128, "75a0": 294896, "75a3": 294896, "740f": 65520}
+MODELS = {"74a1": "MI300X", "74a5": "MI325X", "75a0": "MI350X", "75a3": "MI355X", "740f": "MI210"}
 PATIENCE = 90.0
 MEASURING = {"intervalSeconds": 1, "leastWindowSeconds": 3, "publishSeconds": 0, "conditionSeconds": 0}
 

@@ -10,7 +10,8 @@ from testbed.product import GROUP
 from testbed.vllm_metrics import Load
 
 Json = dict[str, Any]
-NODES = ("mi300x-8", "mi300x-8", "mi325x-8", "mi355x-8", "mi210-4")
+NODES = ("mi300x-8", "mi325x-8", "mi350x-8", "mi355x-8", "mi210-4")
+"""One for each big model: the scheduler spreads small ones over all nodes that fit."""
 NAMESPACES = ("team-a", "team-b", "research")
 SOURCE = "https://example.com/simulated"
 
@@ -37,8 +38,8 @@ def recipe(
 
 
 RECIPES = (
-    recipe("chat-32b-mi300x-1x-fp8", "MI300X", 1, "fp8", 2400, 220),
-    recipe("chat-32b-mi300x-2x-bf16", "MI300X", 2, "bf16", 2900, 180),
+    recipe("chat-32b-mi350x-1x-fp8", "MI350X", 1, "fp8", 2400, 220),
+    recipe("chat-32b-mi350x-2x-bf16", "MI350X", 2, "bf16", 2900, 180),
     recipe("chat-70b-mi325x-4x-fp8", "MI325X", 4, "fp8", 4400, 260),
     recipe("chat-70b-mi325x-2x-fp8", "MI325X", 2, "fp8", 1500, 420),
     recipe("reasoner-671b-mi300x-8x-fp8", "MI300X", 8, "fp8", 5200, 600),
