@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +60,7 @@ class BusyCluster:
     _over: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def start(cls, directory: Path, *, interval: str = "1s") -> Self:
+    def start(cls, directory: Path, *, interval: str = "2s") -> Self:
         """Start everything, deploy the scenario, and return when all that can serve does and Prometheus reads it."""
         stack = contextlib.ExitStack()
         try:
@@ -91,12 +92,16 @@ class BusyCluster:
         jobs = [*(_static(name, port) for name, port in targets.items()), _engines(plane.kubeconfig)]
         prometheus = stack.enter_context(Prometheus.start(directory / "prometheus", jobs, interval=interval))
         cluster = cls(plane, operator, validator, fleet, prometheus, stack)
+        cluster._begin(cluster._be_busy)
         cluster._deploy()
-        thread = threading.Thread(target=cluster._be_busy, name="load", daemon=True)
-        thread.start()
-        stack.callback(thread.join, 30)
-        stack.callback(cluster._over.set)
+        cluster._begin(cluster._be_used)
         return cluster
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=work.__name__, daemon=True)
+        thread.start()
+        self._stack.callback(thread.join, 30)
+        self._stack.callback(self._over.set)
 
     def _deploy(self) -> None:
         plane = self.plane
@@ -111,8 +116,6 @@ class BusyCluster:
         )
         for tenant in scenario.TENANTS:
             plane.request("POST", scenario.deployments_path(tenant.namespace), tenant.body())
-        with contextlib.suppress(ApiStatusError):
-            plane.request("POST", scenario.deployments_path("research"), scenario.REFUSED)
         wanted = sum(tenant.replicas for tenant in scenario.SERVED)
         plane.wait_for(lambda: len(self.fleet.serving()) == wanted, PATIENCE, f"{wanted} engines to listen")
         plane.request("DELETE", "/api/v1/namespaces/research/pods/training?gracePeriodSeconds=0")
@@ -122,7 +125,7 @@ class BusyCluster:
 
     def _be_busy(self) -> None:
         began = time.monotonic()
-        while not self._over.wait(0.5):
+        while not self._over.wait(0.2):
             seconds = time.monotonic() - began
             numbers: dict[str, int] = {}
             for namespace, pod in sorted(self.fleet.serving()):
@@ -132,6 +135,19 @@ class BusyCluster:
                 load = scenario.load_at(tenant, replica, seconds)
                 with contextlib.suppress(KeyError):  # it went away in between
                     self.fleet.set(namespace, pod, **vars_of(load))
+
+    def _be_used(self) -> None:
+        """What users do all day: try what is refused, and change their minds about a model that waits."""
+        where = scenario.deployments_path("research")
+        for turn in itertools.count():
+            with contextlib.suppress(ApiStatusError):
+                self.plane.request("POST", f"{where}?dryRun=All", scenario.REFUSED)
+            self.plane.request("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
+            target = {"spec": {"targets": {"minTokensPerSecond": 1000 + turn % 2}}}
+            if turn % 4 == 0:
+                self.plane.request("PATCH", f"{where}/giant", target)
+            if self._over.wait(1.5):
+                return
 
     def close(self) -> None:
         """End everything."""

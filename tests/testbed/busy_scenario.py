@@ -108,6 +108,12 @@ REFUSED: Json = {
 }  # fmt: skip
 """The operator owns that flag, so the validator refuses it."""
 
+DOUBTFUL: Json = {
+    "apiVersion": "aim.engine.amd.com/v1alpha1", "kind": "AIMDeployment", "metadata": {"name": "doubtful", "namespace": "research"},
+    "spec": {"model": {"id": "example/chat-32b", "tokenSecret": {"name": "not-there"}}, "recipe": {"name": "not-there"}},
+}  # fmt: skip
+"""What it names may come later, so the validator warns."""
+
 
 def load_at(tenant: Tenant, replica: int, seconds: float) -> Load:
     """The load of one replica so long after the start: steady at first, then in waves like a working day."""
