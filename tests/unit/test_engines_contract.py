@@ -145,9 +145,9 @@ def test_the_key_comes_from_the_secret_and_never_as_plain_text(backend: Backend)
 def test_a_load_becomes_flags_and_a_longer_context_is_kept(backend: Backend) -> None:
     name, length = TABLE[backend].context
     module = engine(backend)
-    args = module.workload_args(TABLE[backend].args, 7, length + 1)
+    args = module.workload_args(TABLE[backend].args, 7, length + 1, 192 * 2**30, "")
     assert (args[TABLE[backend].batch], args[name]) == (7, length + 1)
-    assert module.workload_args(TABLE[backend].args, None, length - 1)[name] == length
+    assert module.workload_args(TABLE[backend].args, None, length - 1, 192 * 2**30, "")[name] == length
     assert module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT) == ()
 
 

@@ -17,7 +17,7 @@ from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
 from aim_engine.selection.images import image_problems
-from aim_engine.selection.memory import Help, helping, sized
+from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.targets import missed_target
 from aim_engine.selection.tuning import own_words
@@ -134,7 +134,10 @@ def effective_args(candidate: Candidate, spec: AIMDeploymentSpec) -> dict[str, o
     """Engine arguments by precedence: `overrides.engineArgs` > `workload` > recipe."""
     backend, load = engine(candidate.spec.backend), spec.workload
     asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
-    args = backend.workload_args(candidate.spec.engine_args, load.max_batch_size, asked or None)
+    memory, version = device_bytes(candidate.spec.hardware), version_of(candidate.spec)
+    args = backend.workload_args(
+        candidate.spec.engine_args, load.max_batch_size, asked or None, memory, version
+    )
     return backend.merge_args(args, spec.overrides.engine_args)
 
 
