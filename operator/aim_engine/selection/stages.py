@@ -16,6 +16,7 @@ from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
+from aim_engine.selection.cluster_rules import selector_problems
 from aim_engine.selection.images import image_problems
 from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
@@ -159,6 +160,7 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
         *backend.check_args(spec.engine_args, version_of(spec), trust=trust),
         *backend.check_env(spec.env, trust=trust),
         *backend.check_combination(spec.engine_args),
+        *selector_problems(spec.allowed_namespaces, "allowedNamespaces"),
     ]
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
     if gpu is None:
