@@ -102,7 +102,7 @@ def test_the_validator_said_nothing_of_a_fault_of_its_own(
     assert "Traceback" not in validator.log()
 
 
-@settings(UNHURRIED, max_examples=200)
+@settings(UNHURRIED, max_examples=150)
 @given(obj=mutants())
 def test_what_the_gate_takes_the_api_server_takes_and_the_other_way_round(
     guarded: ControlPlane, validator: Validator, obj: Json
