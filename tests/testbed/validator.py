@@ -154,8 +154,12 @@ class Validator:
 
     def metric(self, name: str) -> float:
         """Sum of the series that start with `name`, over all replicas."""
-        lines = [line for each in self.replicas for line in _get(each, "/metrics")[1].splitlines()]
+        lines = self.metrics().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def metrics(self) -> str:
+        """What all replicas say of themselves."""
+        return "\n".join(_get(each, "/metrics")[1] for each in self.replicas)
 
     def log(self) -> str:
         """The last lines of every replica."""
