@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ Example = tuple[str, str]
 _QWEN = "Qwen/Qwen3-32B"
 _LLAMA = "meta-llama/Llama-3.1-405B-Instruct"
 _CHECKS = frozenset(Check) - {Check.SPEC}
+_MEMO = Memo()
 _RECIPES = Path(__file__).parents[1] / "recipes"
 
 DEPLOYMENTS: tuple[Example, ...] = (
@@ -167,6 +169,7 @@ def _lines(answer: Answer) -> str:
     return "".join(f"{line}\n" for line in answer.refusals)
 
 
+@cache
 def _catalogue() -> tuple[Candidate, ...]:
     objects = (yaml.safe_load(file.read_text()) for file in sorted(_RECIPES.rglob("*.yaml")))
     return tuple(found for obj in objects if (found := read_stored_recipe(obj).candidate))
@@ -185,7 +188,7 @@ def _deployment(spec: Mapping[str, Any], statuses: Mapping[str, AIMRecipeStatus]
         "spec": {"model": {"id": _QWEN}, **spec},
     }  # fmt: skip
     images = tuple(OperatorConfig().allowed_images)
-    scene = Scene("team-a", {}, _catalogue(), statuses or {}, images, CatalogueFacts(), _CHECKS, Memo())
+    scene = Scene("team-a", {}, _catalogue(), statuses or {}, images, CatalogueFacts(), _CHECKS, _MEMO)
     return judge_deployment(obj, None, scene)
 
 
