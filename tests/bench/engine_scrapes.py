@@ -16,7 +16,8 @@ from multiprocessing.synchronize import Event
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Backend
 from aim_engine.engines import engine
-from aim_engine.reconcile.performance import Subject, judge, measurement, summarize
+from aim_engine.reconcile.performance import judge, measurement, summarize
+from aim_engine.reconcile.subject import Subject
 from aim_engine.telemetry.scan import scan
 from aim_engine.telemetry.scraper import Key, Scraper, Target
 from testbed.vllm_metrics import EngineState, Load, render
