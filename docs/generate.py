@@ -11,17 +11,17 @@ from typing import Any
 
 from aim_engine.api import crd
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionType
-from aim_engine.api.enums import Backend, Reason
+from aim_engine.api.enums import Reason
 from aim_engine.api.meta import API_VERSION
-from aim_engine.catalog.flags import FlagClass, flag_table, flag_versions
-from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
-from aim_engine.engines import engine
 from aim_engine.selection import list_schema, schema
-from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
 
 sys.path.insert(0, str(Path(__file__).parent))
+import engines_page
+import metrics_page
+import rbac_page
+import settings_page
 import sizing_page
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -34,6 +34,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.RECIPE_SELECTED: "AIMDeployment. Whether a recipe is in use, and how it stands to the best one.",
     ConditionType.PREREQUISITES_MET: "AIMDeployment. Whether everything beside the recipe allows the pods to be made.",
     ConditionType.AVAILABLE: "AIMDeployment. Whether the replicas answer, and if not, why.",
+    ConditionType.PERFORMANCE_ON_TARGET: "AIMDeployment. Whether what is measured under load reaches the targets, or what the recipe publishes. Unknown without demand; Ready does not depend on it.",
     ConditionType.VALID: "AIMRecipe. Whether the recipe can be chosen at all.",
     ConditionType.HARDWARE_AVAILABLE: "AIMRecipe. Whether the cluster has its GPUs.",
 }
@@ -269,40 +270,6 @@ def selection_reasons() -> str:
     )
 
 
-def metrics() -> str:
-    """All metrics of the operator."""
-    rows = sorted(
-        (f"`{name}`", kind, labels, about)
-        for name, kind, labels, about in families()
-        if not name.startswith("process_")
-    )
-    return (
-        f"{NOTE}# Metrics of the operator\n\n"
-        "Served at `/metrics` of the operator. Series of an object vanish with it. Beside these there are the usual `process_*`. "
-        "The engines serve metrics of their own (`vllm:*`) from their pods.\n\n"
-        f"{table(('Metric', 'Type', 'Labels', 'Meaning'), rows)}"
-    )
-
-
-def families() -> Iterator[tuple[str, str, str, str]]:
-    """(name, type, labels, help) of all families, read from a registry in which everything has happened once."""
-    lived = Metrics()
-    lived.reconciled("AIMDeployment", "success", 0.0)
-    lived.requested("GET", 200, 0.0)
-    lived.hub_asked("found")
-    deployment = DeploymentSample(
-        "ns", "name", "model", "recipe", "MI300X", 1, "fp8", "vllm", 1, 1, (("Ready", "True", "Serving"),)
-    )
-    recipe = RecipeSample("recipe", "model", "MI300X", 1, "fp8", "vllm", 1, (("Valid", "True"),))
-    lived.collect_objects(lambda: ([deployment], [recipe]))
-    for family in lived.registry.collect():
-        labels = dict.fromkeys(
-            label for sample in family.samples for label in sample.labels if label not in ("le", "quantile")
-        )
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        yield name, family.type, ", ".join(f"`{label}`" for label in labels), family.documentation
-
-
 def cli() -> str:
     """All commands with their flags and examples."""
     codes = (
@@ -356,68 +323,20 @@ def _examples(parser: argparse.ArgumentParser) -> str:
     return "".join(f"{line.strip()}\n" for line in lines)
 
 
-def engines() -> str:
-    """All backends: images, metrics, and the flags that not everybody may set."""
-    parts = [
-        "# Engines\n\n",
-        "`backend` of a recipe. An engine's flags are checked against the table of the version that `engineVersion` names; "
-        "an administrator may use another version, whose unknown flags are then not checked.\n",
-    ]
-    parts += [_engine(backend) for backend in Backend]
-    return NOTE + "".join(parts)
-
-
-def _engine(backend: Backend) -> str:
-    module = engine(backend)
-    images = {
-        gpu.architecture: module.default_image(module.DEFAULT_VERSION, gpu, "ORG/MODEL")
-        for gpu in gpu_catalog().values()
-        if not module.check_gpu(gpu)
-    }
-    facts = [
-        ("Default version", f"`{module.DEFAULT_VERSION}`"),
-        (
-            "Versions with a flag table",
-            ", ".join(f"`{v}`" for v in flag_versions(backend)) or "none: the image decides",
-        ),
-        ("Image", ", ".join(f"`{image}` ({architecture})" for architecture, image in images.items())),
-        ("Port, probes", f"{module.PORT}, `{module.HEALTH_PATH}`"),
-        (
-            "API key",
-            f"variable `{module.API_KEY.variable}` from the Secret"
-            + (f", as `{' '.join(module.API_KEY.args)}`" if module.API_KEY.args else ""),
-        ),
-    ]
-    parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
-    parts.append(
-        "\nMetrics:\n\n"
-        + table(("Meaning", "Series"), ((name, f"`{series}`") for name, series in module.METRICS.items()))
-    )
-    found = flag_table(backend, module.DEFAULT_VERSION)
-    if found is not None:
-        rows = (
-            (f"`{f.name}`", f.flag_class.value, f.why or "")
-            for f in found.flags.values()
-            if f.flag_class is not FlagClass.ALLOWED
-        )
-        allowed = sum(f.flag_class is FlagClass.ALLOWED for f in found.flags.values())
-        parts.append(
-            f"\nFlags of {found.version} that not everybody may set; the other {allowed} are allowed:\n\n"
-            + table(("Flag", "Class", "Why"), rows)
-        )
-    return "".join(parts)
-
-
 def pages() -> dict[str, str]:
     """File name -> content of everything that is generated."""
     return {
         "api.md": api(),
         "conditions.md": conditions(),
         "selection-reasons.md": selection_reasons(),
-        "metrics.md": metrics(),
+        "metrics.md": NOTE + metrics_page.metrics(table),
+        "alerts.md": NOTE + metrics_page.alert_rules(table),
         "cli.md": cli(),
-        "engines.md": engines(),
+        "engines.md": NOTE + engines_page.page(table),
+        "rbac.md": NOTE + rbac_page.page(table),
         "sizing.md": NOTE + sizing_page.page(table),
+        "values.md": NOTE + settings_page.values(table),
+        "configuration.md": NOTE + settings_page.configuration(table),
         "decision.schema.json": json.dumps(schema(), indent=2) + "\n",
         "decisions.schema.json": json.dumps(list_schema(), indent=2) + "\n",
     }

@@ -18,7 +18,6 @@ import kopf
 from aim_engine import CONFIG_VARIABLE
 from aim_engine.kube.connection import connect
 from aim_engine.kube.resource import Resource
-from aim_engine.reconcile import resources
 from aim_engine.reconcile.config import OperatorConfig, load
 from aim_engine.reconcile.framework import configure, log_in
 from aim_engine.reconcile.runtime import Runtime
@@ -30,7 +29,7 @@ def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
     """Register the handlers of one running operator."""
 
     log_in(registry, runtime.connection, runtime.config.namespace)
-    for resource in resources.WATCHED:
+    for resource in runtime.watched:
         _register_event(registry, runtime, resource)
 
 
@@ -53,14 +52,14 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     registry = kopf.OperatorRegistry()
     register(registry, runtime)
     settings = kopf.OperatorSettings()
-    configure(settings)
+    configure(settings, namespaced=bool(config.watch_namespaces))
     # Nobody reads it, but kopf's own choice asks for the name of our user, and a container's user has none.
     identity: Any = os.uname().nodename
     kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
-            registry=registry, settings=settings, clusterwide=True, standalone=True, ready_flag=kopf_ready,
-            stop_flag=kopf_stop,
+            registry=registry, settings=settings, clusterwide=not config.watch_namespaces,
+            namespaces=config.watch_namespaces, standalone=True, ready_flag=kopf_ready, stop_flag=kopf_stop,
             identity=identity,
         ),
         name="kopf",
@@ -86,7 +85,7 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
 @kopf.on.startup()
 async def development(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """`kopf run -A -m aim_engine.handlers`: the same operator inside kopf's own runner, for development."""
-    configure(settings)
+    configure(settings, namespaced=False)
     path = os.environ.get(CONFIG_VARIABLE)
     runtime = Runtime(load(Path(path) if path else None), await connect())
     memo.runtime, memo.stop = runtime, asyncio.Event()

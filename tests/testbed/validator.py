@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -45,15 +45,21 @@ class Validator:
     plane: Cluster
     processes: Processes
     config: dict[str, Any]
+    whole: Mapping[str, Any] = field(default_factory=dict)
     forwarder: ServiceForwarder | None = None
     replicas: list[Replica] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _number: int = 0
 
     @classmethod
-    def start(cls, plane: Cluster, *, replicas: int = 1, **admission: Any) -> Self:
-        """Install what is shipped, start the replicas, and wait until the webhook configuration is on."""
-        plane.apply(ROOT / "deploy" / "manifests" / "validator.yaml")
+    def start(
+        cls, plane: Cluster, *, replicas: int = 1, installed: bool = False, config: Mapping[str, Any] | None = None,
+        **admission: Any,
+    ) -> Self:  # fmt: skip
+        """Install what is shipped, unless it is `installed`, start the replicas, and wait until the webhook configuration is
+        on. `config` is the operator's configuration, `admission` goes over its part for the validator."""
+        if not installed:
+            plane.apply(ROOT / "deploy" / "manifests" / "validator.yaml")
         service = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}")
         ports = [{"name": "https", "port": _PORT, "targetPort": "https"}]
         plane.request(
@@ -64,7 +70,8 @@ class Validator:
         validator = cls(
             plane,
             processes,
-            {"poll_seconds": 1, "drain_seconds": 1, "service_port": _PORT, **admission},
+            {"poll_seconds": 1, "drain_seconds": 1, "reach_seconds": 0, "service_port": _PORT, **admission},
+            config or {},
         )
         for _ in range(replicas):
             validator.add()
@@ -83,11 +90,12 @@ class Validator:
         kubeconfig = self.plane.kubeconfig_for_service_account(NAMESPACE, NAME)
         config_file = self.processes.directory / f"{replica.name}.yaml"
         settings = {
+            **self.whole.get("admission", {}),
             **{_camel(key): value for key, value in self.config.items()},
             "listen": f"127.0.0.1:{replica.port}",
             "healthListen": f"127.0.0.1:{replica.health_port}",
         }
-        config_file.write_text(yaml.safe_dump({"admission": settings}))
+        config_file.write_text(yaml.safe_dump({**self.whole, "admission": settings}))
         self.processes.start(
             replica.name,
             [

@@ -22,6 +22,10 @@ REQUEST_BOUNDS = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+LENGTH_BOUNDS = tuple(float(digit * 10**power) for power in range(5) for digit in (1, 2, 5))[:14]
+"""Of the lengths of requests: vLLM goes in steps of 1, 2, 5 up to the longest context, here 32768."""
+VARIETY = (0.5, 0.7, 0.8, 0.9, *(1.0,) * 8, 1.1, 1.2, 1.3, 1.5, 1.8, 2.2, 2.8, 4.0)
+"""What one request in turn needs, as a share of the usual."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Load:
     """Seconds between tokens of one request."""
     queue_time: float = 0.0
     """Seconds in the queue."""
+    error_ratio: float = 0.0
+    """Share of requests that end with an error of the engine, answered with status 500; 0 to 1."""
+    varied: bool = False
+    """Whether requests differ: times and lengths are then those above for most of them, down to half and up to four
+    times as much for others."""
     healthy: bool = True
     """Whether /health answers 200 (else 503)."""
 
@@ -86,6 +95,14 @@ class EngineState:
     inter_token: Histogram = field(default_factory=lambda: Histogram(TOKEN_BOUNDS))
     e2e: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS))
     queue: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS))
+    prefill: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS))
+    decode: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS))
+    prompt_lengths: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
+    answer_lengths: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
+    answers: dict[str, int] = field(default_factory=lambda: {"2xx": 0, "5xx": 0})
+    """HTTP answers by class of status."""
+    turn: int = 0
+    """Whose turn it is in VARIETY."""
     owed: dict[str, float] = field(default_factory=dict)
     """Fractions of tokens, requests and so on that do not make a whole yet."""
 
@@ -99,27 +116,57 @@ class EngineState:
         self.generation_tokens += tokens
         self._count_prompt(prompt)
         self.preemptions += self._whole("preemptions", load.preemptions_per_second * seconds)
-        self.inter_token.observe(load.inter_token_latency, max(0, tokens - requests))
-        self._count_requests(requests, "stop", load.tokens_per_request)
+        for share, times in self._shares(max(0, tokens - requests)):
+            self.inter_token.observe(load.inter_token_latency * share, times)
+        failed = self._whole("errors", requests * load.error_ratio)
+        self._count_requests(failed, "error", load.prompt_tokens_per_request, load.tokens_per_request)
+        self._count_requests(
+            requests - failed, "stop", load.prompt_tokens_per_request, load.tokens_per_request
+        )
 
     def count_request(self, prompt_tokens: int, generated: int, finished_reason: str) -> None:
         """Count one real request."""
         self.generation_tokens += generated
         self._count_prompt(prompt_tokens)
         self.inter_token.observe(self.load.inter_token_latency, max(0, generated - 1))
-        self._count_requests(1, finished_reason, generated)
+        self._count_requests(1, finished_reason, prompt_tokens, generated)
 
     def _count_prompt(self, tokens: int) -> None:
         self.prompt_tokens += tokens
         self.prefix_queries += tokens
         self.prefix_hits += self._whole("hits", tokens * self.load.prefix_cache_hit_ratio)
 
-    def _count_requests(self, requests: int, finished_reason: str, generated: float) -> None:
+    def _count_requests(self, requests: int, finished_reason: str, prompt: float, generated: float) -> None:
         load = self.load
+        decode = load.inter_token_latency * max(0.0, generated - 1)
         self.finished[finished_reason] += requests
-        self.ttft.observe(load.ttft, requests)
-        self.queue.observe(load.queue_time, requests)
-        self.e2e.observe(load.ttft + load.inter_token_latency * max(0.0, generated - 1), requests)
+        self.answers["5xx" if finished_reason == "error" else "2xx"] += requests
+        observed = (
+            (self.ttft, load.ttft),
+            (self.queue, load.queue_time),
+            (self.prefill, max(0.0, load.ttft - load.queue_time)),
+            (self.decode, decode),
+            (self.e2e, load.ttft + decode),
+            (self.prompt_lengths, prompt),
+            (self.answer_lengths, generated),
+        )
+        for share, times in self._shares(requests):
+            for histogram, value in observed:
+                histogram.observe(value * share, times)
+
+    def _shares(self, times: int) -> Iterable[tuple[float, int]]:
+        """(share of the usual, how often) for so many requests or tokens."""
+        if not self.load.varied:
+            yield 1.0, times
+            return
+        each = len(VARIETY)
+        for index, share in enumerate(VARIETY):
+            yield (
+                share,
+                (times + self.turn % each + each - 1 - index) // each
+                - (self.turn % each + each - 1 - index) // each,
+            )
+        self.turn += times
 
     def _whole(self, key: str, amount: float) -> int:
         due = self.owed.get(key, 0.0) + amount
@@ -152,8 +199,29 @@ def render(state: EngineState, model: str) -> str:
         ),
         *_histogram("e2e_request_latency_seconds", "Time of a request.", labels, state.e2e, state.created),
         *_histogram("request_queue_time_seconds", "Time in the queue.", labels, state.queue, state.created),
+        *_histogram(
+            "request_prefill_time_seconds", "Time of the prompt.", labels, state.prefill, state.created
+        ),
+        *_histogram(
+            "request_decode_time_seconds", "Time of the answer.", labels, state.decode, state.created
+        ),
+        *_histogram("request_prompt_tokens", "Prompt length.", labels, state.prompt_lengths, state.created),
+        *_histogram(
+            "request_generation_tokens", "Answer length.", labels, state.answer_lengths, state.created
+        ),
+        *_http(state.answers),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _http(answers: Mapping[str, int]) -> list[str]:
+    """What the HTTP server counts beside the engine; it knows no model."""
+    about = ["# HELP http_requests_total Requests.", "# TYPE http_requests_total counter"]
+    where = 'handler="/v1/chat/completions",method="POST"'
+    return about + [
+        f'http_requests_total{{{where},status="{status}"}} {float(count)!r}'
+        for status, count in answers.items()
+    ]
 
 
 def _head(name: str, kind: str, text: str) -> list[str]:

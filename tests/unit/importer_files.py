@@ -27,4 +27,4 @@ def source_file(path: str, text: str) -> SourceFile:
     try:
         return SourceFile(path, load(dedent(text)))
     except RefusedError as refused:
-        return SourceFile(path, refused.error)
+        return SourceFile(path, refused.faults.errors[0])

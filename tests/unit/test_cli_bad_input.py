@@ -184,7 +184,7 @@ CONFIGS = {
     "nested": ("[" * 50_000, "more than 16 levels"),
     "a list": ("- a\n", "is not a YAML mapping"),
     "a wrong type": ("workers: many\n", "workers 'many'"),
-    "an unknown field": ("wrkers: 3\n", "wrkers 3"),
+    "an unknown field": ("wrkers: 3\n", "wrkers '3'"),
     "an alias": ("a: &a 1\nb: *a\n", "YAML aliases are not allowed"),
     "an object of Python": ("a: !!python/object/apply:os.system [ls]\n", "is not allowed"),
 }
@@ -217,13 +217,13 @@ class Cluster:
         self.data = data
 
     async def pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[Json], str]]:
-        metadata = {"namespace": "aim-engine", "name": "aim-engine-config"}
+        metadata = {"namespace": "aim-engine", "name": "aim-engine-operator-config"}
         yield [] if self.data is None else [{"metadata": metadata, "data": self.data}], "1"
 
 
 @pytest.mark.parametrize(("text", "told"), CONFIGS.values(), ids=CONFIGS.keys())
 async def test_a_configmap_of_the_operator_that_is_none_is_told_by_name(text: str, told: str) -> None:
-    with pytest.raises(CommandError, match="ConfigMap aim-engine/aim-engine-config: ") as refused:
+    with pytest.raises(CommandError, match="ConfigMap aim-engine/aim-engine-operator-config: ") as refused:
         await operator_config(Cluster({"config.yaml": text}))  # type: ignore[arg-type]
     assert told in str(refused.value)
     assert (await operator_config(Cluster({"config.yaml": "workers: 3"}))).workers == 3  # type: ignore[arg-type]

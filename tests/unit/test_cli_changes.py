@@ -75,7 +75,7 @@ def test_a_folder_is_always_a_list_with_an_entry_for_each_deployment_and_each_wr
     ]  # fmt: skip
     assert "spec.replicas 'two'" in ended.json[1]["error"]
     assert "line 2: not YAML" in ended.json[2]["error"]
-    assert "hardware.gpuCount 0" in ended.json[4]["error"]
+    assert "hardware.gpuCount '0'" in ended.json[4]["error"]
     assert all(each["error"] in ended.err for each in ended.json if "error" in each)
     table = run("explain", "-f", apps, "--cluster", cluster)
     assert table.out.count("Invalid") == 3
@@ -243,7 +243,7 @@ def test_recipes_that_cannot_be_used_are_told_and_the_others_serve(run: Terminal
     assert (ended.code, ended.json["chosen"]["recipe"]) == (0, "small")
     lines = ended.err.splitlines()
     assert len(lines) == 3
-    assert "items[3]: AIMRecipe broken is passed over: precision 'fp5'" in ended.err
+    assert "items[3]: AIMRecipe broken is passed over: spec.precision 'fp5'" in ended.err
     assert "AIMRecipe future is passed over: apiVersion 'aim.engine.amd.com/v9' is not" in ended.err
     assert "AIMRecipe do.ts is passed over: metadata.name must be a DNS label" in ended.err
     listed = run("recipes", "list", "--cluster", path, "-o", "json")

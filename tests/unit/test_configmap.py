@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_engine.api.configmap import RecipeDocument, RecipeForm, read_recipe
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.selection import CatalogueFacts, Source, candidate, validity_problems
@@ -95,10 +95,17 @@ def one(text: str) -> AIMRecipeSpec:
     return recipe.spec
 
 
-def refused(text: str) -> ReadError:
+def faults(text: str) -> tuple[ReadError, ...]:
     result = read_recipe(textwrap.dedent(text), name="custom", namespace="team-a")
-    assert isinstance(result, ReadError), result
-    return result
+    assert isinstance(result, Faults), result
+    return result.errors
+
+
+def refused(text: str, field: str | None = None) -> ReadError:
+    """The only fault, or the one of a field."""
+    found = [error for error in faults(text) if field is None or error.field == field]
+    assert len(found) == 1, found
+    return found[0]
 
 
 def test_our_own_form_is_the_spec_with_or_without_its_wrapper() -> None:
@@ -132,7 +139,7 @@ def test_the_flat_form_becomes_a_recipe_with_declared_performance() -> None:
 
 
 def test_every_form_in_the_guide_is_read_and_can_be_served() -> None:
-    guide = (Path(__file__).parents[2] / "docs/guides/recipes.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/guides/custom-recipes.md").read_text()
     documents = [read(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
     assert [document.form for document in documents] == list(RecipeForm)
     for found in (recipe for document in documents for recipe in document.recipes):
@@ -221,17 +228,17 @@ def test_newer_aim_profiles_name_accelerators() -> None:
         ("modelID: !!binary aGk=", "modelID", 1, "tag"),
         ("a: 1\n---\nb: 2", "", 2, "more than one"),
         ("kind: AIMDeployment\nspec: {}", "kind", 1, "not AIMRecipe"),
-        (OWN + "bogus: 1\n", "bogus", 6, "not permitted|Extra"),
+        (OWN + "bogus: 1\n", "bogus", 6, "no such field"),
         (OWN.replace("bf16", "fp7"), "precision", 4, "fp7|'bf16'"),
         (OWN.replace("gpuCount: 2", "gpuCount: 0"), "hardware.gpuCount", 3, "greater"),
-        (FLAT.replace("gpu_count: 2\n", "", 1), "hardware.gpuCount", None, "required"),
+        (FLAT.replace("gpu_count: 2\n", "", 1), "gpu_count", None, "missing"),
         (FLAT.replace("backend: vllm", "backend: tgi"), "backend", 7, "vllm"),
         (FLAT.replace('"2"', '"4"', 1), "config.args.--tensor-parallel-size", 11, "4 GPUs"),
         (FLAT.replace("--model: Qwen/Qwen3-32B", "--model: a/b"), "config.args.--model", 10, "another model"),
-        (FLAT.replace("1850.4", "fast"), "performance.expected_tokens_per_second", 16, "positive number"),
+        (FLAT.replace("1850.4", "fast"), "performance.expected_tokens_per_second", 16, "number between"),
         (FLAT.replace("amd.com/gpu: 2}", "amd.com/gpu: 4}", 1), "resources.requests.amd.com/gpu", 19, "2 GPUs"),
         (FLAT.replace("config:", "confg:"), "confg", 8, "no such field"),
-        (FLAT.replace("128Gi", "lots"), "resources.memory", 18, "quantity"),
+        (FLAT.replace("128Gi", "lots"), "resources.limits.memory", 20, "quantity"),
         (SERVE.replace("8_gpu: {enabled: true, args: {--t", "8_gpus_: {enabled: true, args: {--t"), "vllm_serve.8_gpus_", 9, "GPU count"),
         (SERVE.replace("8_gpu: {enabled: true, args: {--tp-", "8gpu: {enabled: true, args: {--tp-"), "sglang_serve.8gpu", 13, "GPU count"),
         ("huggingface_id: a/b\nhardware: MI300X\nprecision: fp8\nsglang_serve: {}", "sglang_serve", 4, "enabled"),
@@ -239,7 +246,7 @@ def test_newer_aim_profiles_name_accelerators() -> None:
         (FLAT.replace("Qwen/", "\u0421wen/"), "huggingface_id", 3, "pattern"),
         (OWN.replace("bf16", "bf\uff11\uff16"), "precision", 4, "'bf16'"),
         (OWN.replace("gpuCount: 2", "gpuCount: \u0662"), "hardware.gpuCount", 3, "integer"),
-        (OWN.replace("precision", "prec\u0456sion"), "precision", None, "required"),
+        (OWN.replace("precision", "prec\u0456sion"), "precision", None, "missing"),
         (FLAT.replace("hardware: mi300x", "hardware: \u041cI300X"), "hardware", 4, "pattern"),
         (FLAT.replace('"2"', "'\u0662'", 1), "config.args.--tensor-parallel-size", 11, "number of GPUs|GPUs, the"),
         (OWN + "env: {A: [1]}\n", "env.A", 6, "string"),
@@ -255,13 +262,41 @@ def test_newer_aim_profiles_name_accelerators() -> None:
 def test_bad_documents_are_told_by_field_line_and_remedy(
     text: str, field: str, line: int | None, words: str
 ) -> None:
-    error = refused(text)
-    assert error.field == field
+    error = refused(text, field)
     if line is not None:
         assert error.line == line
     assert any(word in error.message for word in words.split("|")), error
     assert error.remedy
     assert len(str(error)) < 800
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_lines() -> None:
+    text = """
+    huggingface_id: "a b"
+    hardware: {gpu: MI300X, gpu_count: 0, gpu_cout: 2}
+    precision: fp7
+    precision: fp8
+    config: {args: {--tp: two, seed: 1, --seed: 2, --model: x}, env: {A: [1]}, imagee: x}
+    performance: {expected_latency_ms: never}
+    resources: {limits: {cpu: -1, memory: !!binary aGk=}}
+    typo: 1
+    """
+    told = [(error.line, error.field) for error in faults(text)]
+    assert told == [
+        (2, "huggingface_id"), (3, "hardware.gpu_count"), (3, "hardware.gpu_cout"), (5, "precision"),
+        (6, "config.args.--tp"), (6, "config.args.--seed"), (6, "config.args.--model"), (6, "config.env.A"), (6, "config.imagee"),
+        (7, "performance.expected_latency_ms"), (8, "resources.limits.cpu"), (8, "resources.limits.memory"), (9, "typo"),
+    ]  # fmt: skip
+
+
+def test_the_place_of_a_field_is_told_as_it_is_written() -> None:
+    (found,) = read(FLAT).recipes
+    assert found.place("engineArgs.async-scheduling") == "line 14, config.args.--async-scheduling"
+    assert found.place("hardware.gpuCount") == "line 5, gpu_count"
+    assert found.place("precision") == "line 6, precision"
+    (own,) = read("kind: AIMRecipe\nspec:\n  " + OWN.strip().replace("\n", "\n  ")).recipes
+    assert own.place("engineArgs.max-model-len") == "line 6, spec.engineArgs.max-model-len"
+    assert own.place("env.A") == "line 2, spec.env.A"
 
 
 def test_the_laughing_document_is_refused_at_once() -> None:
@@ -287,7 +322,7 @@ _TREES = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(st.text())
 def test_any_text_is_a_recipe_or_an_error(text: str) -> None:
-    assert isinstance(read_recipe(text, name="n", namespace="ns"), RecipeDocument | ReadError)
+    assert isinstance(read_recipe(text, name="n", namespace="ns"), RecipeDocument | Faults)
 
 
 @settings(max_examples=500, deadline=None)
@@ -297,8 +332,7 @@ def test_any_document_is_a_recipe_or_an_error(tree: dict[str, object]) -> None:
     if isinstance(result, RecipeDocument):
         assert all(AIMRecipeSpec.strict_load(recipe.spec.wire()) == recipe.spec for recipe in result.recipes)
     else:
-        assert result.message
-        assert result.remedy
+        assert all(error.message and error.remedy for error in result.errors)
 
 
 @settings(max_examples=300, deadline=None)
@@ -306,4 +340,4 @@ def test_any_document_is_a_recipe_or_an_error(tree: dict[str, object]) -> None:
 def test_a_damaged_recipe_is_a_recipe_or_an_error(text: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text) - 1))
     damaged = text[:at] + data.draw(st.text(max_size=3)) + text[at + data.draw(st.integers(0, 6)) :]
-    assert isinstance(read_recipe(damaged, name="n", namespace="ns"), RecipeDocument | ReadError)
+    assert isinstance(read_recipe(damaged, name="n", namespace="ns"), RecipeDocument | Faults)

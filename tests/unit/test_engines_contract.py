@@ -19,7 +19,7 @@ from aim_engine.engines import Engine, Trust, engine, version_of
 from aim_engine.engines.backends import aim, sglang, vllm
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.render import render
-from aim_engine.selection import Request, candidate, recipe_problems
+from aim_engine.selection import candidate, image_problems, recipe_problems
 from aim_engine.selection.types import Source
 from unit.test_render import container_of, env_of, inputs, recipe
 
@@ -123,12 +123,12 @@ def test_a_plain_recipe_is_valid_and_renders_the_expected_container(backend: Bac
 
 @every_backend
 def test_the_image_fits_the_gpu_and_comes_from_an_allowed_repository(backend: Backend) -> None:
-    request = Request("team-a", inputs().spec, {}, tuple(OperatorConfig().allowed_images))
+    allowed = OperatorConfig().allowed_images
     for gpu, image in TABLE[backend].images.items():
         chosen = spec(backend, gpu)
         found = container_of(render(inputs(chosen=chosen)))["image"]
         assert found == image
-        assert request.may_use_image(found)
+        assert not list(image_problems(found, allowed, "image"))
 
 
 @every_backend
@@ -171,7 +171,7 @@ def test_metrics_name_the_engines_own_series(backend: Backend) -> None:
         "interTokenLatency",
         "requestLatency",
     } <= set(names)
-    assert all(name.startswith(TABLE[backend].metrics) for name in names.values())
+    assert all(name.startswith(TABLE[backend].metrics) for series in names.values() for name in series)
 
 
 @every_backend

@@ -29,6 +29,7 @@ DEFAULT_VERSION = "1.0"
 HEALTH_PATH = "/alive"
 PORT = 7000
 METRICS = MappingProxyType({"requestsRunning": "toy:running"})
+FIRST_TOKEN_BOUNDS = ()
 API_KEY = ApiKey("TOY_KEY")
 CHOOSES_WEIGHTS = False
 startup_budget_seconds = values.startup_budget_seconds

@@ -223,7 +223,7 @@ BAD = {
     "an id with ..": (profile(aim_id="aim_id: ../Qwen3-32B"), "aim_id '../Qwen3-32B'", "pattern"),
     "an id in another case": (profile(aim_id="aim_id: qwen/qwen3-32b"), "spec.modelID 'qwen/qwen3-32b'", "Qwen/Qwen3-32B"),
     "a list": ("[1, 2]", "document", "not a YAML mapping"),
-    "engine_args as text": (PROFILE.split("engine_args")[0] + "engine_args: none\n", "engine_args 'none'", "not a mapping"),
+    "engine_args as text": (profile().split("engine_args")[0] + "engine_args: none\n", "engine_args 'none'", "not a mapping"),
     "an alias bomb": ("a: &a [1]\nb: [*a, *a]\n", "*a", "aliases are not allowed"),
     "a cycle": ("a: &a {b: *a}\n", "*a", "aliases are not allowed"),
     "1 MB of flags": (profile() + "x: " + "y" * 2**20, "document", "larger than 256 KiB"),

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.enums import Tier
 from aim_engine.inventory import Inventory
 from aim_engine.reconcile.decisions import DECISION_FILE, read_decision
@@ -113,11 +113,11 @@ def test_a_decision_is_read_as_name_and_hash() -> None:
 )
 def test_what_is_no_decision_is_told(text: Any) -> None:
     found = read_decision(config_map(text))
-    assert isinstance(found, ReadError)
-    assert found.remedy
+    assert isinstance(found, Faults)
+    assert all(error.remedy for error in found.errors)
 
 
 @UNHURRIED
 @given(st.text(max_size=200))
 def test_any_text_is_a_decision_or_a_clean_refusal(text: str) -> None:
-    assert isinstance(read_decision(config_map(text)), Recorded | ReadError)
+    assert isinstance(read_decision(config_map(text)), Recorded | Faults)

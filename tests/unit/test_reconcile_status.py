@@ -109,7 +109,7 @@ def conditions(status: AIMDeploymentStatus) -> dict[str, Any]:
 @pytest.mark.parametrize("case", SITUATIONS, ids=lambda case: case.id)
 def test_the_conditions_of_a_situation(case: Situation) -> None:
     found = conditions(build(case.given, {}, NOW))
-    assert list(found) == ["Ready", "RecipeSelected", "PrerequisitesMet", "Available"]
+    assert list(found) == ["Ready", "RecipeSelected", "PrerequisitesMet", "Available", "PerformanceOnTarget"]
     assert (found["Ready"].status, found["Ready"].reason) == case.ready
     assert (found["Available"].status, found["Available"].reason) == case.available
     for text in case.texts:
@@ -183,7 +183,7 @@ def test_a_status_built_again_is_the_same_so_that_nothing_is_written() -> None:
 
 def test_previous_conditions_that_nobody_understands_are_dropped() -> None:
     odd = {"conditions": [{"type": "Alien", "status": "True"}, {}]}
-    assert len(build(report(workload=RUNNING), odd, NOW).conditions) == 4
+    assert len(build(report(workload=RUNNING), odd, NOW).conditions) == 5
 
 
 def test_the_status_shows_the_ten_nearest_verdicts_and_counts_all() -> None:

@@ -22,7 +22,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- if .Values.selector.enabled -}}{{- $_ := set $wishes "decisionConfigMap" (include "aim.decisionName" .) -}}{{- end -}}
 
 {{- $args := dict -}}
-{{- with $values.hardware.memory_utilization -}}{{- $_ := set $args "gpu-memory-utilization" . -}}{{- end -}}
+{{- with $values.hardware.memory_utilization -}}{{- $_ := set $args "gpu-memory-utilization" (float64 .) -}}{{- end -}}
 {{- range $given := list $values.vllm_args $over.vllm_args -}}
 {{- range $name, $value := $given -}}
 {{- $flag := include "aim.flag" $name -}}
@@ -127,9 +127,10 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- get $known (lower .) | default (lower .) -}}
 {{- end -}}
 
-{{/* Helm reads numbers of files as floats; whole ones are whole again. */}}
+{{/* Helm reads numbers of files as floats, and decimals of --set as text: whole ones are whole again, and decimals numbers. */}}
 {{- define "aim.number" -}}
 {{- $value := . -}}
+{{- if and (kindIs "string" $value) (regexMatch "^[0-9]+[.][0-9]+$" $value) (eq (toString (float64 $value)) $value) -}}{{- $value = float64 $value -}}{{- end -}}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}{{- $value = int64 $value -}}{{- end -}}
 {{- dict "value" $value | toJson -}}
 {{- end -}}

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from aim_engine.api.configmap_yaml import dotted, shown
+from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.engines import Problem
 from aim_engine.selection import Check, SpecProblem
 
@@ -41,14 +39,23 @@ def answer(
     return Answer(tuple(dict.fromkeys(refusals)), tuple(dict.fromkeys(map(_short, told)))[:MOST_WARNINGS])
 
 
-def unreadable(error: ValidationError, root: str) -> Iterator[SpecProblem]:
-    """Errors of the schema, each by field and value."""
-    for each in error.errors(include_url=False):
-        field = dotted((root, *each["loc"])) if root else dotted(tuple(each["loc"])) or "document"
-        message = each["msg"].removeprefix("Value error, ")
-        yield SpecProblem(
-            Check.SPEC, Problem(field, shown(str(each["input"])), message, "see `kubectl explain`")
-        )
+def unreadable(errors: Iterable[ReadError]) -> Iterator[SpecProblem]:
+    """What the schema, or the reader of ConfigMaps, finds wrong."""
+    for each in errors:
+        yield SpecProblem(Check.SPEC, Problem(each.field, each.value or None, each.message, each.remedy))
+
+
+def plain(obj: Object) -> dict[str, Any]:
+    """What we read of an object: metadata holds much that users may write and we do not look at, and the status is ours."""
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    read = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name)}
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+        "metadata": {"name": "generated", "namespace": "default", **read},
+        "spec": {} if obj.get("spec") is None else obj["spec"],
+    }
 
 
 def _short(text: str) -> str:

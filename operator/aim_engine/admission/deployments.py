@@ -8,12 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aim_engine.admission.answer import Answer, Object, answer, unreadable
+from aim_engine.admission.answer import Answer, Object, answer, plain, unreadable
 from aim_engine.api.conditions import ConditionType
-from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.enums import Backend
+from aim_engine.api.quantity import format_bytes
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.catalog.cautions import cautions
+from aim_engine.catalog.models import ModelFacts
 from aim_engine.engines import engine
 from aim_engine.selection import (
     Assessment,
@@ -26,6 +29,7 @@ from aim_engine.selection import (
     SpecProblem,
     difference,
     eligible_anywhere,
+    least_bytes,
     outranks,
     relevant,
     spec_problems,
@@ -55,23 +59,21 @@ def judge_deployment(new: Object, old: Object | None, scene: Scene) -> Answer:
     """An AIMDeployment that is created or whose spec changes."""
     before = () if old is None else _problems(old, scene)
     problems = _problems(new, scene)
-    spec = _spec(new)
-    warnings = () if spec is None or problems else _warnings(_request(spec, scene), scene)
+    spec = None if problems else _spec(new)
+    warnings = () if spec is None else _warnings(_request(spec, scene), scene)
     return answer(scene.checks, problems, before, warnings)
 
 
-def _spec(obj: Object) -> AIMDeploymentSpec | None:
-    try:
-        return AIMDeploymentSpec.model_validate(obj.get("spec") or {})
-    except ValidationError:
-        return None
+def _spec(obj: Object) -> AIMDeploymentSpec:
+    """Raises ValidationError."""
+    return AIMDeployment.strict_load(plain(obj)).spec
 
 
 def _problems(obj: Object, scene: Scene) -> tuple[SpecProblem, ...]:
     try:
-        spec = AIMDeploymentSpec.strict_load(obj.get("spec") or {})
+        spec = _spec(obj)
     except ValidationError as error:
-        return tuple(unreadable(error, "spec"))
+        return tuple(unreadable(schema_faults(error, "aimdeployment")))
     return spec_problems(_request(spec, scene), scene.facts)
 
 
@@ -93,7 +95,11 @@ def _of_the_spec(request: Request, facts: Facts) -> Iterator[str]:
         )
     if request.model_id and model is None:
         yield f"spec.model.id '{request.model_id}': its dimensions are not in the catalogue, so memory was not checked"
+    if model is not None:
+        yield from _small_cache(spec, model)
     backend = engine(spec.recipe.backend or Backend.VLLM)
+    for text in backend.env_warnings(spec.overrides.env):
+        yield f"spec.overrides.env.{text}"
     args = backend.merge_args(spec.overrides.engine_args, {})
     for caution in cautions():
         value: Any = (spec.overrides.env if caution.env else args).get(caution.name)
@@ -101,6 +107,14 @@ def _of_the_spec(request: Request, facts: Facts) -> Iterator[str]:
             kind = "env" if caution.env else "engineArgs"
             told = "" if caution.env else f" '{value}'"
             yield f"spec.overrides.{kind}.{caution.name}{told}: {caution.why}"
+
+
+def _small_cache(spec: AIMDeploymentSpec, model: ModelFacts) -> Iterator[str]:
+    """A volume may be larger than what was asked for, so this is no reason to refuse."""
+    size = spec.cache.size_gi_b if spec.cache else None
+    need = model.parameters * least_bytes(spec.recipe.precision)
+    if size is not None and size * 2**30 < need:
+        yield f"spec.cache.sizeGiB '{size}': the weights of {model.id} need at least {format_bytes(need)}"
 
 
 def _of_the_recipes(request: Request, scene: Scene) -> Iterator[str]:

@@ -13,6 +13,7 @@ import kopf
 from aim_engine.admission.answer import Answer, Object
 from aim_engine.admission.runtime import Validator
 from aim_engine.api.meta import GROUP, LABEL_RECIPE, VERSION
+from aim_engine.api.wording import briefly
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import connect
 from aim_engine.reconcile.config import OperatorConfig
@@ -53,7 +54,7 @@ def _objects(given: Mapping[str, Any]) -> tuple[Object, Object | None]:
 def _give(answer: Answer, warnings: list[str]) -> None:
     warnings.extend(answer.warnings)
     if answer.refusals:
-        raise kopf.AdmissionError("\n".join(answer.refusals), code=422)
+        raise kopf.AdmissionError("\n".join(briefly(answer.refusals)), code=422)
 
 
 async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:

@@ -7,6 +7,7 @@ import base64
 import logging
 import ssl
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,8 @@ ACTIVATE_AT = f"{GROUP}/activate-at"
 ROTATE = f"{GROUP}/rotate-certificates"
 """Annotation of the Secret: any value makes the next rotation begin now."""
 FIELD_MANAGER = "aim-engine-validator"
+_DIAL_SECONDS = 3.0
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -49,6 +52,9 @@ class Keeper:
     _loaded: tuple[bytes, bytes] | None = None
     _bundle: bytes = b""
     _problem: str | None = field(default="no certificate yet")
+    _dialled_since: float | None = None
+    _reached: bool = False
+    _told: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -59,13 +65,15 @@ class Keeper:
         """Look again and again until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self.config.admission.poll_seconds)
+            await asyncio.sleep(self.config.admission.poll_seconds if self._reached else _AGAIN_SECONDS)
 
     async def look(self) -> None:
         """One round: certificate first, then the configuration that trusts it."""
         try:
             await self._certificate()
             if self.answers():
+                self._reached = self._reached or await self._reachable()
+            if self._reached and self.answers():
                 await self._configuration()
         except ApiError as error:
             log.warning(
@@ -132,12 +140,38 @@ class Keeper:
         self.expires = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
         self._problem = None
 
+    async def _reachable(self) -> bool:
+        """Whether the Service leads to a validator: before that, the API server would find a closed door.
+
+        A pod that cannot dial its own Service (no hairpin traffic, no cluster DNS) is no reason to leave the gate open for
+        ever: after `reach_seconds` it counts as reached.
+        """
+        settings = self.config.admission
+        now = time.monotonic()
+        self._dialled_since = self._dialled_since or now
+        host = service_names(settings.service_name, self.config.namespace)[0]
+        if now - self._dialled_since >= settings.reach_seconds:
+            if settings.reach_seconds:
+                log.warning("%s does not answer from here; the API server is sent there all the same", host)
+            return True
+        trusting = ssl.create_default_context(cadata=self._bundle.decode())
+        try:
+            _, writer = await asyncio.wait_for(
+                asyncio.open_connection(host, settings.service_port, ssl=trusting), _DIAL_SECONDS
+            )
+        except (OSError, TimeoutError) as error:
+            log.info("%s does not answer yet: %s", host, error or "timeout")
+            return False
+        writer.close()
+        return True
+
     async def _configuration(self) -> None:
         """Fill in the webhooks where they differ. The object itself is the chart's; without it nobody is sent here."""
         settings = self.config.admission
         live = await self.client.get(CONFIGURATIONS, None, settings.configuration_name)
         wanted = webhooks(settings, self.config.namespace, self._trusted(live), self.config.watch_namespaces)
         if live.get("webhooks") == wanted:
+            self._tell_on()
             return
         await self.client.request(
             "PATCH", CONFIGURATIONS.path(None, settings.configuration_name),
@@ -147,7 +181,14 @@ class Keeper:
             },
             params={"fieldManager": FIELD_MANAGER, "force": "true"}, content_type="application/apply-patch+yaml",
         )  # fmt: skip
-        log.info("webhook configuration %s is on", settings.configuration_name)
+        self._told = False
+        self._tell_on()
+
+    def _tell_on(self) -> None:
+        """Each replica says it once, and again when it changed something: `kubectl logs` shows any one of them."""
+        if not self._told:
+            log.info("webhook configuration %s is on", self.config.admission.configuration_name)
+        self._told = True
 
     def _trusted(self, live: dict[str, Any]) -> bytes:
         """The bundle; where somebody else rotates, together with the CA that was trusted before and still is valid."""

@@ -30,9 +30,10 @@ from aim_engine.reconcile.cache import (
     recipe_status,
 )
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.selection import Candidate, CatalogueFacts, Check, Memo
 from aim_engine.telemetry.admission import AdmissionMetrics
-from aim_engine.telemetry.server import serve
+from aim_engine.telemetry.server import Pages, serve
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,11 @@ class Gate:
     def config_map(self, namespace: str, new: Object, old: Object | None) -> Answer:
         """Judge a ConfigMap with our label."""
         with self._observed("ConfigMap") as told:
-            return told(judge_config_map(new, old, self._labels(namespace), self.facts, self.checks))
+            return told(
+                judge_config_map(
+                    new, old, self._labels(namespace), self.config.allowed_images, self.facts, self.checks
+                )
+            )
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
         found = self.cache.namespaces.get(namespace)
@@ -136,9 +141,9 @@ class Validator:
 
     async def prepare(self) -> None:
         """Know the cluster and have a certificate, before anything is served."""
-        for name, reflector in self._reflectors().items():
-            self._tasks[name] = asyncio.create_task(reflector.run(), name=name)
-            self._synced.append(reflector.synced)
+        for name, watch in self._watches().items():
+            self._tasks[name] = asyncio.create_task(watch.run(), name=name)
+            self._synced.append(watch.synced)
         await asyncio.gather(*(event.wait() for event in self._synced))
         while self.keeper.problem is not None:
             await self.keeper.look()
@@ -148,7 +153,8 @@ class Validator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set or a task ends; then answer a while longer, so that nobody meets a closed door."""
         settings = self.config.admission
-        health = await serve(settings.health_listen, self.metrics.registry, self._unhealthy, self._unready)
+        pages = Pages(self.metrics.registry, self._unhealthy, self._unready)
+        health = await serve(settings.health_listen, pages)
         self._tasks["keeper"] = asyncio.create_task(self.keeper.run(), name="keeper")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -180,23 +186,36 @@ class Validator:
             return "not listening yet"
         return self.keeper.problem
 
-    def _reflectors(self) -> dict[str, Reflector]:
-        cache = self.gate.cache
-        return {
+    def _watches(self) -> dict[str, Reflector | NamespaceReader]:
+        cache, served = self.gate.cache, self.config.watch_namespaces
+        watches: dict[str, Reflector | NamespaceReader] = {
             "recipes": self._reflector(resources.RECIPES, cache.recipes, _by_name, read_stored_recipe),
             "namespaces": self._reflector(resources.NAMESPACES, cache.namespaces, _by_name, read_namespace),
-            "configmaps": self._reflector(
-                resources.CONFIG_MAPS, cache.config_recipes, _by_key, _readable, resources.RECIPE_CONFIG_MAPS
-            ),
         }
+        for namespace in self.config.served:
+            watches[f"configmaps of {namespace or 'all namespaces'}"] = self._reflector(
+                resources.CONFIG_MAPS,
+                cache.config_recipes,
+                _by_key,
+                _readable,
+                resources.RECIPE_CONFIG_MAPS,
+                namespace,
+            )
+        if served:
+            watches["namespaces"] = NamespaceReader(
+                self._client, served, lambda obj: cache.namespaces.update({_by_name(obj): read_namespace(obj)}),
+                lambda obj: cache.namespaces.pop(_by_name(obj), None),
+            )  # fmt: skip
+        return watches
 
     def _reflector(
         self, resource: Resource, store: dict[Any, Any], key: Callable[[Object], Any], read: Callable[[Object], Any],
-        label_selector: str | None = None,
+        label_selector: str | None = None, namespace: str | None = None,
     ) -> Reflector:  # fmt: skip
         def replace(found: Iterable[tuple[Any, Any]]) -> None:
             fresh = dict(found)
-            store.clear()
+            for old in [each for each in store if namespace is None or each[0] == namespace]:
+                del store[old]
             store.update(fresh)
 
         return Reflector(
@@ -207,6 +226,7 @@ class Validator:
             upsert=lambda pair: store.update([pair]),
             remove=lambda obj: store.pop(key(obj), None),
             label_selector=label_selector,
+            namespace=namespace,
         )
 
 

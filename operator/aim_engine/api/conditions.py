@@ -50,6 +50,7 @@ class ConditionType(StrEnum):
     RECIPE_SELECTED = "RecipeSelected"
     PREREQUISITES_MET = "PrerequisitesMet"
     AVAILABLE = "Available"
+    PERFORMANCE_ON_TARGET = "PerformanceOnTarget"
     VALID = "Valid"
     HARDWARE_AVAILABLE = "HardwareAvailable"
 
@@ -92,6 +93,12 @@ class ConditionReason(StrEnum):
     MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
     ENGINE_CRASHED = "EngineCrashed"
     LOAD_TIMEOUT = "LoadTimeout"
+    ON_TARGET = "OnTarget"
+    BELOW_TARGET = "BelowTarget"
+    PERFORMANCE_REGRESSED = "PerformanceRegressed"
+    NO_DEMAND = "NoDemand"
+    NOT_MEASURED = "NotMeasured"
+    NO_TARGET = "NoTarget"
     VALID = "Valid"
     INVALID = "Invalid"
     NODES_MATCH = "NodesMatch"
@@ -108,8 +115,9 @@ class ReasonDoc:
     action: str
 
 
-_R, _S, _P, _A = (
+_R, _S, _P, _A, _T = (
     ConditionType.READY, ConditionType.RECIPE_SELECTED, ConditionType.PREREQUISITES_MET, ConditionType.AVAILABLE,
+    ConditionType.PERFORMANCE_ON_TARGET,
 )  # fmt: skip
 
 CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
@@ -148,6 +156,12 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.MODEL_DOWNLOAD_FAILED: ReasonDoc(_A, "False", "The weights could not be downloaded.", "Check the network, the proxy and the Hub endpoint; the pod tries again by itself."),
     ConditionReason.ENGINE_CRASHED: ReasonDoc(_A, "False", "The engine ended for a cause we do not recognise.", "Read the pod's log."),
     ConditionReason.LOAD_TIMEOUT: ReasonDoc(_A, "False", "The model did not become ready within its startup budget.", "Use a faster cache (`spec.cache`), or check the download."),
+    ConditionReason.ON_TARGET: ReasonDoc(_T, "True", "What was measured under load reaches the targets, or 80 % of the recipe's published number where there are none.", "Nothing."),
+    ConditionReason.BELOW_TARGET: ReasonDoc(_T, "False", "Requests wait, and the throughput is below the target or below 80 % of the recipe's published number; or the time to first token is above its target.", "Read the numbers in the message and in `status.performance`; add replicas, take the recommended recipe, or correct `spec.targets`."),
+    ConditionReason.PERFORMANCE_REGRESSED: ReasonDoc(_T, "False", "At a like load the same recipe delivers less than 85 % of what it did here at first.", "Compare engine and driver versions in the message; go back to the former one. To accept the new speed, have a new baseline taken: `kubectl patch aimd NAME --subresource=status --type=merge -p '{\"status\":{\"performance\":{\"baseline\":null}}}'`."),
+    ConditionReason.NO_DEMAND: ReasonDoc(_T, "Unknown", "Too few requests to judge: a low number without demand is no fault.", "Nothing; `aim-engine bench` makes a load."),
+    ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, or cannot be reached.", "Wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
+    ConditionReason.NO_TARGET: ReasonDoc(_T, "Unknown", "There is neither a target nor a published number to compare with.", "Set `spec.targets`."),
     ConditionReason.VALID: ReasonDoc(ConditionType.VALID, "True", "The recipe can be chosen.", "Nothing."),
     ConditionReason.INVALID: ReasonDoc(ConditionType.VALID, "False", "The recipe contradicts its engine, GPU or model.", "Correct the named field."),
     ConditionReason.NODES_MATCH: ReasonDoc(ConditionType.HARDWARE_AVAILABLE, "True", "Usable nodes have the recipe's GPUs.", "Nothing."),

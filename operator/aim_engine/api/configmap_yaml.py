@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from aim_engine.api.wording import Path, briefly, dotted, is_secret, printable, shown
+
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 MAX_NODES = 5000
-_SHOWN = 80
 _LARGEST = 2**63
 """JSON and the API server go no further; larger integers cannot even be printed."""
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq")
 }
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,26 @@ class ReadError:
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
-        value = f" '{self.value[:80]}'" if self.value else ""
-        return f"{where or 'document'}{value}: {self.message}; {self.remedy}"
+        value = f" '{self.value[:80]}'" if self.value and not is_secret(self.field) else ""
+        return printable(f"{where or 'document'}{value}: {self.message}; {self.remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """All that is wrong with a document, in the order of its lines; at least one."""
+
+    errors: tuple[ReadError, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(briefly([str(error) for error in self.errors]))
 
 
 class RefusedError(Exception):
-    """Carries a ReadError out of the reader."""
+    """Carries what makes a document unreadable out of the reader."""
 
-    def __init__(self, error: ReadError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    def __init__(self, *errors: ReadError) -> None:
+        self.faults = Faults(errors)
+        super().__init__(str(self.faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +64,33 @@ class Document:
 
     data: Mapping[str, Any]
     lines: Mapping[Path, int]
+    spoilt: Mapping[Path, ReadError] = field(default_factory=dict)
+    """Values that no document may hold; `data` has null in their place."""
 
-    def refuse(self, path: Path, value: object, message: str, remedy: str) -> RefusedError:
-        """The refusal of the value at `path`, with the line of the nearest value that exists."""
-        known = path
-        while known and known not in self.lines:
-            known = known[:-1]
-        return RefusedError(ReadError(dotted(path), shown(value), message, remedy, self.lines.get(known)))
+    def line(self, path: Path) -> int | None:
+        """The line of the nearest value that exists."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def error(self, path: Path, value: object, message: str, remedy: str) -> ReadError:
+        """What is wrong with the value at `path`."""
+        return ReadError(dotted(path), shown(value), message, remedy, self.line(path))
 
 
 def load(text: str) -> Document:
-    """One YAML mapping; raises RefusedError. Aliases are refused: nobody needs them here, and they can multiply."""
+    """One YAML mapping; raises RefusedError, with every value that cannot be held."""
+    document = parse(text)
+    if document.spoilt:
+        raise RefusedError(*document.spoilt.values())
+    return document
+
+
+def parse(text: str) -> Document:
+    """One YAML mapping with what is spoilt in it; raises RefusedError for a text that is none.
+
+    Aliases are refused: nobody needs them here, and they can multiply.
+    """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise RefusedError(
             ReadError("", "", f"the document is larger than {MAX_BYTES // 1024} KiB", "shorten it")
@@ -74,7 +99,7 @@ def load(text: str) -> Document:
         _check_size(text)
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise RefusedError(_yaml_error(error)) from None
+        raise RefusedError(_yaml_error(error, text)) from None
     except (ValueError, RecursionError) as error:
         raise RefusedError(
             ReadError("", "", f"the document is not YAML ({shown(error)})", "correct it")
@@ -84,20 +109,11 @@ def load(text: str) -> Document:
             ReadError("", "", "the document is not a YAML mapping", "write it as `field: value` lines", 1)
         )
     lines: dict[Path, int] = {}
-    data = _value(root, (), lines)
-    return Document(data, lines)
-
-
-def shown(value: object) -> str:
-    """A value for a message, cut where it is long."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def dotted(path: Path) -> str:
-    """A path as people write it: `performance[0].tokensPerSecond`; a long key is cut."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
-    return "".join(parts).removeprefix(".")
+    spoilt: dict[Path, ReadError] = {}
+    data = _value(root, (), lines, spoilt)
+    if () in spoilt:
+        raise RefusedError(spoilt[()])
+    return Document(data, lines, spoilt)
 
 
 def _check_size(text: str) -> None:
@@ -123,53 +139,60 @@ def _check_size(text: str) -> None:
             )
 
 
-def _yaml_error(error: yaml.YAMLError) -> ReadError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
+def _yaml_error(error: yaml.YAMLError, text: str) -> ReadError:
+    mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
+    line = mark.line + 1 if mark else text.count("\n", 0, position) + 1 if position is not None else None
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     return ReadError(
         "",
         "",
         f"the document is not YAML: {shown(problem)}",
         "correct the syntax",
-        mark.line + 1 if mark else None,
+        line,
     )
 
 
-def _value(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
+def _value(node: yaml.Node, path: Path, lines: dict[Path, int], spoilt: dict[Path, ReadError]) -> Any:
     lines[path] = node.start_mark.line + 1
     if node.tag not in _PLAIN_TAGS:
         message, remedy = (
-            f"YAML tag {node.tag} is not allowed",
+            f"YAML tag {shown(node.tag)} is not allowed",
             "use text, numbers, true, false, lists and mappings",
         )
-        raise RefusedError(ReadError(dotted(path), "", message, remedy, lines[path]))
+        spoilt[path] = ReadError(dotted(path), "", message, remedy, lines[path])
+        return None
     match node:
         case yaml.MappingNode():
-            return _mapping(node, path, lines)
+            return _mapping(node, path, lines, spoilt)
         case yaml.SequenceNode():
-            return [_value(item, (*path, index), lines) for index, item in enumerate(node.value)]
+            return [_value(item, (*path, index), lines, spoilt) for index, item in enumerate(node.value)]
         case _:
-            return _scalar(node, path)
+            return _scalar(node, path, spoilt)
 
 
-def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int]) -> dict[str, Any]:
+def _mapping(
+    node: yaml.MappingNode, path: Path, lines: dict[Path, int], spoilt: dict[Path, ReadError]
+) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-            raise RefusedError(
-                ReadError(dotted(path), "", "a key is not plain text", "write the key as a word", line)
-            )
+            odd = shown(key.value) if isinstance(key, yaml.ScalarNode) else f"the key of line {line}"
+            error = ReadError(dotted(path), "", "a key is not plain text", "write the key as a word", line)
+            spoilt[(*path, odd)] = error
+            continue
+        inner = (*path, key.value)
         if key.value in result:
-            field = dotted((*path, key.value))
-            raise RefusedError(ReadError(field, "", "the field appears twice", "remove one of the two", line))
-        result[key.value] = _value(value, (*path, key.value), lines)
-        lines[(*path, key.value)] = line
+            spoilt[inner] = ReadError(
+                dotted(inner), "", "the field appears twice", "remove one of the two", line
+            )
+            continue
+        result[key.value] = _value(value, inner, lines, spoilt)
+        lines[inner] = line
     return result
 
 
-def _scalar(node: yaml.Node, path: Path) -> Any:
-    line = node.start_mark.line + 1
+def _scalar(node: yaml.Node, path: Path, spoilt: dict[Path, ReadError]) -> Any:
     if node.tag.endswith((":str", ":timestamp")):
         return node.value
     try:
@@ -177,13 +200,7 @@ def _scalar(node: yaml.Node, path: Path) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError, KeyError, IndexError):
         value = math.nan
     if isinstance(value, float | int) and not abs(value) < _LARGEST:
-        raise RefusedError(
-            ReadError(
-                dotted(path),
-                shown(node.value),
-                "this number cannot be stored",
-                "write a finite number below 2^63",
-                line,
-            )
-        )
+        message, remedy = "this number cannot be stored", "write a finite number below 2^63"
+        spoilt[path] = ReadError(dotted(path), shown(node.value), message, remedy, node.start_mark.line + 1)
+        return None
     return value

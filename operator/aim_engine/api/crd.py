@@ -157,6 +157,7 @@ RECIPE_COLUMNS = (
     Column("Used", ".status.usedBy", "AIMDeployments that use the recipe.", "integer"),
     _AGE,
     Column("Valid", ".status.conditions[?(@.type=='Valid')].status", "Whether the recipe can be chosen.", priority=1),
+    Column("Observed", ".status.observed.tokensPerSecond", "Tokens per second of a replica under load, seen in this cluster.", "integer", 1),
     Column("Nodes", ".status.matchingNodes", "Usable nodes that have the GPUs.", "integer", 1),
 )  # fmt: skip
 
@@ -167,6 +168,12 @@ DEPLOYMENT_COLUMNS = (
     Column("GPUs", ".status.recipe.gpus", "GPUs of one replica."),
     Column("Precision", ".status.recipe.precision", "Numeric format of the weights."),
     Column("Replicas", ".status.ready", "Ready and wanted replicas."),
+    Column(
+        "Tok/s",
+        ".status.performance.tokensPerSecond",
+        "Generated tokens per second, measured over some minutes.",
+        "integer",
+    ),
     _AGE,
     Column("Reason", f"{_READY}.reason", "Cause of the Ready condition.", priority=1),
     Column("Tier", ".status.recipe.tier", "How near the choice is to the best recipe.", priority=1),

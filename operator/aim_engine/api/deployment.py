@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from aim_engine.api.conditions import Condition
-from aim_engine.api.enums import Backend, Maturity, Objective, Outcome, Precision, Reason, Tier
+from aim_engine.api.enums import Backend, GainKind, Maturity, Objective, Outcome, Precision, Reason, Tier
 from aim_engine.api.meta import (
     DNSLabel,
     DNSSubdomain,
@@ -20,7 +20,8 @@ from aim_engine.api.meta import (
     ModelID,
     Quantity,
 )
-from aim_engine.api.recipe import EngineArgs, Tokens
+from aim_engine.api.performance import PerformanceStatus, Tokens
+from aim_engine.api.recipe import EngineArgs
 from aim_engine.api.rules import DEPLOYMENT_RULES, load_strictly
 
 
@@ -295,6 +296,18 @@ class Scheduling(Model):
     )
 
 
+class Monitoring(Model):
+    """What the operator measures of the deployment."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="The operator reads the engines' metrics for status.performance, PerformanceOnTarget and "
+            "aim_performance_* metrics; false leaves them alone."
+        ),
+    ] = True
+
+
 class AIMDeploymentSpec(Model):
     """What to serve and under which wishes; only the model is needed."""
 
@@ -310,6 +323,7 @@ class AIMDeploymentSpec(Model):
     service: Annotated[ServiceSpec, Field(description="The Service in front of the engine.")] = ServiceSpec()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     scheduling: Annotated[Scheduling, Field(description="Where the pods may run.")] = Scheduling()
+    monitoring: Annotated[Monitoring, Field(description="What is measured.")] = Monitoring()
     suspend: Annotated[
         bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")
     ] = False
@@ -378,6 +392,17 @@ class Recommendation(Model):
     gain: Annotated[
         str | None, Field(max_length=1024, description="What it would bring; each number says its kind.")
     ] = None
+    gain_kind: Annotated[
+        GainKind | None, Field(description="What is better: Throughput, Latency, Tier or Other.")
+    ] = None
+    gain_percent: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="How much better its predicted performance is, in percent, where both are known.",
+        ),
+    ] = None
     cost: Annotated[str | None, Field(max_length=1024, description="What taking it would cost.")] = None
 
 
@@ -403,6 +428,9 @@ class AIMDeploymentStatus(Model):
     recommendation: Annotated[
         Recommendation | None, Field(description="A better choice, not followed by itself.")
     ] = None
+    performance: Annotated[
+        PerformanceStatus | None, Field(description="What the engines deliver, measured.")
+    ] = None
     rollout: Annotated[RolloutStatus | None, Field(description="How pods are replaced.")] = None
     replicas: Annotated[int, Field(ge=0, description="Pods that exist.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Pods that answer.")] = 0
@@ -417,7 +445,7 @@ class AIMDeploymentStatus(Model):
         list[Condition],
         Field(
             max_length=8,
-            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available.",
+            description="Ready (summary), RecipeSelected, PrerequisitesMet, Available, PerformanceOnTarget.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []

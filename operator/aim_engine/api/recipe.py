@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from aim_engine.api.conditions import Condition
-from aim_engine.api.enums import Backend, Maturity, Objective, Precision, ProvenanceKind
+from aim_engine.api.enums import Backend, Maturity, Objective, Precision
 from aim_engine.api.meta import (
     DNSLabel,
     EnvMap,
@@ -19,14 +19,13 @@ from aim_engine.api.meta import (
     Partition,
     Quantity,
 )
+from aim_engine.api.performance import Benchmark, Observed, Performance
 from aim_engine.api.rules import RECIPE_RULES, load_strictly
 
 EngineArgs = Annotated[
     dict[str, Any],
     Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
 ]
-Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Hardware(Model):
@@ -52,75 +51,12 @@ class RecipeResources(Model):
     )
 
 
-class Workload(Model):
-    """The load at which a performance number was obtained."""
-
-    input_tokens: Annotated[Tokens | None, Field(description="Prompt length, in tokens.")] = None
-    output_tokens: Annotated[Tokens | None, Field(description="Generated length, in tokens.")] = None
-    concurrency: Annotated[
-        int | None, Field(ge=1, le=1_000_000, description="Requests in flight at the same time.")
-    ] = None
-
-
-class Provenance(Model):
-    """Where a performance number comes from."""
-
-    kind: Annotated[
-        ProvenanceKind,
-        Field(
-            description="Who stands behind the number; declared is shown but never ranked against evidence."
-        ),
-    ]
-    source: Annotated[
-        str, Field(min_length=1, max_length=500, description="URL or object that publishes the number.")
-    ]
-    engine_version: Annotated[
-        str | None, Field(max_length=100, description="Engine version the number was obtained with.")
-    ] = None
-    date: Annotated[
-        str | None,
-        Field(
-            max_length=10,
-            pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$",
-            description="Date of the measurement, ISO 8601.",
-        ),
-    ] = None
-
-
-class Performance(Model):
-    """One performance point of a whole replica."""
-
-    tokens_per_second: Annotated[
-        int | None,
-        Field(ge=1, le=100_000_000, description="Generated tokens per second of the whole replica."),
-    ] = None
-    time_to_first_token_milliseconds: Annotated[
-        Milliseconds | None, Field(description="Time to the first token, in milliseconds.")
-    ] = None
-    inter_token_latency_milliseconds: Annotated[
-        Milliseconds | None, Field(description="Time between two tokens of one request, in milliseconds.")
-    ] = None
-    request_latency_milliseconds: Annotated[
-        Milliseconds | None, Field(description="Time of a whole request, in milliseconds.")
-    ] = None
-    workload: Annotated[Workload | None, Field(description="Load at which the numbers were obtained.")] = None
-    provenance: Annotated[
-        Provenance, Field(description="Where the numbers come from; a number without it is refused.")
-    ]
-
-    @model_validator(mode="after")
-    def _has_a_number(self) -> Performance:
-        numbers = (
-            self.tokens_per_second,
-            self.time_to_first_token_milliseconds,
-            self.inter_token_latency_milliseconds,
-            self.request_latency_milliseconds,
-        )
-        if not any(numbers):
-            raise ValueError(
-                "performance entry has no number; give tokensPerSecond or a latency, or remove the entry"
-            )
-        return self
+def _unique(values: list[str] | None) -> list[str] | None:
+    """As the API server checks a list of type set."""
+    twice = next((value for value in values or () if (values or []).count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has '{twice}' twice; keep one")
+    return values
 
 
 class LabelSelectorRequirement(Model):
@@ -142,6 +78,7 @@ class LabelSelectorRequirement(Model):
             description="Values for In and NotIn.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
+        AfterValidator(_unique),
     ] = None
 
 
@@ -254,6 +191,18 @@ class AIMRecipeStatus(Model):
         None
     )
     used_by: Annotated[int | None, Field(ge=0, description="AIMDeployments that use the recipe.")] = None
+    observed: Annotated[
+        Observed | None,
+        Field(description="What the recipe did under load in this cluster, over all its users."),
+    ] = None
+    benchmarks: Annotated[
+        list[Benchmark],
+        Field(
+            max_length=8,
+            description="Benchmarks that were saved with `aim-engine bench --save`, the newest first.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = []
     conditions: Annotated[
         list[Condition],
         Field(

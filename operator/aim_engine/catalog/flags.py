@@ -62,10 +62,12 @@ class Flag:
     minimum: float | None = None
     maximum: float | None = None
     flag_class: FlagClass = FlagClass.ALLOWED
-    why: str | None = None
-    """Why it is not simply allowed, or what to do instead."""
+    why: str = ""
+    """What it does, and so why it is allowed or not; for an owned one, what to do instead."""
     denied_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of a JSON value that nobody may set, with the reason."""
+    denied_values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Key of a JSON value, or "" for the flag's own, to the values that nobody may set: regular expression to reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class EnvRules:
     denied: Mapping[str, str]
     admin_only: Mapping[str, str]
     tenant_allowed: tuple[str, ...]
+    reviewed: Mapping[str, str]
+    """Of these, names that sound dangerous and are not."""
     notes: Mapping[str, str]
     """Names that do nothing in the pinned engine."""
     known: frozenset[str]
@@ -145,6 +149,7 @@ def env_rules(backend: Backend) -> EnvRules:
         denied=_section(files, "denied"),
         admin_only=_section(files, "adminOnly"),
         tenant_allowed=tuple(name for content in files for name in content.get("tenantAllowed", ())),
+        reviewed=_section(files, "reviewed"),
         notes=_section(files, "notes"),
         known=frozenset(read_yaml(f"engines/{own}")["known"] if own in _env_files() else ()),
         kernels=tuple(
@@ -168,7 +173,13 @@ def _read_table(name: str) -> FlagTable | None:
     if name not in file_names("engines"):
         return None
     content = read_yaml(f"engines/{name}")
-    return _table(content if "basedOn" not in content else _applied(content))
+    return _table(content if "basedOn" not in content else _applied(content), _allowed(content["engine"]))
+
+
+def _allowed(engine: str) -> Mapping[str, str]:
+    """Flags that everybody may set, of any version of an engine, with the reason."""
+    groups = read_yaml(f"engines/{engine}-allowed.yaml")
+    return {name: why for why, names in groups.items() for name in names}
 
 
 def _applied(difference: dict[str, Any]) -> dict[str, Any]:
@@ -199,8 +210,15 @@ def _minor(version: str) -> str:
     return ".".join(version.removeprefix("v").split(".")[:2])
 
 
-def _table(content: dict[str, Any]) -> FlagTable:
-    flags = {name: _flag(name, row) for name, row in content["flags"].items()}
+def _table(content: dict[str, Any], allowed: Mapping[str, str]) -> FlagTable:
+    unclassified = [
+        name for name, row in content["flags"].items() if "class" not in row and name not in allowed
+    ]
+    if unclassified:
+        raise ValueError(
+            f"{content['engine']} {content['version']}: say who may set {', '.join(unclassified)}, and why"
+        )
+    flags = {name: _flag(name, row, allowed.get(name, "")) for name, row in content["flags"].items()}
     return FlagTable(
         engine=Backend(content["engine"]),
         version=content["version"],
@@ -228,7 +246,8 @@ def _batch_defaults(row: dict[str, int]) -> BatchDefaults:
     )
 
 
-def _flag(name: str, row: dict[str, Any]) -> Flag:
+def _flag(name: str, row: dict[str, Any], allowed: str) -> Flag:
+    denied = row.get("deniedValues", {})
     return Flag(
         name=name,
         kind=FlagKind(row["kind"]),
@@ -238,6 +257,7 @@ def _flag(name: str, row: dict[str, Any]) -> Flag:
         minimum=row.get("minimum"),
         maximum=row.get("maximum"),
         flag_class=FlagClass(row.get("class", FlagClass.ALLOWED)),
-        why=row.get("why"),
+        why=row.get("why", allowed),
         denied_keys=MappingProxyType(row.get("deniedKeys", {})),
+        denied_values=MappingProxyType(denied if row["kind"] == FlagKind.JSON else {"": denied}),
     )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aim_engine.api.enums import Backend, Precision
-from aim_engine.api.recipe import Performance
+from aim_engine.api.performance import Performance
 from aim_engine.catalog.data import read_yaml
 
 

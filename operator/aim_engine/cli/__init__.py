@@ -24,8 +24,10 @@ COMMANDS = {
     "fit": "show whether a model fits GPUs, with every number on the way",
     "recipes": "list, show, check and import recipes",
     "snapshot": "write what the operator decides from as one file",
-    "status": "show all deployments and the GPUs there are",
+    "status": "show deployments, what they deliver, and the GPUs there are",
+    "bench": "put a model server under load and show how fast it answers",
     "doctor": "look for what keeps a cluster from serving models",
+    "dashboards": "write the Grafana dashboards, or draw them from Prometheus",
     "hook": "run a step of an installation, as the chart's Jobs do",
     "completion": "print the completion script of a shell",
 }

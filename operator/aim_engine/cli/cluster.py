@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources as package_resources
 from pathlib import Path
 
@@ -50,8 +50,9 @@ def world_of(
     `model_id`: shipped recipes of other models need not be read.
     """
     namespace, change = home(arguments), list(applied)
-    snapshot = _snapshot(arguments)
-    config = read_config(arguments.config) if arguments.config else snapshot.config
+    given = read_config(arguments.config) if arguments.config else None
+    snapshot = _snapshot(arguments, given.watch_namespaces if given else ())
+    config = given or snapshot.config
     objects = known_objects(snapshot.objects)
     refuse_twins(objects, NAMESPACED, "default")
     if arguments.recipes is not None:
@@ -129,7 +130,7 @@ def read_config(path: Path) -> OperatorConfig:
     try:
         return load(path)
     except ValidationError as error:
-        raise invalid(f"{path}: {explain(error)}; correct it") from None
+        raise invalid(f"{path}: {explain(error, '')}") from None
     except OSError as error:
         raise invalid(f"{path}: {error.strerror}; name a file that can be read") from None
     except ValueError as error:
@@ -173,7 +174,7 @@ def check_recipe(found: Found, before: Object | None = None) -> AIMRecipe:
     try:
         return AIMRecipe.strict_load({k: v for k, v in found.obj.items() if k != "status"}, before)
     except ValidationError as error:
-        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimrecipe.spec`") from None
+        raise invalid(f"{found.where}: {explain(error, 'aimrecipe')}") from None
 
 
 def put(world: World, found: Found, namespace: str) -> Key:
@@ -191,7 +192,7 @@ def check_deployment(found: Found, namespace: str) -> Object:
     try:
         AIMDeployment.strict_load(complete)
     except ValidationError as error:
-        raise invalid(f"{found.where}: {explain(error)}; see `kubectl explain aimdeployment.spec`") from None
+        raise invalid(f"{found.where}: {explain(error, 'aimdeployment')}") from None
     return complete
 
 
@@ -205,7 +206,7 @@ def named(world: World, name: str, namespace: str) -> Key:
     raise invalid(f"AIMDeployment '{name}' does not exist in namespace '{namespace}'; {told}")
 
 
-def _snapshot(arguments: argparse.Namespace) -> Snapshot:
+def _snapshot(arguments: argparse.Namespace, namespaces: Sequence[str]) -> Snapshot:
     if arguments.cluster is not None and arguments.nodes is not None:
         raise CommandError(
             "--cluster and --nodes exclude each other; a snapshot has nodes of its own", Exit.USAGE
@@ -217,7 +218,7 @@ def _snapshot(arguments: argparse.Namespace) -> Snapshot:
     from aim_engine.cli.live import fetch_snapshot
 
     progress("reading the cluster")
-    return fetch_snapshot()
+    return fetch_snapshot(namespaces)
 
 
 def _build(objects: Iterable[Found], config: OperatorConfig, facts: RecordedFacts, clock: float) -> World:

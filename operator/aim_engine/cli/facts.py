@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.cli.documents import short
 from aim_engine.cli.files import Found, Object
 from aim_engine.cli.output import invalid
@@ -95,7 +95,7 @@ def _recipes(objects: Iterable[Object]) -> Iterator[_Recipe]:
             found: Iterable[Candidate] = () if stored is None else (stored,)
         elif obj["kind"] == "ConfigMap":
             read = read_config_recipe({**obj, "metadata": {"namespace": "", **obj["metadata"]}})
-            found = () if isinstance(read, ReadError) else read
+            found = () if isinstance(read, Faults) else read
         else:
             continue
         for each in found:

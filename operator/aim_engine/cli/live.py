@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -54,24 +54,35 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]], otherwise: str 
         raise CommandError(f"the cluster refused: {error}; check `kubectl auth can-i --list`") from None
 
 
-def fetch_snapshot() -> Snapshot:
-    """Everything decisions are made from, as it is now."""
-    objects, config = with_client(fetch, otherwise=", or name a snapshot with --cluster")
+def fetch_snapshot(namespaces: Sequence[str] = ()) -> Snapshot:
+    """Everything decisions are made from, as it is now; with `namespaces` no others are looked into."""
+    objects, config = with_client(
+        lambda client: fetch(client, namespaces), otherwise=", or name a snapshot with --cluster"
+    )
     found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
     return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
 
 
-async def fetch(client: KubeClient) -> tuple[list[tuple[str, Object]], OperatorConfig]:
+async def fetch(
+    client: KubeClient, namespaces: Sequence[str] = ()
+) -> tuple[list[tuple[str, Object]], OperatorConfig]:
     """(kind, object) of all kinds that count, and the operator's configuration."""
-    return await fetch_objects(client), await operator_config(client)
+    found = await fetch_objects(client, namespaces)
+    return found, OperatorConfig() if namespaces else await operator_config(client)
 
 
-async def fetch_objects(client: KubeClient) -> list[tuple[str, Object]]:
+async def fetch_objects(client: KubeClient, namespaces: Sequence[str] = ()) -> list[tuple[str, Object]]:
     """(kind, object) of all kinds that count."""
     found: list[tuple[str, Object]] = []
     for resource in (resources.NODES, resources.PODS, *resources.WATCHED):
-        if resource not in _NOT_NEEDED:
-            found += [(resource.kind, obj) for obj in await _all(client, resource)]
+        if resource in _NOT_NEEDED:
+            continue
+        if namespaces and resource is resources.NAMESPACES:
+            found += [(resource.kind, await client.get(resource, None, name)) for name in namespaces]
+            continue
+        whole = not namespaces or not resource.namespaced or resource is resources.PODS
+        for namespace in [None] if whole else namespaces:
+            found += [(resource.kind, obj) for obj in await _all(client, resource, namespace)]
     return [*_newest_revisions(found), *await _unlabelled(client, found)]
 
 
@@ -91,17 +102,19 @@ async def operator_config(client: KubeClient) -> OperatorConfig:
     try:
         return parse((obj.get("data") or {}).get(CONFIG_FILE) or "")
     except ValidationError as error:
-        raise invalid(f"{where}: {explain(error)}; correct it, or name a file with --config") from None
+        raise invalid(f"{where}: {explain(error, '')}, or name a file with --config") from None
     except ValueError as error:
         raise invalid(f"{where}: {CONFIG_FILE}: {error}, or name a file with --config") from None
 
 
-async def _all(client: KubeClient, resource: Resource) -> list[Object]:
+async def _all(client: KubeClient, resource: Resource, namespace: str | None) -> list[Object]:
     selector = resources.WATCHED.get(resource)
     phase = _RUNNING_PODS if resource is resources.PODS else None
     objects: list[Object] = []
     try:
-        async for page, _ in client.pages(resource, label_selector=selector, field_selector=phase):
+        async for page, _ in client.pages(
+            resource, namespace=namespace, label_selector=selector, field_selector=phase
+        ):
             objects += [{**obj, "apiVersion": resource.api_version, "kind": resource.kind} for obj in page]
     except ApiError as error:
         if error.code == 404:  # our CRDs are not installed: a cluster before its first installation

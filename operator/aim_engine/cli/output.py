@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+from aim_engine.api.wording import UNPRINTABLE
+from aim_engine.api.wording import printable as printable
+
 Rows = Sequence[Sequence[str]]
 
 
@@ -43,17 +46,6 @@ def add_output(parser: argparse.ArgumentParser, *, wide: bool = True) -> None:
     parser.add_argument("-o", "--output", choices=choices, default="table", help="format (default: table)")
 
 
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
-)
-"""Controls of terminals and of the direction of text, what ends a line, and halves of characters."""
-
-
-def printable(text: str) -> str:
-    """Text of others as one line that a terminal shows and does not obey: `\\x1b` instead of an escape character."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
-
-
 def emit(form: str, document: Any, table: Callable[[bool], str]) -> None:
     """Print a document as JSON or YAML, or the table; `table` is told whether wide is asked for."""
     match form:
@@ -72,7 +64,7 @@ def to_json(document: Any) -> str:
 
 def escaped(text: str) -> str:
     """JSON text that is YAML too, and that no terminal obeys: what cannot be printed stands as `\\u001b`."""
-    return _UNPRINTABLE.sub(_escape, text)
+    return UNPRINTABLE.sub(_escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -82,7 +74,7 @@ def _escape(found: re.Match[str]) -> str:
 def to_yaml(document: Any) -> str:
     """Block style, keys in the document's order."""
     text = _dump(document, as_it_is=True)
-    odd = _UNPRINTABLE.search(text.replace("\n", ""))
+    odd = UNPRINTABLE.search(text.replace("\n", ""))
     return _dump(document, as_it_is=False) if odd else text
 
 

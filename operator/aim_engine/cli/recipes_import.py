@@ -90,7 +90,7 @@ def _read(path: Path) -> Document | ReadError:
     try:
         return load(path.read_text(encoding="utf-8"))
     except RefusedError as refused:
-        return refused.error
+        return refused.faults.errors[0]
     except (OSError, UnicodeDecodeError) as error:
         return ReadError("", "", f"the file cannot be read: {error}", "make it readable UTF-8 text")
 

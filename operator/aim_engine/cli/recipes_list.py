@@ -60,7 +60,7 @@ def _recipes(arguments: argparse.Namespace) -> Iterator[AIMRecipe]:
         try:
             yield AIMRecipe.model_validate({**each.obj, "status": {}})
         except ValidationError as error:
-            tell(f"aim-engine: {each.where}: {each.name} is passed over: {explain(error)}")
+            tell(f"aim-engine: {each.where}: {each.name} is passed over: {explain(error, 'aimrecipe')}")
 
 
 def _row(recipe: AIMRecipe) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def read_snapshot(path: Path, now: float) -> Snapshot:
     try:
         config = OperatorConfig.strict_load(head.obj.get("configuration") or {})
     except ValidationError as error:
-        raise invalid(f"{head.where}: configuration: {explain(error)}; correct it") from None
+        raise invalid(f"{head.where}: configuration: {explain(error, '')}") from None
     return Snapshot(objects, config, facts_in(head.obj, head.where), _clock(head))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from aim_engine.api.configmap_yaml import shown
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag, FlagClass, FlagKind, FlagTable
+from aim_engine.engines.denied import denied_parts, parse_json
 from aim_engine.engines.grammar import FlagUse, resolve
 from aim_engine.engines.types import Problem, Trust
 
@@ -48,7 +48,9 @@ def _excess(args: Mapping[str, object]) -> Iterator[Problem]:
     if len(args) > MAX_ARGUMENTS:
         message = f"there are {len(args)} arguments, and {MAX_ARGUMENTS} are the most that is read"
         yield Problem("engineArgs", None, message, "leave the engine's defaults out")
-    for name in args:
+    for name, value in args.items():
+        if not name.strip("-"):
+            yield Problem("engineArgs", value, "a flag has no name", "name the flag")
         if len(name) > _LONGEST_NAME:
             message = f"the name has {len(name)} characters, more than any flag"
             yield Problem(f"engineArgs.{shown(name)}", None, message, "correct the name of the flag")
@@ -92,7 +94,7 @@ def _check_use(use: FlagUse, table: FlagTable, trust: Trust, strict: bool) -> It
         message = f"{flag.name} takes no object, so {use.written} means nothing"
         yield Problem(_field(use), use.value, message, f"set {flag.name} itself")
         return
-    yield from _denied_keys(use, flag)
+    yield from denied_parts(use, flag)
     if not use.keys:
         yield from _check_value(use, flag)
 
@@ -121,32 +123,6 @@ def _refusal(flag: Flag, trust: Trust) -> tuple[str, str] | None:
             return message, "remove it, or ask an admin to allow remote code in the namespace"
         case _:
             return None
-
-
-def _denied_keys(use: FlagUse, flag: Flag) -> Iterator[Problem]:
-    if not flag.denied_keys:
-        return
-    for key in (*use.keys, *_json_keys(use.value)):
-        why = flag.denied_keys.get(key.replace("-", "_"))
-        if why is not None:
-            yield Problem(
-                _field(use), use.value, f"{key} in {flag.name} is denied: it {why}", f"remove {key}"
-            )
-
-
-def _json_keys(value: object) -> Iterator[str]:
-    match value:
-        case Mapping():
-            for key, nested in value.items():
-                yield from str(key).split(".")
-                yield from _json_keys(nested)
-        case list() | tuple():
-            for nested in value:
-                yield from _json_keys(nested)
-        case str():
-            parsed = _parse_json(value)
-            if not isinstance(parsed, str):
-                yield from _json_keys(parsed)
 
 
 def _check_value(use: FlagUse, flag: Flag) -> Iterator[Problem]:
@@ -186,7 +162,7 @@ def _wrong_bool(value: object, flag: Flag) -> tuple[str, str] | None:
 def _wrong_json(value: object, flag: Flag) -> tuple[str, str] | None:
     if isinstance(value, Mapping | list):
         return None
-    if isinstance(value, str) and not isinstance(_parse_json(value), str):
+    if isinstance(value, str) and not isinstance(parse_json(value), str):
         return None
     return f"{flag.name} takes an object, got {shown(repr(value))}", "write the object in YAML"
 
@@ -276,14 +252,6 @@ def _wanted(flag: Flag) -> str:
             return "number"
         case _:
             return "value"
-
-
-def _parse_json(text: str) -> object:
-    """The parsed value, or the text itself when it is not JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _fold(text: str) -> str:

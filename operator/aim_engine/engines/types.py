@@ -77,8 +77,10 @@ class Engine(Protocol):
     """Version of recipes that name none."""
     HEALTH_PATH: str
     PORT: int
-    METRICS: Mapping[str, str]
-    """Names of the engine's metrics by what they mean; see docs/reference/engines.md."""
+    METRICS: Mapping[str, tuple[str, ...]]
+    """Names of the engine's metrics by what they mean, the newest name first; see docs/reference/engines.md."""
+    FIRST_TOKEN_BOUNDS: tuple[float, ...]
+    """Bucket bounds in seconds of its histogram of times to the first token, as it is started by us; () where they are not known."""
     API_KEY: ApiKey
     CHOOSES_WEIGHTS: bool
     """The image picks a checkpoint of the model by the precision; else the one that the recipe names is loaded."""

@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from aim_engine.api.configmap_yaml import ReadError, dotted, shown
+from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.enums import Backend, Objective, Precision
 from aim_engine.api.meta import ANNOTATION_LICENCE, ANNOTATION_NOTES, ANNOTATION_ORIGIN, API_VERSION
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, Hardware
+from aim_engine.api.wording import dotted, shown
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.imports import Origin, import_rules
 from aim_engine.catalog.measurements import Setting, published

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from aim_engine.api.configmap_yaml import ReadError, shown
+from aim_engine.api.configmap_yaml import ReadError
 from aim_engine.api.enums import Maturity, Objective, Precision
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import PINNED_VLLM
 from aim_engine.catalog.gpus import GPU, gpu_by_product_name, gpu_catalog
 from aim_engine.catalog.imports import Origin, import_rules
@@ -66,8 +67,8 @@ def _read(file: SourceFile) -> ModelFile | Rejected:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = tuple(first["loc"])
-        told = file.content.refuse(path, first["input"], first["msg"], "correct it in the source")
-        return Rejected((file.path,), told.error)
+        told = file.content.error(path, first["input"], first["msg"], "correct it in the source")
+        return Rejected((file.path,), told)
     if "omni" in found.meta.tasks:
         message = "is served by vLLM-Omni, which is another engine"
         return Rejected((file.path,), ReadError("meta.tasks", "omni", message, "serve it by hand"))

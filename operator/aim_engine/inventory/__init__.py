@@ -19,6 +19,7 @@ from aim_engine.inventory.state import (
     revise_inventory,
     withhold,
 )
+from aim_engine.inventory.totals import GPUTotals
 from aim_engine.inventory.tracker import Freed, Tracker, free_on
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Cause",
     "Freed",
     "GPUGroup",
+    "GPUTotals",
     "Hurdle",
     "Inventory",
     "NodeFacts",

@@ -31,6 +31,7 @@ from aim_engine.inventory.state import (
     plus,
     revise_inventory,
 )
+from aim_engine.inventory.totals import GPUTotals, gpu_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,17 @@ class Tracker:
             name: sum(sum(pod.gpus.values()) for pod in pods.values())
             for name, pods in self._owned.get(owner, {}).items()
         }
+
+    def totals(self) -> dict[str, GPUTotals]:
+        """GPUs of the cluster by model, and who holds them."""
+        ours: dict[str, dict[str, int]] = {}
+        for nodes in self._owned.values():
+            for name, pods in nodes.items():
+                on_node = ours.setdefault(name, {})
+                for pod in pods.values():
+                    for resource, count in pod.gpus.items():
+                        on_node[resource] = on_node.get(resource, 0) + count
+        return gpu_totals(self._states.values(), ours)
 
     def unplaced(self, owner: Owner) -> int:
         """Promised pods that no node has room for now."""

@@ -90,14 +90,14 @@ class KubeClient:
                 raise
 
     async def pages(
-        self, resource: Resource, *, label_selector: str | None = None, field_selector: str | None = None,
-        metadata_only: bool = False,
+        self, resource: Resource, *, namespace: str | None = None, label_selector: str | None = None,
+        field_selector: str | None = None, metadata_only: bool = False,
     ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:  # fmt: skip
-        """All objects of all namespaces in pages: (items, resourceVersion of the list)."""
+        """All objects of one namespace, or of all, in pages: (items, resourceVersion of the list)."""
         params = _selectors(label_selector, field_selector) | {"limit": str(PAGE)}
         headers = {"Accept": METADATA_ONLY} if metadata_only else None
         while True:
-            page = await self.request("GET", resource.path(), params=params, headers=headers)
+            page = await self.request("GET", resource.path(namespace), params=params, headers=headers)
             metadata = page.get("metadata") or {}
             yield page.get("items") or [], metadata.get("resourceVersion", "")
             token = metadata.get("continue")
@@ -106,8 +106,9 @@ class KubeClient:
             params = params | {"continue": token}
 
     async def watch(
-        self, resource: Resource, resource_version: str, *, label_selector: str | None = None,
-        field_selector: str | None = None, timeout_seconds: int = 300, silence_seconds: float = 90,
+        self, resource: Resource, resource_version: str, *, namespace: str | None = None,
+        label_selector: str | None = None, field_selector: str | None = None, timeout_seconds: int = 300,
+        silence_seconds: float = 90,
     ) -> AsyncIterator[dict[str, Any]]:  # fmt: skip
         """Events after `resource_version` until the server ends the stream. A cut line ends it too, as ApiError 0."""
         params = _selectors(label_selector, field_selector) | {
@@ -115,7 +116,7 @@ class KubeClient:
             "timeoutSeconds": str(timeout_seconds),
         }  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=silence_seconds)
-        url = self._connection.server + resource.path()
+        url = self._connection.server + resource.path(namespace)
         try:
             async with self._connection.session.get(url, params=params, timeout=timeout) as response:
                 if response.status != 200:

@@ -35,6 +35,7 @@ class Reflector:
         remove: Callable[[dict[str, Any]], None],
         field_selector: str | None = None,
         label_selector: str | None = None,
+        namespace: str | None = None,
     ) -> None:
         self._client = client
         self._resource = resource
@@ -42,7 +43,10 @@ class Reflector:
         self._replace = replace
         self._upsert = upsert
         self._remove = remove
-        self._selectors: Any = {"field_selector": field_selector, "label_selector": label_selector}
+        self._namespace = namespace
+        self._selectors: Any = {
+            "field_selector": field_selector, "label_selector": label_selector, "namespace": namespace,
+        }  # fmt: skip
         self.synced = asyncio.Event()
         self.lists = 0
         self._failures = 0
@@ -72,6 +76,8 @@ class Reflector:
                 too_old = error.code in (400, 410)
                 if too_old:
                     version = None
+                if error.code == 403 and self._namespace is not None:
+                    self.synced.set()  # the namespace went, and our rights in it with it: nothing is to be waited for
                 if not too_old or listed:
                     await self._pause(str(error), error.retry_after)
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from aim_engine.api.configmap import read_recipe
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap import NamedRecipe, RecipeDocument, read_recipe
+from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.recipe import AIMRecipeSpec, AIMRecipeStatus
+from aim_engine.api.schema_faults import schema_faults
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Record
-from aim_engine.selection import Candidate, Recorded, Source, candidate
+from aim_engine.selection import Candidate, Observation, Recorded, Source, candidate
 
 Key = tuple[str, str]
 """(namespace, name) of an AIMDeployment."""
@@ -101,8 +102,8 @@ class Cache:
     deployments: dict[Key, StoredDeployment] = field(default_factory=dict)
     recipes: dict[str, StoredRecipe] = field(default_factory=dict)
     config_recipes: dict[Key, tuple[Candidate, ...]] = field(default_factory=dict)
-    config_errors: dict[Key, ReadError] = field(default_factory=dict)
-    decisions: dict[Key, Recorded | ReadError] = field(default_factory=dict)
+    config_errors: dict[Key, Faults] = field(default_factory=dict)
+    decisions: dict[Key, Recorded | Faults] = field(default_factory=dict)
     """Recorded decisions by the ConfigMap that holds them."""
     namespaces: dict[str, NamespaceInfo] = field(default_factory=dict)
     priorities: dict[str, Priority] = field(default_factory=dict)
@@ -177,7 +178,7 @@ def read_deployment(obj: Mapping[str, Any]) -> StoredDeployment:
     try:
         typed = AIMDeployment.from_object({**obj, "status": {}})
     except ValidationError as invalid:
-        error = explain(invalid)
+        error = explain(invalid, "aimdeployment")
     return StoredDeployment(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -200,15 +201,53 @@ def read_stored_recipe(obj: Mapping[str, Any]) -> StoredRecipe:
     try:
         found = candidate(name, Source.CATALOGUE, AIMRecipeSpec.model_validate(obj.get("spec") or {}))
     except ValidationError as invalid:
-        error = explain(invalid)
+        error = explain(invalid, "aimrecipe", "spec")
+    status = obj.get("status") or {}
     return StoredRecipe(
         name,
         metadata.get("generation", 0),
         metadata.get("resourceVersion", ""),
-        obj.get("status") or {},
-        found,
+        status,
+        with_observation(found, status) if found else None,
         error,
     )
+
+
+def with_observation(found: Candidate, status: Mapping[str, Any]) -> Candidate:
+    """The recipe with what its status says it did here, where that speaks of this content of it."""
+    return replace(found, observed=_observation(found, status))
+
+
+def _observation(found: Candidate, status: Mapping[str, Any]) -> Observation | None:
+    """What deployments showed under load, else the best saved benchmark: a client's load may have been too small."""
+    told = [status.get("observed"), *sorted(_maps(status.get("benchmarks")), key=_rate, reverse=True)]
+    for each in told:
+        if isinstance(each, Mapping) and each.get("recipeHash") == found.hash and _rate(each):
+            first, token = (
+                each.get(f"{name}Milliseconds") for name in ("timeToFirstToken", "interTokenLatency")
+            )
+            return Observation(
+                gpu_model=str(each.get("gpuModel")),
+                engine_version=str(each.get("engineVersion")),
+                tokens_per_second=_rate(each),
+                inter_token_latency_ms=_median(token),
+                first_token_ms=_median(first),
+            )
+    return None
+
+
+def _maps(listed: Any) -> list[Mapping[str, Any]]:
+    return [each for each in listed or [] if isinstance(each, Mapping)]
+
+
+def _rate(told: Mapping[str, Any]) -> float:
+    value = told.get("tokensPerSecond")
+    return float(value) if isinstance(value, int) else 0.0
+
+
+def _median(told: Any) -> float | None:
+    value = told.get("p50") if isinstance(told, Mapping) else told
+    return float(value) if isinstance(value, int) and value > 0 else None
 
 
 def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:
@@ -219,22 +258,27 @@ def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:
         return AIMRecipeStatus()
 
 
-def read_config_recipe(obj: Mapping[str, Any], *, listed: bool = True) -> tuple[Candidate, ...] | ReadError:
+def recipe_document(obj: Mapping[str, Any]) -> RecipeDocument | Faults:
+    """What a ConfigMap holds under the key of recipes."""
+    metadata, data = obj["metadata"], obj.get("data")
+    text = data.get(RECIPE_FILE) if isinstance(data, Mapping) else None
+    if not isinstance(text, str):
+        remedy = f"put the recipe under the key {RECIPE_FILE}"
+        return Faults((ReadError(f"data.{RECIPE_FILE}", "", "is missing", remedy),))
+    return read_recipe(text, name=metadata["name"], namespace=metadata["namespace"])
+
+
+def config_candidate(found: NamedRecipe, *, listed: bool = True) -> Candidate:
+    """A recipe of a ConfigMap as a candidate."""
+    return candidate(f"configmap/{found.name}", Source.CUSTOM, found.spec, listed=listed)
+
+
+def read_config_recipe(obj: Mapping[str, Any], *, listed: bool = True) -> tuple[Candidate, ...] | Faults:
     """Recipes of a ConfigMap: `configmap/NAME`, or `configmap/NAME-<count>gpu[-sglang]` when it holds several."""
-    metadata = obj["metadata"]
-    namespace, name = metadata["namespace"], metadata["name"]
-    text = (obj.get("data") or {}).get(RECIPE_FILE)
-    if text is None:
-        return ReadError(
-            f"data.{RECIPE_FILE}", "", "is missing", f"put the recipe under the key {RECIPE_FILE}"
-        )
-    read = read_recipe(text, name=name, namespace=namespace)
-    if isinstance(read, ReadError):
+    read = recipe_document(obj)
+    if isinstance(read, Faults):
         return read
-    return tuple(
-        candidate(f"configmap/{found.name}", Source.CUSTOM, found.spec, listed=listed)
-        for found in read.recipes
-    )
+    return tuple(config_candidate(found, listed=listed) for found in read.recipes)
 
 
 def read_namespace(obj: Mapping[str, Any]) -> NamespaceInfo:
@@ -273,11 +317,6 @@ def controller_uid(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def explain(invalid: ValidationError) -> str:
+def explain(invalid: ValidationError, kind: str, root: str = "") -> str:
     """All errors of a pydantic validation, each with its field and value, in one line."""
-    parts = []
-    for error in invalid.errors()[:5]:
-        field = ".".join(str(part) for part in error["loc"])
-        value = repr(error.get("input"))[:80]
-        parts.append(f"{field} {value}: {error['msg']}")
-    return "; ".join(parts)
+    return str(Faults(schema_faults(invalid, kind, root)))

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aim_engine.api.configmap_yaml import ReadError, RefusedError, load
+from aim_engine.api.configmap_yaml import Faults, ReadError, RefusedError, load
 from aim_engine.selection import Recorded
 
 DECISION_FILE = "decision.yaml"
 
 
-def read_decision(obj: Mapping[str, Any]) -> Recorded | ReadError:
+def read_decision(obj: Mapping[str, Any]) -> Recorded | Faults:
     """The recipe that a ConfigMap says was chosen. Never raises."""
     text = (obj.get("data") or {}).get(DECISION_FILE)
     if not isinstance(text, str):
         remedy = f"put the output of `aim-engine select -o yaml` under the key {DECISION_FILE}"
-        return ReadError(f"data.{DECISION_FILE}", "", "is missing", remedy)
+        return Faults((ReadError(f"data.{DECISION_FILE}", "", "is missing", remedy),))
     try:
         document = load(text)
     except RefusedError as refused:
-        return refused.error
+        return refused.faults
     chosen = document.data.get("chosen")
     recipe, content = (
         (chosen.get("recipe"), chosen.get("hash")) if isinstance(chosen, Mapping) else (None, None)
     )
     if not isinstance(recipe, str) or not isinstance(content, str) or not recipe or not content:
         remedy = "record a decision that chose a recipe"
-        return ReadError("chosen", "", "names no recipe and hash", remedy, document.lines.get(("chosen",)))
+        return Faults((document.error(("chosen",), "", "names no recipe and hash", remedy),))
     return Recorded(recipe, content)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aim_engine.api.enums import Outcome
 from aim_engine.reconcile.cache import Key
-from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, request_in
+from aim_engine.reconcile.plan import Plan, Surroundings, in_use, request_in
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import (
@@ -81,7 +81,7 @@ def _choice(
         return None
     if plan.is_new and plan.decision is not None:
         return decision.choice
-    recipe = as_candidate(plan.revision)
+    recipe = in_use(plan.revision, around.candidates)
     held = hold(request, recipe, around.free, around.facts, any_capacity=True)
     if held is None:  # it runs, and could not be started here any more
         return Choice(Assessment(recipe, effective_args(recipe, request.spec)), current.tier, 0)

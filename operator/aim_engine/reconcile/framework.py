@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -52,7 +54,15 @@ class NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+class Patience:
+    """Pauses of kopf between attempts without end. A namespace that goes takes our rights in it along; when kopf gives up
+    over one, it ends, and with it the operator of all others."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1, 1, 2, 3, 5, 8, 13, 21), repeat(30))
+
+
+def configure(settings: kopf.OperatorSettings, *, namespaced: bool = False) -> None:
     """Settings that differ from kopf's defaults, each for a reason given in docs/architecture.md."""
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = NoDiffBase()
@@ -61,6 +71,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.peering.standalone = True
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
+    if namespaced:
+        settings.networking.error_backoffs = Patience()
     settings.queueing.exit_timeout = 2
     settings.queueing.idle_timeout = 1
     settings.watching.server_timeout = 300

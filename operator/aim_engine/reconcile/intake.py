@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.meta import LABEL_DEPLOYMENT, LABEL_RECIPE
 from aim_engine.inventory import Freed, PodUsage, PoolKey, Tracker, read_pod
 from aim_engine.kube.resource import Resource
@@ -18,6 +18,7 @@ from aim_engine.reconcile.cache import (
     Key,
     Priority,
     StoredDeployment,
+    StoredRecipe,
     controller_uid,
     read_child,
     read_config_recipe,
@@ -29,6 +30,7 @@ from aim_engine.reconcile.decisions import read_decision
 from aim_engine.reconcile.pods import PodHealth, read_health
 from aim_engine.reconcile.revision import read_record
 from aim_engine.reconcile.waiters import Waiters
+from aim_engine.selection import Observation
 
 log = logging.getLogger(__name__)
 
@@ -116,15 +118,21 @@ class Intake:
                     del self.cache.children[(namespace, name)]
                 self._wake_owner(obj)
 
-    def replace(self, resource: Resource, objects: Iterable[Object]) -> int:
-        """A complete list: what is not in it is gone. Returns how many ghosts were found."""
+    def replace(
+        self, resource: Resource, objects: Iterable[Object], namespaces: Collection[str] | None = None
+    ) -> int:
+        """A complete list, of all namespaces or of some: what is not in it is gone. Returns how many ghosts were found."""
         listed = set()
         for obj in objects:
             metadata = obj["metadata"]
             listed.add((metadata.get("namespace", ""), metadata["name"]))
             if obj.keys() & {"spec", "data", "status", "value"}:
                 self.upsert(resource, obj)
-        ghosts = [key for key in self.cache.versions[resource] if key not in listed]
+        ghosts = [
+            key
+            for key in self.cache.versions[resource]
+            if key not in listed and (namespaces is None or key[0] in namespaces)
+        ]
         for namespace, name in ghosts:
             self.remove(resource, {"metadata": {"name": name, "namespace": namespace}})
         return len(ghosts)
@@ -243,11 +251,19 @@ class Intake:
         before = self.cache.recipes.get(stored.name)
         self.cache.recipes[stored.name] = stored
         if before is not None and before.generation == stored.generation:
+            if _observed(before) != _observed(stored):
+                self.observed(stored.name)
             return
         self.dirty_recipes([stored.name])
         for each in (before, stored):
             if each and each.candidate:
                 self._wake_model(each.candidate.spec.model_id, stored.name)
+
+    def observed(self, name: str) -> None:
+        """Other performance of a recipe is known than before: whoever may use it looks again."""
+        stored = self.cache.recipes.get(name)
+        if stored and stored.candidate:
+            self._wake_model(stored.candidate.spec.model_id, name)
 
     def _config_map(self, obj: Object) -> None:
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
@@ -257,7 +273,7 @@ class Intake:
             self._wake_model(None, f"decision/{key[1]}")
             return
         read = read_config_recipe(obj)
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[key] = read
             log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
             self.refuse_config_map(obj, str(read))
@@ -331,3 +347,7 @@ class Intake:
         key = (metadata.get("namespace", ""), name)
         if key in self.cache.deployments:
             self.queue.add_after(key, ECHO_SECONDS)
+
+
+def _observed(stored: StoredRecipe) -> Observation | None:
+    return stored.candidate.observed if stored.candidate else None

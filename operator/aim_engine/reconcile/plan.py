@@ -18,6 +18,7 @@ from aim_engine.api.deployment import (
 )
 from aim_engine.api.enums import Outcome
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.inventory import Inventory, PodNeed, place
 from aim_engine.reconcile.advice import improves, recommend
@@ -143,7 +144,7 @@ def request_in(deployment: AIMDeployment, around: Surroundings) -> Request:
 
 def spec_problem(request: Request, facts: Facts) -> str | None:
     """What is wrong with the spec itself, whatever recipe; None when nothing is."""
-    return "; ".join(map(str, spec_problems(request, facts))) or None
+    return "; ".join(briefly([str(problem) for problem in spec_problems(request, facts)])) or None
 
 
 def _choose(
@@ -254,7 +255,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
     request = replace(request, recorded=None)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
-    running = hold(request, _in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
+    running = hold(request, in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
     kept = replace(
         kept,
         hopes=wants_of(
@@ -280,7 +281,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     )
 
 
-def _in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
+def in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
     """The recipe in use; with what was observed of it, where the catalogue still has it as it is."""
     known = (c for c in candidates if (c.name, c.hash) == (current.recipe, current.recipe_hash))
     return next(known, as_candidate(current))

@@ -34,6 +34,8 @@ class PodHealth:
     exit_code: int | None = None
     exit_reason: str | None = None
     exit_message: str = ""
+    address: str | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def read_health(obj: Mapping[str, Any]) -> PodHealth:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason"),
         exit_message=ended.get("message") or "",
+        address=status.get("podIP"),
+        node=(obj.get("spec") or {}).get("nodeName"),
     )
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeStatus
+from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import devices
 from aim_engine.inventory import Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
-from aim_engine.reconcile.cache import Cache, StoredRecipe
+from aim_engine.reconcile.cache import Cache, StoredRecipe, recipe_status, with_observation
+from aim_engine.reconcile.observed import observed
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch
 from aim_engine.selection import Candidate, Facts, describe, pod_need, validity_problems
+from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ class RecipeStatuses:
     tracker: Tracker
     facts: Facts
     interval: float
+    metrics: Metrics
+    learned: Callable[[str], None]
+    """Told a recipe of which other performance than before is known."""
     _dirty: set[str] = field(default_factory=set)
     _all_dirty: bool = True
     _written: dict[str, float] = field(default_factory=dict)
@@ -64,7 +70,8 @@ class RecipeStatuses:
             for name in due:
                 self._dirty.discard(name)
                 try:
-                    await self._write(name)
+                    with self.metrics.reconciling("AIMRecipe") as told:
+                        await self._write(name, told)
                 except Exception:
                     log.exception("status of recipe %s: a fault of ours; the others go on", name)
 
@@ -76,7 +83,7 @@ class RecipeStatuses:
     def _is_due(self, name: str) -> bool:
         return time.monotonic() - self._written.get(name, -self.interval) >= self.interval
 
-    async def _write(self, name: str) -> None:
+    async def _write(self, name: str, told: Pass) -> None:
         stored = self.cache.recipes.get(name)
         if stored is None:
             self._written.pop(name, None)
@@ -89,33 +96,33 @@ class RecipeStatuses:
             written = await self.client.merge_status(RECIPES, None, name, patch)
         except ApiError as error:
             if error.code != 404:
+                told.failed(Trouble.API)
                 log.warning("status of recipe %s not written: %s", name, error)
                 self._dirty.add(name)
             return
         current = self.cache.recipes.get(name)
         if current is not None and current.generation == stored.generation:
-            self.cache.recipes[name] = StoredRecipe(
-                name,
-                current.generation,
-                current.resource_version,
-                written.get("status") or {},
-                current.candidate,
-                current.error,
-            )
+            status = written.get("status") or {}
+            found = with_observation(current.candidate, status) if current.candidate else None
+            self.cache.recipes[name] = replace(current, status=status, candidate=found)
+            if found and current.candidate and found.observed != current.candidate.observed:
+                self.learned(name)
 
     def _status(self, stored: StoredRecipe) -> AIMRecipeStatus:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        users = (self.cache.deployments.get(key) for key in self.cache.by_recipe.get(stored.name, ()))
-        used = sum(
-            1 for user in users if user and (user.status.get("recipe") or {}).get("name") == stored.name
-        )
+        named = (self.cache.deployments.get(key) for key in self.cache.by_recipe.get(stored.name, ()))
+        users = [
+            user for user in named if user and (user.status.get("recipe") or {}).get("name") == stored.name
+        ]
+        before = recipe_status(stored)
         if stored.candidate is None:
             invalid = Judgement(
                 "False", ConditionReason.INVALID, f"the recipe cannot be read: {stored.error}"
             )
             return AIMRecipeStatus(
                 observed_generation=stored.generation,
-                used_by=used,
+                used_by=len(users),
+                benchmarks=before.benchmarks,
                 conditions=conditions({ConditionType.VALID: invalid}, stored.status, stored.generation, now),
             )
         placement = place(self.tracker.inventory(), pod_need(stored.candidate, _NO_WISHES))
@@ -129,7 +136,9 @@ class RecipeStatuses:
             observed_generation=stored.generation,
             matching_nodes=placement.usable_nodes,
             fits=placement.fits,
-            used_by=used,
+            used_by=len(users),
+            observed=observed(stored.candidate, (user.status for user in users), before.observed),
+            benchmarks=before.benchmarks,
             conditions=conditions(judged, stored.status, stored.generation, now),
         )
 
@@ -138,7 +147,7 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
     """Whether a recipe can be chosen at all: arguments, parallelism, precision and memory against its own GPU."""
     told = [f"{describe(problem)}; {problem.remedy}" for problem in validity_problems(candidate, facts)]
     if told:
-        return Judgement("False", ConditionReason.INVALID, "; ".join(told))
+        return Judgement("False", ConditionReason.INVALID, "; ".join(briefly(told)))
     return Judgement(
         "True", ConditionReason.VALID, "engine arguments, parallelism, precision and memory agree"
     )

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.conditions import ConditionReason, ConditionType
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
@@ -26,6 +26,7 @@ from aim_engine.reconcile.cache import (
 )
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.decisions import read_decision
+from aim_engine.reconcile.measuring import Measuring
 from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
@@ -41,8 +42,10 @@ from aim_engine.reconcile.status import (
     Report,
     Workload,
     build,
+    by_type,
     is_transition,
     merge_patch,
+    time_to_ready,
     wanted,
     workload_of,
 )
@@ -77,6 +80,7 @@ class Reconciler:
     recorder: Recorder
     metrics: Metrics
     planner: Planner
+    measuring: Measuring
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told when the users of recipes may have changed."""
     _deferred: dict[Key, float] = field(default_factory=dict)
@@ -134,6 +138,7 @@ class Reconciler:
         self._deferred.pop(key, None)
         self._hoped.pop(key, None)
         self.planner.forget(key)
+        self.measuring.forget(key)
         self.applier.forget(key)
         self.dirty_recipes(None)
         self._wake(self.tracker.release(key), key)
@@ -162,7 +167,8 @@ class Reconciler:
     ) -> Plan:  # fmt: skip
         """Decide and enter the result into the ledger at once: no other pass can be promised the same GPUs."""
         started = time.perf_counter()
-        plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
+        with self.metrics.selecting():
+            plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
         if plan.recommended_need is not None:
             self._hoped[key] = plan.recommended_need
         elif plan.recommendation is None:
@@ -204,7 +210,7 @@ class Reconciler:
                 raise
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
-        if isinstance(read, ReadError):
+        if isinstance(read, Faults):
             self.cache.config_errors[(namespace, name)] = read
             self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
@@ -231,6 +237,10 @@ class Reconciler:
         key = (stored.namespace, stored.name)
         live = self.cache.child(key, "Deployment")
         owned = live is not None and live.owner_uid == stored.uid
+        workload = workload_of(live.summary if live and owned else None)
+        pods = tuple(self.cache.pods.get(key, {}).values())
+        self.measuring.watch(stored, plan.revision, pods, settled=workload.updated)
+        performance, on_target = self.measuring.told(stored, plan.revision)
         report = Report(
             generation=stored.generation,
             namespace=stored.namespace,
@@ -242,10 +252,12 @@ class Reconciler:
             revision_name=self._revision_name(stored, plan),
             selection=plan.selection,
             recommendation=plan.recommendation,
-            workload=workload_of(live.summary if live and owned else None),
-            pods=tuple(self.cache.pods.get(key, {}).values()),
+            workload=workload,
+            pods=pods,
             granted=plan.granted,
             short_of=plan.short_of,
+            performance=performance,
+            on_target=on_target,
         )
         await self._write_status(stored, report)
 
@@ -294,6 +306,7 @@ class Reconciler:
                 self.queue.add_after(key, due - time.monotonic() + 0.01)
                 return
         self._deferred.pop(key, None)
+        self._count(stored.status, new)
         try:
             written = await self.client.merge_status(
                 resources.DEPLOYMENTS_AIM, stored.namespace, stored.name, patch
@@ -305,11 +318,28 @@ class Reconciler:
         current = self.cache.deployments.get(key)
         if current is not None and current.uid == written["metadata"]["uid"]:
             self._remember_status(key, current, written)
+        if "performance" in patch and report.revision is not None:
+            self.dirty_recipes([report.revision.recipe])
         if self.cache.namespaces.get(stored.namespace, _OPEN).terminating:
             return  # nothing can be created there any more, Events neither
         for kind, reason, message in transitions(stored.status, new):
             log.info("%s/%s %s: %s", stored.namespace, stored.name, reason, message)
             self.recorder.record(stored, kind, reason, message)
+
+    def _count(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """What only a comparison of two statuses tells: a spec that cannot work, and how long a start took."""
+        before, after = by_type(old), by_type(new)
+        selected = after.get(ConditionType.RECIPE_SELECTED, {})
+        if (
+            selected.get("reason")
+            == ConditionReason.INVALID_SPEC
+            != before.get(ConditionType.RECIPE_SELECTED, {}).get("reason")
+        ):
+            self.metrics.refused()
+        seconds = time_to_ready(before.get(ConditionType.AVAILABLE), after.get(ConditionType.AVAILABLE))
+        recipe = new.get("recipe") or {}
+        if seconds is not None and recipe:
+            self.metrics.became_ready(recipe["gpuModel"], recipe["backend"], seconds)
 
     def _remember_status(self, key: Key, current: StoredDeployment, written: Mapping[str, Any]) -> None:
         """Our own write is known at once, so that the next pass does not write it again."""

@@ -17,7 +17,12 @@ from aim_engine.reconcile.resources import EVENTS
 
 log = logging.getLogger(__name__)
 
-_QUIET = frozenset({ConditionReason.RECONCILING, ConditionReason.STARTING, ConditionReason.ROLLING_OUT})
+_QUIET = frozenset(
+    {
+        ConditionReason.RECONCILING, ConditionReason.STARTING, ConditionReason.ROLLING_OUT, ConditionReason.NOT_MEASURED,
+        ConditionReason.NO_DEMAND, ConditionReason.NO_TARGET,
+    }
+)  # fmt: skip
 _LIMIT = 1000
 
 

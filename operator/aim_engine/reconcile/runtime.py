@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.hub.store import HubFacts
 from aim_engine.inventory import Tracker
 from aim_engine.kube.client import ApiError, KubeClient
@@ -18,21 +17,28 @@ from aim_engine.kube.connection import Connection
 from aim_engine.kube.reflector import Reflector
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
+from aim_engine.reconcile.access import MetricsAccess
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
-from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
+from aim_engine.reconcile.cache import Cache, Key
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.hub import hub_settings
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.lease import Election
+from aim_engine.reconcile.measuring import Measuring
+from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.recipes import RecipeStatuses
 from aim_engine.reconcile.reconciler import RECHECK_SECONDS, Reconciler
 from aim_engine.reconcile.recorder import Recorder
+from aim_engine.reconcile.series import ObjectSeries
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import CatalogueFacts, Facts
-from aim_engine.telemetry.metrics import DeploymentSample, Metrics, RecipeSample
-from aim_engine.telemetry.server import serve
+from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
+from aim_engine.telemetry.scraper import Scraper
+from aim_engine.telemetry.server import Pages, serve
+from aim_engine.telemetry.store import SeriesStore
+from aim_engine.telemetry.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -57,42 +63,70 @@ class Runtime:
     intake: Intake = field(init=False)
     recipes: RecipeStatuses = field(init=False)
     planner: Planner = field(init=False)
+    scraper: Scraper = field(init=False)
+    measuring: Measuring = field(init=False)
     hub: HubFacts | None = field(init=False)
     """None where the Hub is never asked."""
     reconciler: Reconciler = field(init=False)
     recorder: Recorder = field(init=False)
     election: Election = field(init=False)
+    series: ObjectSeries = field(init=False)
     synced: bool = False
     _relist: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
-    _reflectors: list[Reflector] = field(default_factory=list)
+    _synced: list[asyncio.Event] = field(default_factory=list)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process should end: the Lease was lost, or a part that never ends did."""
 
     def __post_init__(self) -> None:
-        settings = hub_settings(self.config.hub)
-        self.hub = HubFacts(settings, self._learned, self.metrics.hub_asked) if settings else None
+        hub = hub_settings(self.config.hub)
+        self.hub = HubFacts(hub, self._learned, self.metrics.hub_asked) if hub else None
         facts: Facts = self.hub or CatalogueFacts()
         self.tracker = Tracker(self.config.engine.gpu_labels)
         self.client = KubeClient(self.connection, self.metrics.requested)
         self.recipes = RecipeStatuses(
-            self.client, self.cache, self.tracker, facts, self.config.recipe_status_seconds
+            self.client,
+            self.cache,
+            self.tracker,
+            facts,
+            self.config.recipe_status_seconds,
+            self.metrics,
+            self._observed,
         )
         self.recorder = Recorder(self.client)
         self.intake = Intake(
             self.cache, self.tracker, self.waiters, self.queue, self.recipes.mark, self._refuse_config_map
         )
         self.planner = Planner(self.config, self.cache, self.tracker, self.waiters, facts)
+        settings = self.config.measuring
+        self.scraper = Scraper(
+            settings.interval_seconds,
+            settings.timeout_seconds,
+            settings.concurrency,
+            settings.window_seconds,
+            self.metrics.scrape_failed,
+        )
+        self.measuring = Measuring(settings, self.cache, self.tracker, self.queue, self.scraper)
+        self.scraper.read = self.measuring.changed
         self.reconciler = Reconciler(
             self.client, self.config, self.cache, self.tracker, self.waiters, self.queue,
             Applier(self.client, self.cache, self.recorder), self.recorder,
-            self.metrics, self.planner, self.recipes.mark,
+            self.metrics, self.planner, self.measuring, self.recipes.mark,
         )  # fmt: skip
         self.election = Election(self.client, self.config.namespace, self.config.lease)
-        self.metrics.collect_objects(self._samples)
-        self.metrics.queue_depth.set_function(lambda: len(self.queue))
+        self.series = ObjectSeries(self.metrics.objects, self.cache, self.tracker, self.measuring.measured)
+        self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
         self.metrics.active.set_function(lambda: float(self.election.leading))
+
+    @property
+    def watched(self) -> tuple[Resource, ...]:
+        """Kinds that kopf watches. Namespaces are not among them where only some are served: see `namespaces.py`."""
+        return tuple(
+            each
+            for each in resources.WATCHED
+            if each is not resources.NAMESPACES or not self.config.watch_namespaces
+        )
 
     def on_event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """A watch event from kopf; `kind` is None for an object of a list, which after the start means kopf re-listed."""
@@ -105,8 +139,14 @@ class Runtime:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, the Lease is lost, or an essential task ends."""
-        runner = await serve(self.config.listen, self.metrics.registry, self._unhealthy, self._unready)
+        settings = self.config.metrics
+        access = MetricsAccess(self.client).authorize if settings.authenticate else None
+        certificate = Certificate(Path(settings.tls_directory)) if settings.tls_directory else None
+        pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects, access)
+        runner = await serve(self.config.listen, pages, certificate.context if certificate else None)
         try:
+            if certificate is not None:
+                self._spawn(certificate.watch(), "certificate of the metrics port")
             self._start_reflectors()
             await self._sync()
             self._spawn(self._resync_forever(), "resync")
@@ -126,6 +166,9 @@ class Runtime:
         self.planner.relearn()
         self.recipes.relearn()
         self.intake.learned(source_id)
+
+    def _observed(self, recipe: str) -> None:
+        self.intake.observed(recipe)
 
     def _refuse_config_map(self, obj: Mapping[str, Any], why: str) -> None:
         if self.election.leading:
@@ -152,18 +195,26 @@ class Runtime:
             self.client, resources.NODES, decode=lambda obj: obj, replace=intake.replace_nodes,
             upsert=intake.upsert_node, remove=intake.remove_node,
         )  # fmt: skip
-        self._reflectors = [pods, nodes]
+        self._synced = [pods.synced, nodes.synced]
         self._spawn(pods.run(), "pod watch")
         self._spawn(nodes.run(), "node watch")
+        if self.config.watch_namespaces:
+            names = NamespaceReader(
+                self.client, self.config.watch_namespaces,
+                lambda obj: intake.upsert(resources.NAMESPACES, obj),
+                lambda obj: intake.remove(resources.NAMESPACES, obj),
+            )  # fmt: skip
+            self._synced.append(names.synced)
+            self._spawn(names.run(), "namespaces")
 
     async def _sync(self) -> None:
         """Fill every cache before anything is decided: half a picture would give wrong answers."""
         while not self.synced:
             try:
-                for resource in resources.WATCHED:
+                for resource in self.watched:
                     await self._list(resource, whole=True)
-                for reflector in self._reflectors:
-                    await reflector.synced.wait()
+                for synced in self._synced:
+                    await synced.wait()
                 self.synced = True
             except ApiError as error:
                 log.warning("first sync: %s; again in a second", error)
@@ -174,11 +225,26 @@ class Runtime:
         )  # fmt: skip
 
     async def _list(self, resource: Resource, *, whole: bool) -> None:
-        selector = resources.WATCHED[resource]
+        """All of a kind. A namespace that is not there any more, and our rights in it neither, has nothing to list."""
+        served: Sequence[str | None] = self.config.served if resource.namespaced else [None]
         objects: list[dict[str, Any]] = []
-        async for page, _ in self.client.pages(resource, label_selector=selector, metadata_only=not whole):
-            objects += page
-        ghosts = self.intake.replace(resource, objects)
+        listed: set[str] = set()
+        for namespace in served:
+            pages = self.client.pages(
+                resource,
+                namespace=namespace,
+                label_selector=resources.WATCHED[resource],
+                metadata_only=not whole,
+            )
+            try:
+                objects += [obj async for page, _ in pages for obj in page]
+            except ApiError as error:
+                if namespace is None or error.code != 403:
+                    raise
+                log.warning("listing %s in %s: %s", resource.plural, namespace, error)
+                continue
+            listed.add(namespace or "")
+        ghosts = self.intake.replace(resource, objects, listed if None not in served else None)
         if ghosts:
             self.metrics.ghosts.inc(ghosts)
             log.info("%d %s were gone without notice", ghosts, resource.plural)
@@ -193,7 +259,7 @@ class Runtime:
             except TimeoutError:
                 pass
             self._relist.clear()
-            for resource in resources.WATCHED:
+            for resource in self.watched:
                 try:
                     await self._list(resource, whole=False)
                 except ApiError as error:
@@ -210,8 +276,11 @@ class Runtime:
         self._restore_promises()
         workers = [self._worker() for _ in range(self.config.workers)]
         asking = [self.hub.run()] if self.hub else []
+        measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
+        # Whoever serves some namespaces knows only some users of a recipe, and reads recipes only.
+        statuses = [] if self.config.watch_namespaces else [self.recipes.run()]
         await asyncio.gather(
-            self.recorder.run(), self.recipes.run(), self._review_forever(), *asking, *workers
+            self.recorder.run(), *statuses, self._review_forever(), *measuring, *asking, *workers
         )
 
     async def _review_forever(self) -> None:
@@ -232,28 +301,30 @@ class Runtime:
     async def _worker(self) -> None:
         while True:
             key = await self.queue.get()
-            started = time.monotonic()
-            result = "success"
             try:
-                await self.reconciler.reconcile(key)
-                self.queue.forget(key)
-            except ForeignStateError:
-                result = "retry"
-                self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
-            except LeftoverError:
-                result = "retry"
-                self.queue.back_off(key, longest=5)
-            except ApiError as error:
-                result = "retry"
-                pause = self.queue.back_off(key, error.retry_after or 0)
-                log.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
+                with self.metrics.reconciling("AIMDeployment") as told:
+                    await self._pass(key, told)
             except Exception:
-                result = "error"
                 pause = self.queue.back_off(key, 5)
                 log.exception("%s/%s: a fault of ours; again in %.1f s", *key, pause)
             finally:
                 self.queue.done(key)
-                self.metrics.reconciled("AIMDeployment", result, time.monotonic() - started)
+
+    async def _pass(self, key: Key, told: Pass) -> None:
+        """One pass, and when to try again. Raises what is a fault of ours."""
+        try:
+            await self.reconciler.reconcile(key)
+            self.queue.forget(key)
+        except ForeignStateError:
+            told.failed(Trouble.BLOCKED)
+            self.queue.add_after(key, RECHECK_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311
+        except LeftoverError:
+            told.failed(Trouble.LEFTOVER)
+            self.queue.back_off(key, longest=5)
+        except ApiError as error:
+            told.failed(Trouble.API)
+            pause = self.queue.back_off(key, error.retry_after or 0)
+            log.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
 
     def _unhealthy(self) -> str | None:
         ended = [task.get_name() for task in self._tasks if task.done()]
@@ -262,46 +333,6 @@ class Runtime:
     def _unready(self) -> str | None:
         return None if self.synced else "the caches are not filled yet"
 
-    def _samples(self) -> tuple[Iterable[DeploymentSample], Iterable[RecipeSample]]:
-        return (
-            [_deployment_sample(stored) for stored in self.cache.deployments.values()],
-            [sample for stored in self.cache.recipes.values() if (sample := _recipe_sample(stored))],
-        )
-
-
-def _deployment_sample(stored: StoredDeployment) -> DeploymentSample:
-    recipe = stored.status.get("recipe") or {}
-    spec = stored.typed.spec if stored.typed else AIMDeploymentSpec()
-    return DeploymentSample(
-        namespace=stored.namespace,
-        name=stored.name,
-        model=recipe.get("modelID") or spec.model.id or "",
-        recipe=recipe.get("name", ""),
-        gpu_model=recipe.get("gpuModel", ""),
-        gpu_count=recipe.get("gpuCount", 0),
-        precision=recipe.get("precision", ""),
-        backend=recipe.get("backend", ""),
-        replicas=0 if spec.suspend else spec.replicas,
-        ready=stored.status.get("readyReplicas", 0),
-        conditions=tuple(
-            (c["type"], c["status"], c["reason"]) for c in stored.status.get("conditions") or []
-        ),
-    )
-
-
-def _recipe_sample(stored: StoredRecipe) -> RecipeSample | None:
-    if stored.candidate is None:
-        return None
-    spec = stored.candidate.spec
-    return RecipeSample(
-        name=stored.name,
-        model=spec.model_id,
-        gpu_model=spec.hardware.gpu_model,
-        gpu_count=spec.hardware.gpu_count,
-        precision=spec.precision.value,
-        backend=spec.backend.value,
-        expected_tokens_per_second=next(
-            (p.tokens_per_second for p in spec.performance if p.tokens_per_second), None
-        ),
-        conditions=tuple((c["type"], c["status"]) for c in stored.status.get("conditions") or []),
-    )
+    async def _objects(self) -> SeriesStore | None:
+        """Only the leader shows objects: two replicas would show each twice."""
+        return await self.series.refresh() if self.election.leading else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aim_engine.api.conditions import Condition, ConditionReason, ConditionType
@@ -18,6 +19,7 @@ from aim_engine.api.deployment import (
 )
 from aim_engine.api.enums import Backend, Outcome, Tier
 from aim_engine.api.meta import LABEL_DEPLOYMENT
+from aim_engine.api.performance import PerformanceStatus
 from aim_engine.catalog.gpus import devices
 from aim_engine.reconcile.pods import PodHealth, cause
 from aim_engine.reconcile.revision import Revision
@@ -25,6 +27,7 @@ from aim_engine.selection import Decision, Verdict
 
 MAX_CANDIDATES = 10
 _MESSAGE = 1024
+_CONDITION = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,13 @@ class Report:
     """Replicas that the operator asked of the Deployment."""
     short_of: str | None = None
     """What the replicas beyond the granted ones wait for."""
+    performance: PerformanceStatus | None = None
+    on_target: Judgement | None = None
+    """PerformanceOnTarget; None: not measured."""
 
 
 UNJUDGED = Judgement("Unknown", ConditionReason.RECONCILING, "not looked at yet")
+NOT_MEASURED = Judgement("Unknown", ConditionReason.NOT_MEASURED, "the engines have not been measured yet")
 PREREQUISITES_MET = Judgement("True", ConditionReason.PREREQUISITES_MET, "nothing is missing")
 
 
@@ -85,6 +92,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
         ConditionType.RECIPE_SELECTED: report.selected,
         ConditionType.PREREQUISITES_MET: report.prerequisites,
         ConditionType.AVAILABLE: available,
+        ConditionType.PERFORMANCE_ON_TARGET: report.on_target or NOT_MEASURED,
     }
     revision = report.revision
     return AIMDeploymentStatus(
@@ -93,6 +101,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
         recipe=_chosen(revision, report.revision_name) if revision else None,
         selection=report.selection,
         recommendation=report.recommendation,
+        performance=report.performance,
         rollout=RolloutStatus(strategy=revision.strategy, reason=revision.strategy_reason)
         if revision
         else None,
@@ -126,7 +135,7 @@ def conditions(
                 type=kind.value,
                 status=judgement.status,
                 reason=judgement.reason.value,
-                message=judgement.message,
+                message=judgement.message[:_CONDITION],
                 observed_generation=generation,
                 last_transition_time=since or now,
             )
@@ -268,6 +277,20 @@ def _available(report: Report) -> Judgement:
     return Judgement(
         "False", ConditionReason.STARTING, f"0 of {target} replicas answer; the engine is loading{waits}"
     )
+
+
+def by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Conditions of a raw status by their type."""
+    return {condition["type"]: condition for condition in status.get("conditions") or []}
+
+
+def time_to_ready(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> float | None:
+    """Seconds from no replica being available to the first that answers; None where `Available` did not turn from False to True."""
+    if before is None or after is None or (before["status"], after["status"]) != ("False", "True"):
+        return None
+    began, ended = (datetime.fromisoformat(each["lastTransitionTime"]) for each in (before, after))
+    taken = ended - began
+    return max(0.0, taken.total_seconds())
 
 
 def merge_patch(old: Any, new: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aim_engine.api.configmap_yaml import ReadError
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, WhenNoCapacity
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.inventory import Tracker
@@ -132,7 +132,7 @@ class World:
         """The ConfigMap whose recipe a deployment insists on."""
         return self._typed(key).spec.recipe.config_map
 
-    def config_error(self, key: Key) -> ReadError | None:
+    def config_error(self, key: Key) -> Faults | None:
         """Why that ConfigMap cannot be read."""
         name = self.config_map(key)
         return self.cache.config_errors.get((key[0], name)) if name else None
@@ -186,7 +186,7 @@ def _take_unlabelled(world: World, obj: Object) -> None:
         world.cache.decisions[key] = read_decision(obj)
         return
     read = read_config_recipe(obj, listed=False)
-    if isinstance(read, ReadError):
+    if isinstance(read, Faults):
         world.cache.config_errors[key] = read
     else:
         world.named[key] = read

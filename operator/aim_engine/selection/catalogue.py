@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from aim_engine.api.configmap_yaml import dotted, shown
 from aim_engine.api.enums import Precision, ProvenanceKind
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec
+from aim_engine.api.schema_faults import schema_faults
+from aim_engine.api.wording import is_secret, shown
 from aim_engine.catalog.flags import flag_table, flag_versions
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.catalog.models import checkpoint_catalog
@@ -34,7 +35,7 @@ class FileProblem:
 
     def __str__(self) -> str:
         told = self.problem
-        value = "" if told.field.startswith("env.") or told.value is None else f" '{shown(told.value)}'"
+        value = "" if is_secret(told.field) or told.value is None else f" '{shown(told.value)}'"
         return f"{self.file}: {told.field}{value}: {told.message}; {told.remedy}"
 
 
@@ -69,14 +70,8 @@ def _load(content: object) -> AIMRecipe | Problem:
     try:
         return AIMRecipe.strict_load(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        return Problem(
-            dotted(tuple(first["loc"])) or "document",
-            first["input"],
-            message,
-            "see `kubectl explain aimrecipe.spec`",
-        )
+        first = schema_faults(error, "aimrecipe")[0]
+        return Problem(first.field, first.value or None, first.message, first.remedy)
 
 
 def _spelling(spec: AIMRecipeSpec) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aim_engine.api.enums import ProvenanceKind
-from aim_engine.api.recipe import Performance
+from aim_engine.api.performance import Performance
 from aim_engine.engines import version_of
 from aim_engine.selection.types import Assessment, Evidence, Facts, Point, Prediction
 from aim_engine.selection.weights import loaded_model, stored_weights

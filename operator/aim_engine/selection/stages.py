@@ -10,11 +10,13 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
+from aim_engine.api.wording import briefly, is_secret, printable, shown
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
+from aim_engine.selection.images import image_problems
 from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.targets import missed_target
@@ -174,9 +176,9 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
 
 
 def describe(problem: Problem) -> str:
-    """A problem in one line. Values of the environment may be secret and are never repeated."""
-    value = "" if problem.field.startswith("env.") else f" '{problem.value}'"
-    return f"{problem.field}{value}: {problem.message}"
+    """A problem in one line. Values that may be secret are never repeated."""
+    value = "" if is_secret(problem.field) else f" '{shown(str(problem.value))}'"
+    return printable(f"{problem.field}{value}: {problem.message}")
 
 
 def _verdict(
@@ -190,16 +192,19 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     problems = (
         *recipe_problems(current.candidate, request.namespace_labels),
         *weights_problems(spec, context.facts),
+        *(
+            image_problems(spec.image, request.allowed_images, "image")
+            if current.candidate.source is Source.CUSTOM
+            else ()
+        ),
     )
     if problems:
         return _verdict(
-            current, Reason.RECIPE_INVALID, "; ".join(map(describe, problems)), remedy=problems[0].remedy
+            current,
+            Reason.RECIPE_INVALID,
+            "; ".join(briefly([describe(each) for each in problems])),
+            remedy=problems[0].remedy,
         )
-    if current.candidate.source is Source.CUSTOM and spec.image and not request.may_use_image(spec.image):
-        return _verdict(
-            current, Reason.RECIPE_INVALID, f"image '{spec.image}' is not from a repository the operator allows",
-            remedy=f"use one of {', '.join(request.allowed_images or ())}, or leave image out",
-        )  # fmt: skip
     backend, overrides, trust = (
         engine(spec.backend),
         request.spec.overrides,
@@ -211,7 +216,7 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     ]
     together = own or backend.check_combination(current.args)
     if together:
-        told = "; ".join(map(describe, together))
+        told = "; ".join(briefly([describe(each) for each in together]))
         return _verdict(
             current, Reason.RECIPE_INVALID, f"with spec.overrides: {told}", remedy=together[0].remedy
         )

@@ -1,11 +1,16 @@
-"""The operator's own metrics. Counters carry closed label values only; per-object series come from a collector, so
-that those of deleted objects vanish."""
+"""Metrics of the operator as a process. Label values are closed lists, shown from the start, so that the first event is seen too.
+
+Series of objects are in `families.py` and `store.py`.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -16,74 +21,59 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from aim_engine import __version__
 from aim_engine.api.enums import Outcome, Tier
 from aim_engine.selection import Decision
+from aim_engine.telemetry import scan
+from aim_engine.telemetry.families import FAMILIES
+from aim_engine.telemetry.store import SeriesStore
 
-SELECTION_RESULTS = ("selected", "fallback", "waiting", "not_found", "error")
+SELECTION_RESULTS = ("selected", "fallback", "waiting", "not_found", "invalid", "error")
+KINDS = ("AIMDeployment", "AIMRecipe")
+REVISION_VARIABLE = "AIM_ENGINE_REVISION"
+"""Set by whoever builds an image: the commit it was built from."""
 _RECONCILE_RESULTS = ("success", "retry", "error")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_START_BUCKETS = (30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 2700, 3600)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True, slots=True)
-class DeploymentSample:
-    """One AIMDeployment as the collector shows it."""
+class Trouble(StrEnum):
+    """Why a pass did not succeed."""
 
-    namespace: str
-    name: str
-    model: str
-    recipe: str
-    gpu_model: str
-    gpu_count: int
-    precision: str
-    backend: str
-    replicas: int
-    ready: int
-    conditions: tuple[tuple[str, str, str], ...]
-    """(type, status, reason)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeSample:
-    """One AIMRecipe as the collector shows it."""
-
-    name: str
-    model: str
-    gpu_model: str
-    gpu_count: int
-    precision: str
-    backend: str
-    expected_tokens_per_second: int | None
-    conditions: tuple[tuple[str, str], ...]
-    """(type, status)."""
-
-
-Samples = Callable[[], tuple[Iterable[DeploymentSample], Iterable[RecipeSample]]]
+    API = "api"
+    """The API server refused a request, or did not answer."""
+    BLOCKED = "blocked"
+    """Something that is not ours stands in the way: a name that is taken, a claim or namespace that is missing."""
+    LEFTOVER = "leftover"
+    """A child of an earlier object of the same name is still being deleted."""
+    FAULT = "fault"
+    """A fault of the operator itself, with a traceback in its log."""
 
 
 class Metrics:
-    """All metrics on one registry."""
+    """All metrics of one operator: the process's on `registry`, those of objects in `objects`."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self.registry = registry
+        self.objects = SeriesStore(FAMILIES)
         ProcessCollector(registry=registry)
         info = Gauge(
-            "aim_operator_build_info", "Version of the operator.", ["version", "python_version", "kopf_version"],
-            registry=registry,
+            "aim_operator_build_info", "1; version of the operator and of what it runs on.",
+            ["version", "revision", "python_version", "kopf_version"], registry=registry,
         )  # fmt: skip
-        info.labels(__version__, platform.python_version(), version("kopf")).set(1)
+        revision = os.environ.get(REVISION_VARIABLE, "")
+        info.labels(__version__, revision, platform.python_version(), version("kopf")).set(1)
         self.active = Gauge(
             "aim_operator_active", "1 while this replica reconciles, 0 on standby.", registry=registry
         )
         self._selection = Counter(
             "aim_recipe_selection",
-            "Selections by result; one per decision, not per resync.",
+            "Selections by result; one per decision, not per resync. `fallback`: selected, but not the best recipe; `waiting`: its "
+            "GPUs are not free; `not_found`: no recipe can serve; `invalid`: the spec cannot work; `error`: a fault of the operator.",
             ["result"],
             registry=registry,
         )
@@ -93,9 +83,19 @@ class Metrics:
             registry=registry,
             buckets=_BUCKETS,
         )
+        self._time_to_ready = Histogram(
+            "aim_deployment_time_to_ready_seconds",
+            "Time from no replica being available, as at the start, to one that answers.",
+            ["gpu_type", "backend"],
+            registry=registry,
+            buckets=_START_BUCKETS,
+        )
         self._reconciles = Counter(
             "aim_operator_reconcile", "Passes over objects by result.", ["kind", "result"], registry=registry
         )
+        self._reconcile_errors = Counter(
+            "aim_operator_reconcile_errors", "Passes that did not succeed, by cause.", ["kind", "reason"], registry=registry
+        )  # fmt: skip
         self._reconcile_seconds = Histogram(
             "aim_operator_reconcile_duration_seconds",
             "Time of one pass.",
@@ -103,9 +103,19 @@ class Metrics:
             registry=registry,
             buckets=_BUCKETS,
         )
-        self._requests = Counter(
-            "aim_operator_kube_requests", "Requests to the API server.", ["verb", "code"], registry=registry
+        self._in_progress = Gauge(
+            "aim_operator_reconciles_in_progress", "Passes under way.", ["kind"], registry=registry
         )
+        self._last_success = Gauge(
+            "aim_operator_last_successful_reconcile_timestamp_seconds",
+            "When a pass last succeeded, in seconds since the epoch; the start of the process before the first.",
+            ["kind"],
+            registry=registry,
+        )
+        self._requests = Counter(
+            "aim_operator_kube_requests", "Requests to the API server; code 0 means no answer.", ["verb", "code"],
+            registry=registry,
+        )  # fmt: skip
         self._request_seconds = Histogram(
             "aim_operator_kube_request_duration_seconds", "Time of one request to the API server.", ["verb"],
             registry=registry, buckets=_BUCKETS,
@@ -113,8 +123,16 @@ class Metrics:
         self._hub = Counter(
             "aim_hub_requests", "Inquiries at the Hub for facts of models.", ["result"], registry=registry
         )
+        self._scrape_errors = Counter(
+            "aim_performance_scrape_errors",
+            "Looks at an engine's metrics that gave no reading, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        for unreadable in scan.Trouble:
+            self._scrape_errors.labels(unreadable.value)
         self.queue_depth = Gauge(
-            "aim_operator_queue_depth", "Deployments that wait for a pass.", registry=registry
+            "aim_operator_queue_depth", "Deployments that wait for a pass; 0 on standby.", registry=registry
         )
         self.waiting = Gauge(
             "aim_operator_waiting_deployments",
@@ -128,8 +146,22 @@ class Metrics:
         )
         for result in SELECTION_RESULTS:
             self._selection.labels(result)
-        for result in _RECONCILE_RESULTS:
-            self._reconciles.labels("AIMDeployment", result)
+        for kind in KINDS:
+            self._in_progress.labels(kind)
+            self._last_success.labels(kind).set_to_current_time()
+            for result in _RECONCILE_RESULTS:
+                self._reconciles.labels(kind, result)
+            for trouble in Trouble:
+                self._reconcile_errors.labels(kind, trouble.value)
+
+    @contextmanager
+    def selecting(self) -> Iterator[None]:
+        """Count what is raised as a selection that failed."""
+        try:
+            yield
+        except Exception:
+            self._selection.labels("error").inc()
+            raise
 
     def selected(self, decision: Decision, seconds: float, *, changed: bool) -> None:
         """Count a selection; only those that changed something count, so that retries do not look like demand."""
@@ -137,10 +169,33 @@ class Metrics:
         if changed:
             self._selection.labels(_result(decision)).inc()
 
-    def reconciled(self, kind: str, result: str, seconds: float) -> None:
-        """Count one pass."""
-        self._reconciles.labels(kind, result).inc()
-        self._reconcile_seconds.labels(kind).observe(seconds)
+    def refused(self) -> None:
+        """Count a spec that cannot work."""
+        self._selection.labels("invalid").inc()
+
+    def became_ready(self, gpu_model: str, backend: str, seconds: float) -> None:
+        """Note how long a deployment took from no available replica to the first."""
+        self._time_to_ready.labels(gpu_model, backend).observe(seconds)
+
+    @contextmanager
+    def reconciling(self, kind: str) -> Iterator[Pass]:
+        """Count one pass: as it says itself in the end, else as a success, or as a fault where it raises."""
+        told = Pass()
+        started = time.monotonic()
+        self._in_progress.labels(kind).inc()
+        try:
+            yield told
+        except Exception:
+            told.failed(Trouble.FAULT)
+            raise
+        finally:
+            self._in_progress.labels(kind).dec()
+            self._reconciles.labels(kind, told.result).inc()
+            self._reconcile_seconds.labels(kind).observe(time.monotonic() - started)
+            if told.trouble is None:
+                self._last_success.labels(kind).set_to_current_time()
+            else:
+                self._reconcile_errors.labels(kind, told.trouble.value).inc()
 
     def requested(self, verb: str, code: int, seconds: float) -> None:
         """Count one request to the API server; code 0 means no answer."""
@@ -151,77 +206,30 @@ class Metrics:
         """Count one inquiry at the Hub."""
         self._hub.labels(result).inc()
 
-    def collect_objects(self, samples: Samples) -> None:
-        """Show per-object series from now on."""
-        self.registry.register(_Objects(samples))
+    def scrape_failed(self, reason: str) -> None:
+        """Count one look at an engine that gave no reading."""
+        self._scrape_errors.labels(reason).inc()
+
+
+class Pass:
+    """What came of one pass."""
+
+    def __init__(self) -> None:
+        self.trouble: Trouble | None = None
+
+    def failed(self, trouble: Trouble) -> None:
+        """It did not succeed."""
+        self.trouble = trouble
+
+    @property
+    def result(self) -> str:
+        """success, retry, or error for a fault of ours."""
+        if self.trouble is None:
+            return "success"
+        return "error" if self.trouble is Trouble.FAULT else "retry"
 
 
 def _result(decision: Decision) -> str:
     if decision.choice is not None:
         return "selected" if decision.choice.tier is Tier.PRIMARY else "fallback"
     return "waiting" if decision.outcome is Outcome.WAITING else "not_found"
-
-
-class _Objects(Collector):
-    """Series per AIMDeployment and AIMRecipe, read at scrape time."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        deployments, recipes = self._samples()
-        yield from _deployment_families(deployments)
-        yield from _recipe_families(recipes)
-
-
-def _deployment_families(samples: Iterable[DeploymentSample]) -> Iterable[Metric]:
-    key = ["namespace", "aimdeployment"]
-    info = GaugeMetricFamily(
-        "aim_deployment_info", "What an AIMDeployment serves and with what.",
-        labels=[*key, "model", "aimrecipe", "gpu_type", "gpu_count", "precision", "backend"],
-    )  # fmt: skip
-    condition = GaugeMetricFamily(
-        "aim_deployment_status_condition", "1 for the present status of each condition.",
-        labels=[*key, "condition", "status", "reason"],
-    )  # fmt: skip
-    wanted = GaugeMetricFamily("aim_deployment_spec_replicas", "Replicas asked for.", labels=key)
-    ready = GaugeMetricFamily("aim_deployment_status_replicas_ready", "Replicas that answer.", labels=key)
-    gpus = GaugeMetricFamily(
-        "aim_deployment_gpus_requested", "GPUs of all replicas asked for.", labels=[*key, "gpu_type"]
-    )
-    for s in samples:
-        name = [s.namespace, s.name]
-        info.add_metric([*name, s.model, s.recipe, s.gpu_model, str(s.gpu_count), s.precision, s.backend], 1)
-        wanted.add_metric(name, s.replicas)
-        ready.add_metric(name, s.ready)
-        if s.gpu_model:
-            gpus.add_metric([*name, s.gpu_model], s.gpu_count * s.replicas)
-        for kind, status, reason in s.conditions:
-            condition.add_metric([*name, kind, status.lower(), reason], 1)
-    return info, condition, wanted, ready, gpus
-
-
-def _recipe_families(samples: Iterable[RecipeSample]) -> Iterable[Metric]:
-    info = GaugeMetricFamily(
-        "aim_recipe_info", "A recipe of the catalogue.",
-        labels=["aimrecipe", "model", "gpu_type", "gpu_count", "precision", "backend"],
-    )  # fmt: skip
-    expected = GaugeMetricFamily(
-        "aim_recipe_expected_tokens_per_second",
-        "First published throughput of a recipe.",
-        labels=["aimrecipe"],
-    )
-    condition = GaugeMetricFamily(
-        "aim_recipe_status_condition", "1 for the present status of each condition.",
-        labels=["aimrecipe", "condition", "status"],
-    )  # fmt: skip
-    for s in samples:
-        info.add_metric([s.name, s.model, s.gpu_model, str(s.gpu_count), s.precision, s.backend], 1)
-        if s.expected_tokens_per_second:
-            expected.add_metric([s.name], s.expected_tokens_per_second)
-        for kind, status in s.conditions:
-            condition.add_metric([s.name, kind, status.lower()], 1)
-    return info, expected, condition

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from aim_engine.telemetry.store import SeriesStore
 
-async def serve(
-    listen: str,
-    registry: CollectorRegistry,
-    healthy: Callable[[], str | None],
-    ready: Callable[[], str | None],
-) -> web.AppRunner:
-    """Listen on `host:port`. The two checks return None, or what is wrong, which answers 503."""
+_END = b"# EOF\n"
+_PIECE = 256 * 1024
+"""Bytes handed to the socket at once."""
 
-    async def metrics(request: web.Request) -> web.Response:
-        encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encoder(registry), headers={"Content-Type": content_type})
 
-    def check(judge: Callable[[], str | None]) -> Callable[[web.Request], object]:
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the server answers with."""
+
+    registry: CollectorRegistry
+    healthy: Callable[[], str | None]
+    """None, or what is wrong, which answers 503."""
+    ready: Callable[[], str | None]
+    """As `healthy`."""
+    objects: Callable[[], Awaitable[SeriesStore | None]] | None = None
+    """Brings the series of objects up to date; None shows none."""
+    authorize: Callable[[str | None], Awaitable[int]] | None = None
+    """From the bearer token to the status that /metrics answers with; 200 lets in. None lets everybody in."""
+
+
+async def serve(listen: str, pages: Pages, tls: ssl.SSLContext | None = None) -> web.AppRunner:
+    """Listen on `host:port`."""
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        if pages.authorize is not None:
+            status = await pages.authorize(_bearer(request))
+            if status != 200:
+                headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+                return web.Response(status=status, headers=headers)
+        store = await pages.objects() if pages.objects else None
+        content_type, parts = exposition(pages.registry, store, request.headers.get("Accept", ""))
+        response = web.StreamResponse(headers={"Content-Type": content_type})
+        await response.prepare(request)
+        for part in parts:
+            for start in range(0, len(part), _PIECE):
+                await response.write(part[start : start + _PIECE])
+            await asyncio.sleep(0)
+        await response.write_eof()
+        return response
+
+    def check(judge: Callable[[], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(_: web.Request) -> web.Response:
             problem = judge()
             return web.Response(text=problem or "ok", status=503 if problem else 200)
@@ -30,10 +62,32 @@ async def serve(
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)
-    app.router.add_get("/healthz", check(healthy))  # type: ignore[arg-type]
-    app.router.add_get("/readyz", check(ready))  # type: ignore[arg-type]
+    app.router.add_get("/healthz", check(pages.healthy))
+    app.router.add_get("/readyz", check(pages.ready))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls).start()
     return runner
+
+
+def exposition(
+    registry: CollectorRegistry, store: SeriesStore | None, accept: str
+) -> tuple[str, Iterator[bytes]]:
+    """Content type and body, in pieces, of what the client accepts: OpenMetrics or the text format."""
+    encoder, content_type = choose_encoder(accept)
+
+    def parts() -> Iterator[bytes]:
+        own = encoder(registry)
+        yield own.removesuffix(_END)
+        if store is not None:
+            yield from store.parts()
+        if own.endswith(_END):
+            yield _END
+
+    return content_type, parts()
+
+
+def _bearer(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

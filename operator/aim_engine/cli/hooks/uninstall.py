@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from aim_engine.api.meta import GROUP
 from aim_engine.cli.live import with_client
@@ -17,7 +18,9 @@ _SHOWN = 5
 
 def run(arguments: argparse.Namespace) -> int:
     """0 where nobody else is served, or the operator's annotation allows it."""
-    others, allowed = with_client(lambda client: _ask(client, arguments.operator, arguments.release))
+    others, allowed = with_client(
+        lambda client: _ask(client, arguments.operator, arguments.release, arguments.served)
+    )
     if not others or allowed:
         sys.stdout.write(
             "no AIMDeployment of others is left behind\n" if not others else "allowed by annotation\n"
@@ -32,12 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _ask(
-    client: KubeClient, operator: tuple[str, str], release: tuple[str, str]
+    client: KubeClient, operator: tuple[str, str], release: tuple[str, str], served: Sequence[str]
 ) -> tuple[list[str], bool]:
     """AIMDeployments that are not the release's own, and whether the operator may go all the same."""
+    places: Sequence[str | None] = served or [None]
     found = [
         (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        async for page, _ in client.pages(DEPLOYMENTS_AIM)
+        for namespace in places
+        async for page, _ in client.pages(DEPLOYMENTS_AIM, namespace=namespace)
         for obj in page
     ]
     try:

@@ -23,6 +23,7 @@ PORT = vllm.PORT
 API_KEY = vllm.API_KEY
 CHOOSES_WEIGHTS = True
 METRICS = vllm.METRICS
+FIRST_TOKEN_BOUNDS = vllm.FIRST_TOKEN_BOUNDS
 check_gpu = vllm.check_gpu
 check_combination = vllm.check_combination
 check_parallelism = vllm.check_parallelism

@@ -24,21 +24,24 @@ HEALTH_PATH = "/health"
 PORT = 30000
 API_KEY = ApiKey("SGLANG_API_KEY", ("--api-key", "$(SGLANG_API_KEY)"))
 CHOOSES_WEIGHTS = False
-METRICS: Mapping[str, str] = MappingProxyType(
+METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "requestsRunning": "sglang:num_running_reqs",
-        "requestsWaiting": "sglang:num_queue_reqs",
-        "requestsFinished": "sglang:num_requests_total",
-        "preemptions": "sglang:num_retracted_requests_total",
-        "promptTokens": "sglang:prompt_tokens_total",
-        "generationTokens": "sglang:generation_tokens_total",
-        "kvCacheUsage": "sglang:token_usage",
-        "prefixCacheHits": "sglang:cached_tokens_total",
-        "timeToFirstToken": "sglang:time_to_first_token_seconds",
-        "interTokenLatency": "sglang:inter_token_latency_seconds",
-        "requestLatency": "sglang:e2e_request_latency_seconds",
-        "queueTime": "sglang:queue_time_seconds",
+        "requestsRunning": ("sglang:num_running_reqs",),
+        "requestsWaiting": ("sglang:num_queue_reqs",),
+        "requestsFinished": ("sglang:num_requests_total",),
+        "preemptions": ("sglang:num_retracted_requests_total",),
+        "promptTokens": ("sglang:prompt_tokens_total",),
+        "generationTokens": ("sglang:generation_tokens_total",),
+        "kvCacheUsage": ("sglang:token_usage",),
+        "prefixCacheHits": ("sglang:cached_tokens_total",),
+        "timeToFirstToken": ("sglang:time_to_first_token_seconds",),
+        "interTokenLatency": ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),
+        "requestLatency": ("sglang:e2e_request_latency_seconds",),
+        "queueTime": ("sglang:queue_time_seconds",),
     }
+)
+FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
+    *(0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0, 400.0),
 )
 startup_budget_seconds = values.startup_budget_seconds
 

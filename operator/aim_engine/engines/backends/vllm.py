@@ -20,22 +20,26 @@ HEALTH_PATH = "/health"
 PORT = 8000
 API_KEY = ApiKey("VLLM_API_KEY")
 CHOOSES_WEIGHTS = False
-METRICS: Mapping[str, str] = MappingProxyType(
+METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "requestsRunning": "vllm:num_requests_running",
-        "requestsWaiting": "vllm:num_requests_waiting",
-        "requestsFinished": "vllm:request_success_total",
-        "preemptions": "vllm:num_preemptions_total",
-        "promptTokens": "vllm:prompt_tokens_total",
-        "generationTokens": "vllm:generation_tokens_total",
-        "kvCacheUsage": "vllm:kv_cache_usage_perc",
-        "prefixCacheQueries": "vllm:prefix_cache_queries_total",
-        "prefixCacheHits": "vllm:prefix_cache_hits_total",
-        "timeToFirstToken": "vllm:time_to_first_token_seconds",
-        "interTokenLatency": "vllm:inter_token_latency_seconds",
-        "requestLatency": "vllm:e2e_request_latency_seconds",
-        "queueTime": "vllm:request_queue_time_seconds",
+        "requestsRunning": ("vllm:num_requests_running",),
+        "requestsWaiting": ("vllm:num_requests_waiting",),
+        "requestsFinished": ("vllm:request_success_total",),
+        "preemptions": ("vllm:num_preemptions_total",),
+        "promptTokens": ("vllm:prompt_tokens_total",),
+        "generationTokens": ("vllm:generation_tokens_total",),
+        "kvCacheUsage": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "prefixCacheQueries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+        "prefixCacheHits": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+        "timeToFirstToken": ("vllm:time_to_first_token_seconds",),
+        "interTokenLatency": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+        "requestLatency": ("vllm:e2e_request_latency_seconds",),
+        "queueTime": ("vllm:request_queue_time_seconds",),
     }
+)
+FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
 )
 startup_budget_seconds = values.startup_budget_seconds
 
