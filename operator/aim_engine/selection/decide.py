@@ -15,8 +15,7 @@ from aim_engine.selection.absent import nothing_known
 from aim_engine.selection.capacity import capacity_verdict, never_here
 from aim_engine.selection.difference import difference
 from aim_engine.selection.generate import GENERATED_PREFIX, generated
-from aim_engine.selection.order import ranked
-from aim_engine.selection.performance import Yardstick, yardstick
+from aim_engine.selection.order import Ranking, ranked, ranking
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.targets import known_to_meet
 from aim_engine.selection.types import (
@@ -136,9 +135,14 @@ def hold(
 class _Judged:
     """Every candidate with what became of it."""
 
-    order: list[Assessment]
-    """The eligible ones, best first."""
+    ranking: Ranking
+    """The eligible ones."""
     failed: list[tuple[Assessment, Verdict]]
+
+    @property
+    def order(self) -> list[Assessment]:
+        """Best first."""
+        return self.ranking.order
 
 
 def _judge(context: Context, pool: list[Candidate]) -> _Judged:
@@ -152,7 +156,7 @@ def _judge(context: Context, pool: list[Candidate]) -> _Judged:
             eligible.append(assessment)
         else:
             failed.append((assessment, verdict))
-    return _Judged(ranked(context.request, context.facts, eligible), failed)
+    return _Judged(ranking(context.request, context.facts, eligible), failed)
 
 
 def _last_resort(found: _Judged, generated: list[Candidate]) -> list[Candidate]:
@@ -172,11 +176,15 @@ def _hardware(each: Candidate) -> tuple[object, ...]:
 
 def _pending(context: Context, found: _Judged) -> tuple[_Judged, Choice] | None:
     """The best candidate although it has no room, or the best of those that lack nothing but hardware."""
-    order = found.order or ranked(context.request, context.facts, _hopeful(context, found.failed))[:1]
-    if not order:
+    hopeful = found.ranking
+    if not hopeful.order:
+        every = ranking(context.request, context.facts, _hopeful(context, found.failed))
+        hopeful = replace(every, order=every.order[:1])
+    if not hopeful.order:
         return None
-    failed = [(each, verdict) for each, verdict in found.failed if each.candidate is not order[0].candidate]
-    return _Judged(order, failed), Choice(order[0], _tier(order, order[0]), 0)
+    best = hopeful.order[0]
+    failed = [(each, verdict) for each, verdict in found.failed if each.candidate is not best.candidate]
+    return _Judged(hopeful, failed), Choice(best, _tier(hopeful.order, best), 0)
 
 
 def _told(context: Context, found: _Judged, choice: Choice | None) -> Decision:
@@ -227,9 +235,8 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     why = _why(request, choice, order)
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, why)]
     place = next(i for i, current in enumerate(order) if current is chosen)
-    scale = yardstick(order)
     verdicts += [
-        _loser(context, scale, current, choice, before=i < place)
+        _loser(context, found.ranking, current, choice, before=i < place)
         for i, current in enumerate(order)
         if i != place
     ]
@@ -306,7 +313,7 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
 
 
 def _loser(
-    context: Context, scale: Yardstick, current: Assessment, choice: Choice, *, before: bool
+    context: Context, ranking: Ranking, current: Assessment, choice: Choice, *, before: bool
 ) -> Verdict:
     """Why an eligible candidate was not taken; `before`: it stands before the chosen one in the order."""
     request = context.request
@@ -321,7 +328,7 @@ def _loser(
         return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why, eligible=True)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
-        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, scale)}",
+        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, ranking)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
         eligible=True,
     )  # fmt: skip
