@@ -332,7 +332,7 @@ class World:
 
     def __init__(self, count: int = 1, **spec: Any) -> None:
         self.clock, self.passes, self.cache = Clock(), Passes(), Cache()
-        self.scraper = Scraper(15, 5, 4, lambda _: None, clock=self.clock)
+        self.scraper = Scraper(15, 5, 4, 300, lambda _: None, clock=self.clock)
         self.measuring = Measuring(MeasuringConfig(), self.cache, Tracker(), self.passes, self.scraper)
         self.scraper.read = self.measuring.changed
         self.asked = deployment(**spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from aim_engine.telemetry.window import WINDOW_SECONDS, Series, quantile, window
 from testbed.vllm_metrics import EngineState, Load, render
 
 VLLM = engine(Backend.VLLM).METRICS
-SGLANG = engine(Backend.SGLANG).METRICS
+SGLANG = engine(Backend("sglang")).METRICS
 LOAD = Load(
     tokens_per_second=1000, running=12, waiting=3, kv_cache_usage=0.7, ttft=0.2, inter_token_latency=0.03,
     prefix_cache_hit_ratio=0.25, preemptions_per_second=0.5,
@@ -194,8 +195,8 @@ def test_one_reading_or_too_short_a_span_says_nothing() -> None:
         {"generation_tokens": 20.0, "preemptions": 0.0},
     ],
 )
-def test_counters_that_begin_anew_begin_a_new_series(newer: dict[str, float]) -> None:
-    before = {
+def test_counters_that_begin_anew_begin_a_new_series(newer: dict[str, Any]) -> None:
+    before: dict[str, Any] = {
         "generation_tokens": 10.0,
         "created": 1000.0,
         "finished": 3.0,

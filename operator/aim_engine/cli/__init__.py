@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from aim_engine import __version__
 from aim_engine.cli.arguments import add_arguments
@@ -45,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
-        parsed = build_parser(typed).parse_args(typed)
+        parser = build_parser(typed)
+        parsed = parser.parse_args(typed)
+        if list(vars(parsed).values()).count(Path("-")) > 1:
+            parser.error("only one file can be standard input (-)")
         code: int = import_module(f"aim_engine.cli.{parsed.command}").run(parsed)
         sys.stdout.flush()
         return code

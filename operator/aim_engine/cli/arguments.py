@@ -67,6 +67,9 @@ def _select(parser: Parser) -> None:
     parser.add_argument("--backend", metavar="B", help="inference engine")
     parser.add_argument("--objective", metavar="O", help="throughput or latency")
     parser.add_argument("--replicas", type=int, metavar="N", help="replicas to find room for")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="sequences that one replica processes at the same time"
+    )
     parser.add_argument("--input-tokens", type=int, metavar="N", help="longest prompt")
     parser.add_argument("--output-tokens", type=int, metavar="N", help="longest answer")
     _cluster(parser)

@@ -71,7 +71,7 @@ class _Watched:
     target: Target
     number: int
     """Tells an entry of the schedule from one of a former watch of the same process."""
-    series: Series = field(default_factory=Series)
+    series: Series
     failures: int = 0
 
 
@@ -82,6 +82,8 @@ class Scraper:
     interval: float
     timeout: float
     concurrency: int
+    window_seconds: float
+    """Readings older than this are forgotten."""
     failed: Callable[[str], None]
     """Told the reason of each look that gave no reading."""
     read: Callable[[Key], None] = lambda _: None
@@ -106,7 +108,7 @@ class Scraper:
         now = self.clock()
         for name, target in wanted.items():
             if name not in kept:
-                kept[name] = _Watched(target, next(self._numbers))
+                kept[name] = _Watched(target, next(self._numbers), Series(self.window_seconds))
                 self._schedule(key, name, kept[name], now + random.random() * min(self.pause, 5.0))  # noqa: S311
         self._count += len(kept) - len(known)
         if kept:
