@@ -13,6 +13,7 @@ from aim_engine.cli import main
 from e2e.support import Json, Tenant
 from testbed.engines import EngineFleet
 from testbed.product import ROOT
+from unit.cli_examples import examples, placed
 
 LOAD = ("--concurrency", "4", "--input-tokens", "64", "--output-tokens", "8", "--warmup", "0.5")
 SAVED = (*LOAD, "--duration", "11", "--save")
@@ -205,3 +206,25 @@ def test_where_the_service_is_not_reachable_the_way_to_it_is_told(
     assert code == 1
     assert f"kubectl port-forward -n {tenant.namespace} service/other-service 8000:8000" in err
     assert f"aim-engine bench other -n {tenant.namespace} --url http://127.0.0.1:8000/v1" in err
+
+
+def test_the_examples_of_the_help_run(
+    tenant: Tenant, fleet: EngineFleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the engine's own address in place of a port-forward, and for less time."""
+    monkeypatch.setenv("KUBECONFIG", str(tenant.plane.kubeconfig))
+    recipe = tenant.corner(gpus=1)
+    tenant.deploy("app")
+    tenant.wait_ready("app")
+    url = engine_of(tenant, fleet)
+    stand_ins = {"qwen": "app", "team-a": tenant.namespace, "http://127.0.0.1:8000/v1": url}
+    shown = examples("bench")
+    assert len(shown) >= 3
+    for line in shown:
+        _, *words = placed(line, stand_ins).words
+        there = () if "--url" in words else ("--url", url)
+        code, out, err = bench(
+            capsys, *words, *there, *LOAD, "--duration", "11" if "--save" in words else "1"
+        )
+        assert (code, bool(out)) == (0, True), f"{line}: {err}"
+    assert len(benchmarks(tenant, recipe)) == 1

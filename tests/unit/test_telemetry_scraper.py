@@ -26,6 +26,7 @@ from unit.openai_world import head, whole
 
 PORT = engine(Backend.VLLM).PORT
 INTERVAL = 10.0
+WINDOW = 300.0
 TIMEOUT = 5.0
 """Seconds; what does not answer at all is given less by the tests that wait for it."""
 APP: Key = ("team-a", "app")
@@ -56,7 +57,7 @@ class Engines:
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     def __post_init__(self) -> None:
-        self.scraper = Scraper(INTERVAL, TIMEOUT, 8, self._failed, read=self._read, clock=self.clock)
+        self.scraper = Scraper(INTERVAL, TIMEOUT, 8, WINDOW, self._failed, read=self._read, clock=self.clock)
 
     def _failed(self, reason: str) -> None:
         self.failures[reason] += 1
@@ -271,7 +272,7 @@ async def test_the_question_is_plain(engines: Engines, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1", "0.0.0.0", "fe80::1", "example.com", "127.0.0.1/x", ""])  # fmt: skip
 def test_what_no_pod_can_have_as_address_is_never_asked(address: str) -> None:
-    scraper = Scraper(INTERVAL, TIMEOUT, 1, lambda _: None)
+    scraper = Scraper(INTERVAL, TIMEOUT, 1, WINDOW, lambda _: None)
     scraper.watch(APP, [Target("p/0", address, Backend.VLLM)])
     assert scraper.engines == 0
 
@@ -538,7 +539,7 @@ async def test_memory_does_not_grow_with_the_looks(engines: Engines) -> None:
     for _ in range(60):
         await engines.later(1.2 * INTERVAL)
     (watched,) = engines.scraper._watched[APP].values()
-    assert len(watched.series.readings) <= 300 / INTERVAL + 2
+    assert len(watched.series.readings) <= WINDOW / INTERVAL + 2
     tracemalloc.start()
     try:
         await engines.later(1.2 * INTERVAL)
@@ -564,7 +565,7 @@ async def test_a_body_without_end_is_not_collected(engines: Engines) -> None:
 
 
 def test_beyond_many_engines_each_is_asked_once_a_minute() -> None:
-    scraper = Scraper(INTERVAL, TIMEOUT, 1, lambda _: None)
+    scraper = Scraper(INTERVAL, TIMEOUT, 1, WINDOW, lambda _: None)
     for i in range(MANY_ENGINES + 1):
         scraper.watch(
             ("team-a", f"app-{i}"), [Target(f"p{i}/0", f"127.80.{i // 250}.{i % 250 + 1}", Backend.VLLM)]

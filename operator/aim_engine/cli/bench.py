@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import random
@@ -54,6 +55,7 @@ _REMEDIES: Mapping[Fault, str] = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure; 1 when no request was answered, 130 when interrupted."""
+    gc.enable()  # unlike other commands it runs for long
     load = _load(arguments)
     if arguments.name is None and (arguments.url is None or arguments.save):
         what = (

@@ -98,9 +98,8 @@ class Scraper:
     def watch(self, key: Key, targets: Iterable[Target]) -> None:
         """These are the engines of a deployment now; what others of it said is forgotten."""
         here = {each.address: each for each in targets if is_pod_address(each.address)}
-        wanted = {
-            each.process: each for each in here.values()
-        }  # one process at an address: two would count it twice
+        # Two processes at one address would count what answers there twice.
+        wanted = {each.process: each for each in here.values()}
         known = self._watched.get(key, {})
         if known.keys() == wanted.keys() and all(known[name].target == wanted[name] for name in known):
             return
