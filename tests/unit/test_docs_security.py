@@ -23,9 +23,9 @@ def schema(name: str) -> dict[str, Any]:
 def deployment_fields() -> list[str]:
     """Fields of an AIMDeployment, two levels deep."""
     return [
-        ".".join(("spec", name, *inner))
+        f"spec.{name}{inner}"
         for name, field in schema("aimdeployments").items()
-        for inner in ([(part,) for part in field.get("properties", {})] or [()])
+        for inner in ([f".{part}" for part in field.get("properties", {})] or [""])
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from aim_engine.api.conditions import Condition
-from aim_engine.api.enums import Backend, Maturity, Objective, Outcome, Precision, Reason, Tier
+from aim_engine.api.enums import Backend, GainKind, Maturity, Objective, Outcome, Precision, Reason, Tier
 from aim_engine.api.meta import (
     DNSLabel,
     DNSSubdomain,
@@ -391,6 +391,17 @@ class Recommendation(Model):
     message: Annotated[str, Field(max_length=1024, description="Why it would be chosen and how to take it.")]
     gain: Annotated[
         str | None, Field(max_length=1024, description="What it would bring; each number says its kind.")
+    ] = None
+    gain_kind: Annotated[
+        GainKind | None, Field(description="What is better: Throughput, Latency, Tier or Other.")
+    ] = None
+    gain_percent: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="How much better its predicted performance is, in percent, where both are known.",
+        ),
     ] = None
     cost: Annotated[str | None, Field(max_length=1024, description="What taking it would cost.")] = None
 
