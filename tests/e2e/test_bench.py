@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from aim_engine.api.performance import Benchmark
 from aim_engine.cli import main
+from aim_engine.cli.bench_save import record
+from aim_engine.cli.live import with_client
+from aim_engine.kube.client import KubeClient
 from e2e.support import Json, Tenant
 from testbed.engines import EngineFleet
 from testbed.product import ROOT
@@ -108,6 +113,21 @@ def test_the_newest_eight_results_are_kept_and_others_fields_left_alone(
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 
+def test_results_that_are_saved_at_the_same_time_are_all_kept(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tenant.plane.kubeconfig))
+    recipe = tenant.corner(gpus=1)
+    entries = [Benchmark.model_validate({**entry_of(tenant, i), "source": f"team/app-{i}"}) for i in range(4)]
+
+    async def together(client: KubeClient) -> None:
+        await asyncio.gather(*(record(client, recipe, entry) for entry in entries))
+
+    with_client(together)
+    kept = {entry["source"] for entry in benchmarks(tenant, recipe)}
+    assert kept == {entry.source for entry in entries}
+
+
 def entry_of(tenant: Tenant, second: int) -> Json:
     return {
         "tokensPerSecond": 1, "workload": {"concurrency": 1}, "requests": 10, "seconds": 10, "source": "elsewhere/app",
@@ -136,6 +156,14 @@ def test_only_who_may_write_recipes_statuses_saves(
     assert (code, out) == (1, ""), "refused before anything is measured"
     assert "you may not patch aimrecipes/status" in err
     assert benchmarks(tenant, recipe) == []
+    assert main(["status", "app", "-n", tenant.namespace]) == 0, "nor does looking"
+    shown = capsys.readouterr()
+    assert f"Recipe:              {recipe}" in shown.out
+    assert main(["status", "-n", tenant.namespace]) == 0
+    shown = capsys.readouterr()
+    assert ("app" in shown.out, "the GPUs of the cluster are not shown" in shown.err) == (True, True)
+    assert main(["status"]) == 1
+    assert "name your namespace with -n" in capsys.readouterr().err
 
     binding = f"bench-{tenant.namespace}"
     tenant.plane.kubectl(

@@ -394,6 +394,15 @@ def test_the_duration_bounds_a_run_whatever_the_server_does() -> None:
     assert run.first_token.count == 0, "it came during the warm-up"
 
 
+def test_a_server_that_goes_on_and_on_is_given_up_before_the_load() -> None:
+    async def answer(asked: Asked) -> AsyncIterator[bytes]:
+        async for part in good(asked) if asked.method == "GET" else endless(asked):
+            yield part
+
+    with serving(answer) as server, pytest.raises(RequestError, match="a few tokens took more than 1 s"):
+        probing(server.url, silence=0.2)
+
+
 def test_requests_of_the_warm_up_are_not_counted_as_answers() -> None:
     with serving(good) as server:
         run = driving(server.url, requests=5, warm_up=0.5, concurrency=1)
