@@ -64,6 +64,11 @@ def fetch_snapshot(namespaces: Sequence[str] = ()) -> Snapshot:
     return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
 
 
+def fetch_deployments(namespace: str) -> list[Object]:
+    """The AIMDeployments of one namespace, which its users may read."""
+    return with_client(lambda client: _all(client, resources.DEPLOYMENTS_AIM, namespace))
+
+
 async def fetch(
     client: KubeClient, namespaces: Sequence[str] = ()
 ) -> tuple[list[tuple[str, Object]], OperatorConfig]:
