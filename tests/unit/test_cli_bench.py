@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,22 @@ def test_a_file_that_holds_no_key_is_refused(run: Terminal, tmp_path: Path, cont
     assert ended.code == 4
     assert "the key alone" in ended.err
     assert not content.strip() or content not in ended.err
+
+
+def test_many_connections_raise_the_limit_of_open_files_or_say_that_it_is_too_low() -> None:
+    """In a process of its own, whose limits are lowered."""
+    ask = ("bench", "--url", "http://127.0.0.1:1", "--concurrency")
+    code = (
+        "import resource, sys; from aim_engine.cli import main; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400)); "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    told = {}
+    for count in (100, 300, 3000):
+        ended = subprocess.run([sys.executable, "-c", code, *ask, str(count)], capture_output=True, text=True)
+        told[count] = ended.stderr
+    assert "Connection refused" in told[100]
+    assert "Connection refused" in told[300]
+    assert "--concurrency 3000 needs 3064 open files, the limit is 400" in told[3000]
 
 
 async def guarded(asked: Asked) -> AsyncIterator[bytes]:
