@@ -71,6 +71,10 @@ class Desk:
             done = self.run(line)
             assert done.returncode == 0, done.stderr
         select(self.plane, name, self.directory)
+        lease = {"name": f"{name}-operator", "namespace": NAMESPACE}
+        self.plane.apply(
+            {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": lease, "spec": {}}
+        )
 
     def prepared(self, command: str) -> str:
         """The command as it can be run now. Pages show ways side by side: of installations all but the first are dry runs of
@@ -108,7 +112,7 @@ def plane() -> Iterator[ControlPlane]:
                 {
                     "listen": f"127.0.0.1:{port}",
                     "hub": {"enabled": False},
-                    "lease": {"name": "docs"},
+                    "leaderElection": False,
                     "namespace": "default",
                 }
             )
