@@ -22,7 +22,7 @@ from chart.schema import SCHEMA
 from testbed.product import ROOT
 
 BLOCKS = [block for page in WRITTEN for block in blocks(page)]
-CLUSTER_KINDS = {"ResourceQuota", "PriorityClass"}
+CLUSTER_KINDS = {"Namespace", "NetworkPolicy", "PriorityClass", "ResourceQuota"}
 """Kinds of Kubernetes; the API server judges them in test_docs_commands.py."""
 PROGRAMS = {
     "helm", "kubectl", "aim-engine", "make", "cd", "ls", "docker", "curl", "pip",

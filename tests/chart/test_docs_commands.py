@@ -36,7 +36,7 @@ ELSEWHERE = {
 }
 """Beginnings of commands that are not run here, and who shows them, or why nobody can."""
 PAGES = {
-    "reference/configuration.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True,
+    "reference/configuration.md": True, "concepts/selection.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True,
     "guides/disaster-recovery.md": True, "operations/upgrade.md": True, "operations/uninstall.md": True, "getting-started.md": False,
     "guides/helm.md": False, "guides/custom-recipes.md": False, "guides/multi-model.md": False, "guides/air-gapped.md": False,
     "operations/install.md": False, "../README.md": False,
@@ -183,6 +183,41 @@ def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: D
         assert done.returncode == 0, f"{block.place}: {line}\n{done.stdout}{done.stderr}"
         if line.startswith("helm install") and line == command and "recipe-config" in block.page.read_text():
             select(plane, words(command)[2], desk.directory)
+
+
+RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
+NEEDS = {
+    "kubectl logs": "a kubelet", "kubectl get --raw": "an engine in the pod", "kubectl top": "a metrics server", "kubectl get secret": "a validator that made one",
+    "kubectl get certificates": "cert-manager", "aim-engine doctor": "the operator's Lease", "make": "a checkout", "curl": "a server", "amd-smi": "a GPU",
+    "rocm-smi": "a GPU",
+}  # fmt: skip
+"""Beginnings of commands of runbooks that cannot work on simulated nodes, and what they need."""
+
+
+def test_the_commands_of_the_runbooks_work(plane: ControlPlane, desk: Desk) -> None:
+    if "aim-engine" not in desk.releases():
+        desk.install("aim-engine")
+    ready(plane, "aim-engine")
+    pods = plane.request(
+        "GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=aim.engine.amd.com/deployment%3Daim-engine"
+    )
+    (pod, *_) = pods["items"]
+    stand_ins = {
+        "NAMESPACE": NAMESPACE,
+        "NAME": "aim-engine",
+        "POD": pod["metadata"]["name"],
+        "NODE": pod["spec"]["nodeName"],
+    }
+    shown_there = {
+        command: block.place for page in RUNBOOKS for block in blocks(page) if block.language == "sh" for command in commands(block)
+    }  # fmt: skip
+    assert len(shown_there) > 20
+    for command, place in shown_there.items():
+        if any(" ".join(words(command)).startswith(start) for start in NEEDS):
+            continue
+        line = re.sub(r"\b(NAMESPACE|NAME|POD|NODE)\b(?!:)", lambda found: stand_ins[found[0]], command)
+        done = desk.run(line)
+        assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
 
 
 def clear(plane: ControlPlane) -> None:
