@@ -37,11 +37,13 @@ ELSEWHERE = {
 """Beginnings of commands that are not run here, and who shows them, or why nobody can."""
 PAGES = {
     "reference/configuration.md": True, "concepts/selection.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True,
-    "guides/disaster-recovery.md": True, "operations/upgrade.md": True, "operations/uninstall.md": True, "getting-started.md": False,
+    "guides/disaster-recovery.md": True, "operations/upgrade.md": True, "getting-started.md": False,
     "guides/helm.md": False, "guides/custom-recipes.md": False, "guides/multi-model.md": False, "guides/air-gapped.md": False,
     "operations/install.md": False, "../README.md": False,
+    "operations/uninstall.md": True,
 }  # fmt: skip
-"""Pages with commands -> whether a release is there before the first of them; those that share one stand together."""
+"""Pages with commands -> whether a release is there before the first of them; those that share one stand together. The
+last one removes the CRDs."""
 REQUIREMENTS = ["aim_engine.gpu_count=1", "aim_engine.performance.max_input_length=8192"]
 
 
