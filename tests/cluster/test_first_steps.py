@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def test_the_first_steps_word_for_word(cluster: RealCluster, uninstalled: None) 
                     forward = stack.enter_context(cluster.background(["bash", "-c", command], cwd=DEPLOY))
                 elif program == "curl":
                     cluster.wait_for(
-                        lambda line=command: answers(cluster, f"{line} --fail"),
+                        functools.partial(answers, cluster, f"{command} --fail"),
                         30,
                         f"{command}: {forward and forward.output()}",
-                    )  # type: ignore[misc]
+                    )
                 else:
                     done = cluster.run(["bash", "-c", command], cwd=DEPLOY, check=False, timeout=PATIENCE)
                     assert done.returncode == 0, (
