@@ -22,7 +22,7 @@ from chart.schema import SCHEMA
 from testbed.product import ROOT
 
 BLOCKS = [block for page in WRITTEN for block in blocks(page)]
-CLUSTER_KINDS = {"ResourceQuota", "PriorityClass"}
+CLUSTER_KINDS = {"ResourceQuota", "PriorityClass", "Namespace", "NetworkPolicy"}
 """Kinds of Kubernetes; the API server judges them in test_docs_commands.py."""
 PROGRAMS = {
     "helm", "kubectl", "aim-engine", "make", "cd", "ls", "docker", "curl", "pip",
@@ -36,7 +36,16 @@ def of(language: str) -> list[Any]:
 
 def values(content: Json) -> None:
     """Values of the chart."""
-    helm("template", "aim-engine", "./helm", "--values", "-", stdin=json.dumps(content))
+    helm(
+        "template",
+        "aim-engine",
+        "./helm",
+        "--namespace",
+        "aim-engine",
+        "--values",
+        "-",
+        stdin=json.dumps(content),
+    )
 
 
 def fragment(content: Json) -> None:
@@ -131,4 +140,10 @@ CHART_COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", CHART_COMMANDS)
 def test_values_of_a_helm_command_are_taken(command: str) -> None:
-    helm("template", *renders(command))
+    """In the namespace that the pages work in."""
+    given = renders(command)
+    helm(
+        "template",
+        *given,
+        *([] if "-n" in given or "--namespace" in given else ["--namespace", "aim-engine"]),
+    )
