@@ -64,6 +64,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load -}}
 {{- if $part -}}{{- $_ := set $spec $name $part -}}{{- end -}}
 {{- end -}}
+{{- if $values.performance_tuning -}}{{- $_ := set $spec "monitoring" (dict "enabled" true) -}}{{- end -}}
 {{- $spec = mergeOverwrite $spec (deepCopy $values.spec) -}}
 
 {{- $carried := list -}}
