@@ -66,7 +66,6 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load "monitoring" $measured -}}
 {{- if $part -}}{{- $_ := set $spec $name $part -}}{{- end -}}
 {{- end -}}
-{{- if $values.performance_tuning -}}{{- $_ := set $spec "monitoring" (dict "enabled" true) -}}{{- end -}}
 {{- $spec = mergeOverwrite $spec (deepCopy $values.spec) -}}
 
 {{- $carried := list -}}
