@@ -179,7 +179,12 @@ class WorkloadWishes(Model):
     """The load to size for."""
 
     max_batch_size: Annotated[
-        int | None, Field(ge=1, le=65536, description="Sequences processed at the same time (max-num-seqs).")
+        int | None,
+        Field(
+            ge=1,
+            le=65536,
+            description="Sequences that one replica processes at the same time (max-num-seqs, data parallel ranks together).",
+        ),
     ] = None
     max_input_tokens: Annotated[Tokens | None, Field(description="Longest prompt, in tokens.")] = None
     max_output_tokens: Annotated[Tokens | None, Field(description="Longest answer, in tokens.")] = None

@@ -90,7 +90,7 @@ def _preview(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _drawer() -> Callable[[Mapping[str, Any], Any, Any, Mapping[str, str]], bytes]:
+def _drawer() -> Callable[[dict[str, Any], Any, Any, Mapping[str, str]], bytes]:
     try:
         from aim_engine.telemetry.preview.figure import picture
     except ImportError as error:

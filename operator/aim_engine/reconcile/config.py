@@ -68,6 +68,8 @@ class MeasuringConfig(Settings):
     """For all of one look."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 32
     """Looks at the same time."""
+    window_seconds: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    """Numbers speak of so long a time."""
     least_window_seconds: Annotated[float, Field(gt=0, le=300)] = 60.0
     """Nothing is said of an engine before it was seen for so long."""
     publish_seconds: Annotated[float, Field(ge=0, le=86400)] = 180.0

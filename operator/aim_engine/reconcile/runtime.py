@@ -103,6 +103,7 @@ class Runtime:
             settings.interval_seconds,
             settings.timeout_seconds,
             settings.concurrency,
+            settings.window_seconds,
             self.metrics.scrape_failed,
         )
         self.measuring = Measuring(settings, self.cache, self.tracker, self.queue, self.scraper)

@@ -230,7 +230,7 @@ def schema() -> dict[str, Any]:
                 ),
                 "engineVersion": _TEXT,
                 "inForce": _or_null(_in_force()),
-                "change": {"enum": [None, "Recipe", "Rendering"]},
+                "change": {"enum": [None, "Recipe", "Rendering", "Replicas"]},
                 "recommendation": _or_null(
                     _object(
                         {"recipe": _TEXT, "hash": _TEXT, "message": _TEXT},

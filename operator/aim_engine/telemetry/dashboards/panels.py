@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aim_engine.telemetry.dashboards.style import COUNT, GREEN, NEUTRAL, TEXT, Json, Thresholds
 
@@ -39,8 +39,8 @@ class Column:
     decimals: int | None = None
     thresholds: Thresholds | None = None
     mappings: tuple[Json, ...] = ()
-    cell: str = ""
-    """How it is drawn: "" as text, or a cell type of Grafana's (color-text, color-background, gauge)."""
+    cell: Literal["", "auto", "color-text", "color-background", "gauge"] = ""
+    """How it is drawn: "" as text, "auto" as text in several lines, or another cell type of Grafana's."""
     limits: tuple[float, float] | None = None
     """Smallest and largest value, for gauges."""
     link: tuple[str, str] | None = None
@@ -200,10 +200,16 @@ def bar_gauge(
 
 
 def donut(
-    title: str, about: str, *targets: Target, overrides: Sequence[Json] = (), unit: str = COUNT, size: tuple[int, int] = (6, 8)
+    title: str, about: str, *targets: Target, overrides: Sequence[Json] = (), unit: str = COUNT, decimals: int = 0, size: tuple[int, int] = (6, 8)
 ) -> Panel:  # fmt: skip
     """Shares of a whole, with their values in the legend."""
-    defaults = {"unit": unit, "color": {"mode": "palette-classic"}, "mappings": [], "noValue": "–"}
+    defaults = {
+        "unit": unit,
+        "decimals": decimals,
+        "color": {"mode": "palette-classic"},
+        "mappings": [],
+        "noValue": "–",
+    }
     options = {
         "reduceOptions": _reduced(), "pieType": "donut", "displayLabels": [], "orientation": "auto",
         "legend": {"displayMode": "table", "placement": "right", "showLegend": True, "calcs": [], "values": ["value", "percent"]},
@@ -332,6 +338,7 @@ def _cell(kind: str) -> Json:
     more: Mapping[str, Json] = {
         "gauge": {"mode": "gradient", "valueDisplayMode": "text"},
         "color-background": {"mode": "gradient"},
+        "auto": {"wrapText": True},
     }
     return {"type": kind, **more.get(kind, {})}
 

@@ -36,6 +36,11 @@ def quantile(share: float, name: str, where: str, by: str = "", window: str = RA
     return f"histogram_quantile({share:g}, sum by ({labels}) (rate({either(f'{name}_bucket', where)}[{window}])))"
 
 
+def per_minute(counter: str, by: str, where: str = "") -> str:
+    """Events a minute: counts over the window of a rate would overlap and add up to too many."""
+    return f"sum by ({by}) (rate({counter}{{{where}}}[{RATE}])) * 60"
+
+
 def by_recipe(metric: str, where: str = "", recipe: str = 'aimrecipe=~"$aimrecipe"') -> str:
     """A series of a deployment with the recipe it uses as a label."""
     info = each("aim_deployment_info", recipe, f"{DEPLOYMENT}, aimrecipe")

@@ -11,12 +11,13 @@ Json = dict[str, Any]
 Thresholds = tuple[tuple[float | None, str], ...]
 """Colour from each value on; the first value is None, the colour below all others."""
 
-TOKENS = "si: tok/s"
+TOKENS = "si:tok/s"
 RATIO = "percentunit"
 REQUESTS = "reqps"
 SECONDS = "s"
 COUNT = "short"
 TEXT = "string"
+PER_MINUTE = "cpm"
 
 GREEN, ORANGE, RED, BLUE, PURPLE, GREY = "green", "orange", "red", "blue", "purple", "#8e8e8e"
 YELLOW, TEAL = "#f2cc0c", "#37a2b4"

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle, Wedge
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from aim_engine.telemetry.preview.answers import Curve, curves, last, shown
@@ -28,7 +28,6 @@ from aim_engine.telemetry.preview.theme import (
     fitted,
     points,
     width_of,
-    write,
 )
 from aim_engine.telemetry.preview.units import written
 from aim_engine.telemetry.preview.variables import POINTS, Scope
@@ -125,7 +124,7 @@ def _axes(chart: Axes, defaults: Json, window: Window, height: float) -> None:
     unit = defaults.get("unit", "short")
     chart.set_facecolor(PANEL)
     chart.set_xlim(window.start, window.end)
-    chart.yaxis.set_major_locator(MaxNLocator(max(3, min(6, round(height / 45))), steps=[1, 2, 2.5, 5, 10]))
+    chart.yaxis.set_major_locator(_ticks(unit, chart.get_ylim()[1], max(3, min(6, round(height / 45)))))
     chart.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit)))
     _time_axis(chart, window)
     chart.grid(color=GRID, linewidth=0.8)
@@ -133,6 +132,16 @@ def _axes(chart: Axes, defaults: Json, window: Window, height: float) -> None:
     chart.tick_params(colors=FAINT, labelsize=points(_LETTERS), length=0, pad=4)
     for side in chart.spines.values():
         side.set_visible(False)
+
+
+def _ticks(unit: str, top: float, count: int) -> Locator:
+    """Round numbers in the unit that they are written in: minutes, hours, MiB."""
+    if unit == "bytes" and top > 0:
+        return MultipleLocator(2.0 ** math.ceil(math.log2(top / count)))
+    if unit == "s" and top >= 120:
+        steps = (30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 7 * 86400, 14 * 86400, 28 * 86400)
+        return MultipleLocator(next((float(s) for s in steps if top / s <= count), float(steps[-1])))
+    return MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
 
 
 def _time_axis(chart: Axes, window: Window) -> None:
@@ -171,15 +180,14 @@ def _legend(canvas: Canvas, panel: Json, found: Sequence[Curve], inks: Sequence[
     top = canvas.height - height + 6
     rights = [canvas.width - 78 * (len(calcs) - 1 - at) - 4 for at in range(len(calcs))]
     for right, kind in zip(rights, calcs, strict=True):
-        write(canvas.axes, right, top + _LINE / 2, _HEADINGS[kind], _LETTERS, FAINT, align="right")
+        canvas.write(right, top + _LINE / 2, _HEADINGS[kind], _LETTERS, FAINT, align="right")
     left_out = len(found) - room
     if left_out:
-        write(canvas.axes, 22, top + _LINE / 2, f"{left_out} more in the list", _LETTERS, FAINT)
+        canvas.write(22, top + _LINE / 2, f"{left_out} more in the list", _LETTERS, FAINT)
     for place, at in enumerate(order[:room]):
         middle = top + _LINE * (place + 1.5)
-        canvas.axes.add_patch(Rectangle((4, middle - 2), 12, 3.5, facecolor=inks[at], linewidth=0))
-        write(
-            canvas.axes,
+        canvas.patch(Rectangle((4, middle - 2), 12, 3.5, facecolor=inks[at], linewidth=0))
+        canvas.write(
             22,
             middle,
             fitted(found[at].name or "Value", _LETTERS, rights[0] - 100),
@@ -189,7 +197,7 @@ def _legend(canvas: Canvas, panel: Json, found: Sequence[Curve], inks: Sequence[
         for right, kind in zip(rights, calcs, strict=True):
             field = found[at].field
             told = written(_calculated(found[at], kind), field.get("unit", "short"), field.get("decimals"))
-            write(canvas.axes, right, middle, told, _LETTERS, TEXT, align="right")
+            canvas.write(right, middle, told, _LETTERS, TEXT, align="right")
     return height
 
 
@@ -208,8 +216,8 @@ def _list(canvas: Canvas, names: Sequence[str], inks: Sequence[str]) -> float:
     height = _LINE * (min(line, 1) + 1) + 4
     for x, at, told, ink in places:
         middle = canvas.height - height + 4 + _LINE * (at + 0.5)
-        canvas.axes.add_patch(Rectangle((x, middle - 2), 12, 3.5, facecolor=ink, linewidth=0))
-        write(canvas.axes, x + 18, middle, told, _LETTERS, TEXT)
+        canvas.patch(Rectangle((x, middle - 2), 12, 3.5, facecolor=ink, linewidth=0))
+        canvas.write(x + 18, middle, told, _LETTERS, TEXT)
     return height
 
 
@@ -286,17 +294,17 @@ def draw_donut(canvas: Canvas, panel: Json, client: Client, scope: Scope) -> Non
         return
     inks = _inks(found)
     values = [last(curve.series) or 0.0 for curve in found]
-    radius = min(canvas.height * 0.42, canvas.width * 0.22)
+    radius = min(canvas.height * 0.4, canvas.width * 0.19)
     centre, start = (radius + 8, canvas.height / 2), -90.0
     for value, ink in zip(values, inks, strict=True):
         sweep = 360 * value / sum(values)
-        canvas.axes.add_patch(Wedge(centre, radius, start, start + sweep, width=radius * 0.42, facecolor=ink, edgecolor=PANEL, linewidth=1.5))  # fmt: skip
+        canvas.patch(Wedge(centre, radius, start, start + sweep, width=radius * 0.42, facecolor=ink, edgecolor=PANEL, linewidth=1.5))  # fmt: skip
         start += sweep
-    left, line = centre[0] + radius + 18, 24.0
+    left, line = centre[0] + radius + 14, 24.0
     top = canvas.height / 2 - line * (len(found) - 1) / 2
     for row, (curve, value, ink) in enumerate(zip(found, values, inks, strict=True)):
         middle = top + row * line
-        canvas.axes.add_patch(Rectangle((left, middle - 5), 10, 10, facecolor=ink, edgecolor=BORDER))
-        write(canvas.axes, left + 17, middle, fitted(curve.name, 12, canvas.width - left - 100), 12, TEXT)
-        write(canvas.axes, canvas.width - 48, middle, written(value, "none"), 12, TEXT, align="right")
-        write(canvas.axes, canvas.width - 4, middle, f"{value / sum(values):.0%}", 12, FAINT, align="right")
+        canvas.patch(Rectangle((left, middle - 5), 10, 10, facecolor=ink, edgecolor=BORDER))
+        canvas.write(left + 17, middle, fitted(curve.name, 12, canvas.width - left - 88), 12, TEXT)
+        canvas.write(canvas.width - 40, middle, written(value, "none", 0), 12, TEXT, align="right")
+        canvas.write(canvas.width - 4, middle, f"{value / sum(values):.0%}", 12, FAINT, align="right")

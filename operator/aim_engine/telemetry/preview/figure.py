@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
@@ -26,7 +25,6 @@ from aim_engine.telemetry.preview.theme import (
     TEXT,
     fitted,
     width_of,
-    write,
 )
 from aim_engine.telemetry.preview.variables import Scope, resolve
 
@@ -38,8 +36,6 @@ UNIT = 36
 GAP = 6
 HEAD = 52
 TITLE = 30
-COLOURS = 128
-"""Of the picture: flat areas and letters need no more, and the file stays small."""
 DRAW: Mapping[str, Callable[[Canvas, Json, Client, Scope], None]] = {
     "stat": draw_stat, "timeseries": draw_timeseries, "bargauge": draw_bar_gauge, "piechart": draw_donut,
     "state-timeline": draw_timeline, "heatmap": draw_heatmap, "table": draw_table,
@@ -52,60 +48,50 @@ def picture(board: Json, client: Client, window: Window, chosen: Mapping[str, st
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     height = round(HEAD + rows * UNIT + 2 * GAP)
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
-    _head(_part(figure, 0, 0, WIDTH, HEAD, height), board, scope)
+    _head(Canvas(figure, 0, 0, WIDTH, HEAD), board, scope)
     for panel in board["panels"]:
         place = panel["gridPos"]
         x, y = place["x"] * COLUMN + GAP, HEAD + place["y"] * UNIT + GAP
         w, h = place["w"] * COLUMN - GAP, place["h"] * UNIT - GAP
-        axes = _part(figure, x, y, w, h, height)
+        outside = Canvas(figure, x, y, w, h)
         if panel["type"] == "row":
-            write(axes, 6, h / 2, f"▾  {panel['title']}", 15, TEXT, bold=True)
+            outside.write(6, h / 2, f"▾  {panel['title']}", 15, TEXT, bold=True)
             continue
-        _frame(axes, w, h)
-        write(axes, 12, TITLE / 2 + 2, fitted(panel["title"], 13, w - 24), 13, TEXT, bold=False)
-        inside = _part(figure, x + 8, y + TITLE, w - 16, h - TITLE - 8, height)
-        canvas = Canvas(figure, inside, x + 8, y + TITLE, w - 16, h - TITLE - 8, height)
-        DRAW[panel["type"]](canvas, panel, client, scope)
+        _frame(outside)
+        outside.write(12, TITLE / 2 + 2, fitted(panel["title"], 13, w - 24), 13, TEXT)
+        inside = Canvas(figure, x + 8, y + TITLE, w - 16, h - TITLE - 8)
+        DRAW[panel["type"]](inside, panel, client, scope)
     return _png(figure)
 
 
-def _part(figure: Figure, x: float, y: float, width: float, height: float, whole: float) -> Axes:
-    """Axes measured in pixels from the upper left corner of a part of the picture."""
-    axes = figure.add_axes((x / WIDTH, 1 - (y + height) / whole, width / WIDTH, height / whole))
-    axes.set_axis_off()
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    return axes
-
-
-def _frame(axes: Axes, width: float, height: float) -> None:
-    axes.add_patch(
-        FancyBboxPatch(
-            (0.5, 0.5), width - 1, height - 1, boxstyle="round,pad=0,rounding_size=3", facecolor=PANEL, edgecolor=BORDER, linewidth=1
-        )
+def _frame(canvas: Canvas) -> None:
+    box = FancyBboxPatch(
+        (0.5, 0.5), canvas.width - 1, canvas.height - 1, boxstyle="round,pad=0,rounding_size=3", facecolor=PANEL, edgecolor=BORDER,
+        linewidth=1, zorder=-1,
     )  # fmt: skip
+    canvas.patch(box)
 
 
-def _head(axes: Axes, board: Json, scope: Scope) -> None:
-    write(axes, 14, 27, board["title"], 20, TEXT, bold=True)
+def _head(canvas: Canvas, board: Json, scope: Scope) -> None:
+    canvas.write(14, 27, board["title"], 20, TEXT, bold=True)
     x = 14 + width_of(board["title"], 20, bold=True) + 34
     labels = {variable["name"]: variable["label"] for variable in board["templating"]["list"]}
     for name, value in scope.shown.items():
         if value:
-            write(axes, x, 27, labels[name], 12, FAINT)
+            canvas.write(x, 27, labels[name], 12, FAINT)
             x += width_of(labels[name], 12) + 8
             told = fitted(value, 12, 240)
-            write(axes, x, 27, told, 12, TEXT)
+            canvas.write(x, 27, told, 12, TEXT)
             x += width_of(told, 12) + 26
     start, end = (datetime.fromtimestamp(at, UTC) for at in (scope.window.start, scope.window.end))
-    write(axes, WIDTH - 14, 27, f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC", 12, FAINT, align="right")
+    canvas.write(WIDTH - 14, 27, f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC", 12, FAINT, align="right")
 
 
 def _png(figure: Figure) -> bytes:
     whole = io.BytesIO()
     figure.savefig(whole, format="png", dpi=DPI, facecolor=GROUND)
     drawn = Image.open(whole).convert("RGB")
-    few = drawn.quantize(COLOURS, dither=Image.Dither.NONE)
     out = io.BytesIO()
+    few = drawn.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from aim_engine.telemetry.preview.answers import Curve, curves, last, shown
 from aim_engine.telemetry.preview.canvas import Canvas
 from aim_engine.telemetry.preview.client import Client
-from aim_engine.telemetry.preview.theme import BORDER, TEXT, colour, fitted, width_of, write
+from aim_engine.telemetry.preview.theme import BORDER, TEXT, colour, fitted, width_of
 from aim_engine.telemetry.preview.variables import Scope
 
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ def _one(canvas: Canvas, options: Json, curve: Curve, left: float, room: float) 
     text, paint = shown(last(curve.series), curve.field)
     ink = colour(paint) if paint else TEXT
     if options["colorMode"] == "background":
-        canvas.axes.add_patch(
+        canvas.patch(
             FancyBboxPatch((left, 0), room, canvas.height, boxstyle="round,pad=0,rounding_size=3", facecolor=ink, edgecolor="none", alpha=0.85)
         )  # fmt: skip
         ink = "#ffffff"
@@ -46,9 +46,9 @@ def _one(canvas: Canvas, options: Json, curve: Curve, left: float, room: float) 
     middle = canvas.height / 2 - (10 if options["graphMode"] == "area" else 2)
     size = _size(lines[0], room - 16, canvas.height)
     step = size * 0.5 + 11
-    write(canvas.axes, left + room / 2, middle - (step / 2 if len(lines) > 1 else 0), fitted(lines[0], size, room - 8), size, ink, align="center", bold=True)  # fmt: skip
+    canvas.write(left + room / 2, middle - (step / 2 if len(lines) > 1 else 0), fitted(lines[0], size, room - 8), size, ink, align="center", bold=True)  # fmt: skip
     if len(lines) > 1:
-        write(canvas.axes, left + room / 2, middle + step / 2 + 6, fitted(lines[1], 13, room - 8), 13, TEXT, align="center")  # fmt: skip
+        canvas.write(left + room / 2, middle + step / 2 + 6, fitted(lines[1], 13, room - 8), 13, TEXT, align="center")  # fmt: skip
 
 
 def _size(text: str, room: float, height: float) -> float:
@@ -82,16 +82,12 @@ def draw_bar_gauge(canvas: Canvas, panel: Json, client: Client, scope: Scope) ->
     numbers = max(width_of(text, 16, bold=True) for text, _ in texts) + 16
     for index, (curve, value, (text, paint)) in enumerate(zip(found, values, texts, strict=True)):
         middle, room = (index + 0.5) * row, canvas.width - names - numbers
-        write(canvas.axes, names - 8, middle, fitted(curve.name, 12, names - 10), 12, TEXT, align="right")
-        canvas.axes.add_patch(
-            Rectangle((names, middle - row * 0.36), room, row * 0.72, facecolor=BORDER, alpha=0.6)
-        )
+        canvas.write(names - 8, middle, fitted(curve.name, 12, names - 10), 12, TEXT, align="right")
+        canvas.patch(Rectangle((names, middle - row * 0.36), room, row * 0.72, facecolor=BORDER, alpha=0.6))
         share = max(0.0, min(1.0, (value - least) / ((most - least) or 1.0)))
-        canvas.axes.add_patch(
+        canvas.patch(
             Rectangle(
                 (names, middle - row * 0.36), room * share, row * 0.72, facecolor=colour(paint), alpha=0.75
             )
         )
-        write(
-            canvas.axes, canvas.width - 4, middle, text, 16, colour(paint) or TEXT, align="right", bold=True
-        )
+        canvas.write(canvas.width - 4, middle, text, 16, colour(paint) or TEXT, align="right", bold=True)

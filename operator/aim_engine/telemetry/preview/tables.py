@@ -19,13 +19,13 @@ from aim_engine.telemetry.preview.theme import (
     colour,
     fitted,
     width_of,
-    write,
 )
 from aim_engine.telemetry.preview.variables import Scope
 
 Json = dict[str, Any]
-ROW = 27.0
+ROW = 28.0
 LETTERS = 12
+SMALL = 11
 _PAD = 7.0
 
 
@@ -40,8 +40,7 @@ def draw_table(canvas: Canvas, panel: Json, client: Client, scope: Scope) -> Non
     for column, left, width in zip(found.columns, lefts, widths, strict=True):
         right = _is_number(found.rows, found.columns.index(column))
         x, align = (left + width - _PAD, "right") if right else (left + _PAD, "left")
-        write(
-            canvas.axes,
+        canvas.write(
             x,
             ROW / 2,
             fitted(column.title, LETTERS, width - 2 * _PAD),
@@ -52,13 +51,12 @@ def draw_table(canvas: Canvas, panel: Json, client: Client, scope: Scope) -> Non
     fitting = int((canvas.height - ROW) // ROW)
     for index, row in enumerate(found.rows[:fitting]):
         top = ROW * (index + 1)
-        canvas.axes.plot([0, canvas.width], [top, top], color=GRID, linewidth=0.7)
+        canvas.line([0, canvas.width], [top, top], GRID, 0.7)
         for column, cell, left, width in zip(found.columns, row, lefts, widths, strict=True):
             _cell(canvas, column, cell, left, top, width)
     left_out = len(found.rows) - fitting
     if left_out > 0:
-        write(
-            canvas.axes,
+        canvas.write(
             canvas.width - _PAD,
             canvas.height + 1,
             f"{left_out} more below",
@@ -95,9 +93,24 @@ def _cell(canvas: Canvas, column: TableColumn, cell: Cell, left: float, top: flo
         ink = colour(paint)
         _bar(canvas, column.field, cell, ink, left, middle, width)
     if kind == "color-background" and paint:
-        canvas.axes.add_patch(Rectangle((left + 1, top + 1), width - 2, ROW - 2, facecolor=colour(paint), alpha=0.7))  # fmt: skip
+        canvas.patch(Rectangle((left + 1, top + 1), width - 2, ROW - 2, facecolor=colour(paint), alpha=0.7))  # fmt: skip
     x, align = (left + width - _PAD, "right") if number else (left + _PAD, "left")
-    write(canvas.axes, x, middle, fitted(text, LETTERS, width - 2 * _PAD), LETTERS, ink, align=align)
+    room = width - 2 * _PAD
+    if column.field["custom"].get("cellOptions", {}).get("wrapText") and width_of(text, LETTERS) > room:
+        first, second = _two_lines(text, room)
+        if second:
+            canvas.write(x, middle - 6, first, SMALL, ink, align=align)
+            canvas.write(x, middle + 6, second, SMALL, ink, align=align)
+        else:
+            canvas.write(x, middle, first, SMALL, ink, align=align)
+        return
+    canvas.write(x, middle, fitted(text, LETTERS, room), LETTERS, ink, align=align)
+
+
+def _two_lines(text: str, room: float) -> tuple[str, str]:
+    words = text.split(" ")
+    broken = next((at for at in range(len(words), 0, -1) if width_of(" ".join(words[:at]), SMALL) <= room), 1)
+    return " ".join(words[:broken]), fitted(" ".join(words[broken:]), SMALL, room)
 
 
 def _bar(
@@ -106,5 +119,5 @@ def _bar(
     room = max(10.0, width - width_of("100%", LETTERS) - 3 * _PAD)
     least, most = field.get("min", 0), field.get("max", 1)
     share = max(0.0, min(1.0, (value - least) / ((most - least) or 1)))
-    canvas.axes.add_patch(Rectangle((left + _PAD, middle - 7), room, 14, facecolor=BORDER))
-    canvas.axes.add_patch(Rectangle((left + _PAD, middle - 7), room * share, 14, facecolor=ink, alpha=0.8))
+    canvas.patch(Rectangle((left + _PAD, middle - 7), room, 14, facecolor=BORDER))
+    canvas.patch(Rectangle((left + _PAD, middle - 7), room * share, 14, facecolor=ink, alpha=0.8))

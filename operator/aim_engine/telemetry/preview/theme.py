@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 
@@ -30,14 +29,14 @@ def points(pixels: float) -> float:
 
 @cache
 def _renderer() -> RendererAgg:
-    return RendererAgg(10, 10, DPI)
+    return RendererAgg(10, 10, DPI)  # type: ignore[no-untyped-call]
 
 
 def width_of(text: str, pixels: float, *, bold: bool = False) -> float:
     """Pixels that a text takes."""
     font = FontProperties(size=points(pixels), weight="bold" if bold else "normal")
-    width: float = _renderer().get_text_width_height_descent(_plain(text), font, False)[0]
-    return width
+    measured = _renderer().get_text_width_height_descent(one_line(text), font, False)  # type: ignore[no-untyped-call]
+    return float(measured[0])
 
 
 def fitted(text: str, pixels: float, room: float) -> str:
@@ -51,16 +50,6 @@ def fitted(text: str, pixels: float, room: float) -> str:
     return f"{text[:low].rstrip()}…" if low else ""
 
 
-def write(
-    axes: Axes, x: float, y: float, text: str, pixels: float, paint: str = TEXT, *, align: str = "left", bold: bool = False,
-) -> None:  # fmt: skip
-    """A text whose middle is at the height y of axes that are measured in pixels."""
-    axes.text(
-        x, y, _plain(text), fontsize=points(pixels), color=paint, ha=align, va="center_baseline", fontweight="bold" if bold else "normal",
-        parse_math=False,
-    )  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """One line."""
+def one_line(text: str) -> str:
+    """The text without breaks."""
     return " ".join(text.split())

@@ -10,7 +10,7 @@ _SHORT = ((1e12, " Tri"), (1e9, " Bil"), (1e6, " Mil"), (1e3, " K"), (1.0, ""))
 _BINARY = tuple((float(1024**power), f" {name}") for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"), (0, "B")))  # fmt: skip
 _TIME = ((604800.0, " weeks"), (86400.0, " days"), (3600.0, " hours"), (60.0, " mins"), (1.0, " s"), (1e-3, " ms"), (1e-6, " µs"))  # fmt: skip
 _PLAIN = {"none": "", "string": "", "celsius": " °C", "percent": "%"}
-_COUNTED = {"reqps": " req/s", "ops": " ops/s", "short": ""}
+_COUNTED = {"reqps": " req/s", "ops": " ops/s", "cpm": " cpm", "short": ""}
 
 
 def written(value: float, unit: str, decimals: int | None = None) -> str:

@@ -13,7 +13,9 @@ from aim_engine.telemetry.preview.client import Client, Window
 Json = dict[str, Any]
 POINTS = 240
 """Points of a curve."""
-_USE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")
+_USE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$([A-Za-z_]\w*)")
+"""A number such as `$1` is no variable but a group of `label_replace`."""
+_SPECIAL = re.compile(r"[\\$^*{}\[\]'+?.()|]")
 
 
 @dataclass(frozen=True)
@@ -58,5 +60,10 @@ def _value(variable: Json, values: list[str], chosen: str | None) -> tuple[str, 
     if not variable["multi"]:
         first = values[0] if values else ""
         return first, first or "none"
-    every = variable.get("allValue") or "|".join(re.escape(value) for value in values)
+    every = variable.get("allValue") or "|".join(_escaped(value) for value in values)
     return every, "All"
+
+
+def _escaped(value: str) -> str:
+    """A value as it stands for itself in a regular expression within a PromQL string."""
+    return _SPECIAL.sub(r"\\\\\g<0>", value)

@@ -25,6 +25,7 @@ from aim_engine.telemetry.dashboards.style import (
     HEALTH,
     NEUTRAL,
     ORANGE,
+    PER_MINUTE,
     PURPLE,
     RATIO,
     RED,
@@ -117,7 +118,7 @@ def _summary() -> list[Panel]:
         ),
         stat(
             "TTFT p95", "95 of 100 requests get their first token within this time.",
-            Target(expr=each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ONE}'), legend="p95"), unit=SECONDS, decimals=2,
+            Target(expr=each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ONE}'), legend="p95"), unit=SECONDS,
             graph=True, size=(4, 4),
         ),
         stat(
@@ -138,8 +139,9 @@ def _summary() -> list[Panel]:
             Target(expr=each("aim_performance_error_ratio", ONE), legend="errors"), unit=RATIO, decimals=2, steps=ERRORS, graph=True, size=(4, 4),
         ),
         stat(
-            "Time to ready", "From the creation of the AIMDeployment to the first time it was Ready.",
-            Target(expr=f"{each('aim_deployment_ready_timestamp_seconds', ONE)} - {each('aim_deployment_created_timestamp_seconds', ONE)}", legend="seconds"),
+            "Ready for",
+            "Time since it became Ready the last time.",
+            Target(expr=f"time() - {each('aim_deployment_ready_timestamp_seconds', ONE)}", legend="ready"),
             unit=SECONDS, decimals=0, steps=GOOD, size=(4, 4),
         ),
     ]  # fmt: skip
@@ -191,11 +193,11 @@ def _duration() -> Panel:
 def _tokens() -> Panel:
     return timeseries(
         "Generated tokens, expected and target",
-        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, the target of the spec, and the baseline: the first stable measurement of this recipe here.",
+        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, what the spec asks of them, and the baseline: the first stable measurement of this recipe here.",
         Target(expr=f"sum by (pod) (rate({either('generation_tokens_total', ONE)}[{RATE}]))", legend="{{pod}}"),
         Target(expr=each("aim_deployment_expected_tokens_per_second", ONE), legend="expected"),
         Target(expr=each("aim_performance_baseline_tokens_per_second", ONE), legend="baseline"),
-        Target(expr=each("aim_deployment_target_tokens_per_second", ONE), legend="target"),
+        Target(expr=f"{each('aim_deployment_target_tokens_per_second', ONE)} * {each('aim_deployment_status_replicas_ready', ONE)}", legend="target"),
         unit=TOKENS, stacked=True, overrides=[line("^expected$", ORANGE), line("^baseline$", PURPLE), line("^target$", RED)], size=(14, 9),
     )  # fmt: skip
 
@@ -353,10 +355,10 @@ def _gpus() -> list[Panel]:
             Target(expr=f"max by ({by}) ({heat})", legend=legend), unit="celsius", size=(8, 8),
         ),
         timeseries(
-            "Memory errors", f"Errors of the GPU's memory in this time range that could be corrected, and that could not. {_NO_EXPORTER}",
-            Target(expr=f"sum by ({by}) (increase({gpu('gpu_ecc_uncorrect_total')}[{RATE}]))", legend=f"uncorrectable {legend}"),
-            Target(expr=f"sum by ({by}) (increase({gpu('gpu_ecc_correct_total')}[{RATE}]))", legend=f"correctable {legend}"),
-            unit="short", overrides=[coloured("^uncorrectable", RED)], calcs=("sum",), size=(8, 8),
+            "GPU memory errors a minute", f"Errors of the GPUs' memory that could be corrected, and that could not. One that could not ends the engine. {_NO_EXPORTER}",
+            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_uncorrect_total')}[{RATE}])) * 60", legend="uncorrectable {{pod}}"),
+            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_correct_total')}[{RATE}])) * 60", legend="correctable {{pod}}"),
+            unit=PER_MINUTE, overrides=[coloured("^uncorrectable", RED)], calcs=("max", "lastNotNull"), size=(8, 8),
         ),
         timeline(
             "GPU health", f"What the exporter says of each GPU. {_NO_EXPORTER}",

@@ -13,7 +13,7 @@ from aim_engine.telemetry.dashboards.panels import (
     table,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, RATE, condition, each
+from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, condition, each, per_minute
 from aim_engine.telemetry.dashboards.style import (
     ACTIONS,
     BLUE,
@@ -24,6 +24,7 @@ from aim_engine.telemetry.dashboards.style import (
     NONE_IS_GOOD,
     NONE_IS_VITAL,
     ORANGE,
+    PER_MINUTE,
     PURPLE,
     RATIO,
     RED,
@@ -35,6 +36,7 @@ from aim_engine.telemetry.dashboards.style import (
     TIER,
     TOKENS,
     YELLOW,
+    mapped,
 )
 
 UID = "aim-fleet"
@@ -61,8 +63,8 @@ def board() -> Board:
         ],
         rows=[
             Row(title="", panels=_summary()),
-            Row(title="Deployments", panels=[_deployments(), _readiness(), _conditions()]),
-            Row(title="Recipe selection", panels=[_results(), _tiers(), _unserved()]),
+            Row(title="Deployments", panels=[_deployments(), _readiness(), _unserved()]),
+            Row(title="Recipe selection", panels=[_results(), _totals(), _tiers(), _conditions()]),
             Row(title="GPUs", panels=[_gpus(), _gpus_over_time()]),
             Row(title="Delivered", panels=[_throughput(), _first_token()]),
         ],
@@ -111,7 +113,8 @@ def _summary() -> list[Panel]:
 def _deployments() -> Panel:
     measured = each("aim_performance_tokens_per_second", ALL)
     expected = each("aim_deployment_expected_tokens_per_second", ALL)
-    labels = f"{DEPLOYMENT}, model, aimrecipe, gpu_type, gpu_count, precision, tier"
+    labels = f"{DEPLOYMENT}, model, aimrecipe, gpus, tier"
+    info = f'label_join(aim_deployment_info{{{ALL}}}, "gpus", "x", "gpu_count", "gpu_type")'
     ready = each(
         "aim_deployment_status_condition", f'condition="Ready",{ALL}', f"{DEPLOYMENT}, status, reason"
     )
@@ -120,7 +123,7 @@ def _deployments() -> Panel:
         "One row for each deployment: the recipe it uses, what that recipe promises for the replicas that are ready, what is measured, and the ratio. "
         "A low ratio without waiting requests only says that there is no more demand. A click on a deployment opens it.",
         {
-            "info": f"max by ({labels}) (aim_deployment_info{{{ALL}}})",
+            "info": f"max by ({labels}) ({info})",
             "ready": ready,
             "replicas": each("aim_deployment_status_replicas_ready", ALL),
             "expected": f"{expected} > 0",
@@ -131,23 +134,21 @@ def _deployments() -> Panel:
             "kv": each("aim_performance_kv_cache_usage_ratio", ALL),
         },
         [
-            Column(field="namespace", title="Namespace", width=130),
-            Column(field="aimdeployment", title="Deployment", width=170, link=_OPEN_DEPLOYMENT),
-            Column(field="model", title="Model", width=230, link=_OPEN_RECIPE),
-            Column(field="aimrecipe", title="Recipe", width=250),
-            Column(field="gpu_count", title="GPUs", width=60),
-            Column(field="gpu_type", title="GPU", width=80),
-            Column(field="precision", title="Precision", width=80),
-            Column(field="tier", title="Tier", width=90, cell="color-text", mappings=(TIER,)),
-            Column(field="status", title="Ready", width=70, cell="color-text", mappings=(STATUS,)),
-            Column(field="reason", title="Reason", width=150),
-            Column(field="replicas", title="Replicas", unit="none", width=70),
-            Column(field="expected", title="Expected", unit=TOKENS, width=110, decimals=1),
-            Column(field="measured", title="Measured", unit=TOKENS, width=110, decimals=1),
-            Column(field="ratio", title="Ratio", unit=RATIO, width=120, decimals=0, cell="gauge", thresholds=SHARE_OF_EXPECTED, limits=(0, 1.2)),
-            Column(field="ttft", title="TTFT p95", unit=SECONDS, width=90, decimals=2),
-            Column(field="waiting", title="Waiting", unit="none", width=70, decimals=0),
-            Column(field="kv", title="KV cache", unit=RATIO, width=90, decimals=0, cell="color-text", thresholds=FILLING),
+            Column(field="namespace", title="Namespace", width=105),
+            Column(field="aimdeployment", title="Deployment", width=165, link=_OPEN_DEPLOYMENT),
+            Column(field="model", title="Model", width=235, link=_OPEN_RECIPE),
+            Column(field="aimrecipe", title="Recipe", width=265),
+            Column(field="gpus", title="GPUs", width=95, mappings=(mapped({"x": ("–", GREY)}),)),
+            Column(field="tier", title="Tier", width=95, cell="color-text", mappings=(TIER,)),
+            Column(field="status", title="Ready", width=65, cell="color-text", mappings=(STATUS,)),
+            Column(field="reason", title="Reason", width=165),
+            Column(field="replicas", title="Replicas", unit="none", width=82),
+            Column(field="expected", title="Expected", unit=TOKENS, width=100, decimals=1),
+            Column(field="measured", title="Measured", unit=TOKENS, width=100, decimals=1),
+            Column(field="ratio", title="Ratio", unit=RATIO, width=125, decimals=0, cell="gauge", thresholds=SHARE_OF_EXPECTED, limits=(0, 1.2)),
+            Column(field="ttft", title="TTFT p95", unit=SECONDS, width=90),
+            Column(field="waiting", title="Waiting", unit="none", width=78, decimals=0),
+            Column(field="kv", title="KV cache", unit=RATIO, width=88, decimals=0, cell="color-text", thresholds=FILLING),
         ],
         sort="Measured",
         size=(24, 9),
@@ -164,7 +165,7 @@ def _readiness() -> Panel:
         overrides=[coloured("^Serving$", GREEN), coloured("^Starting$", BLUE), coloured("^InsufficientCapacity$", ORANGE),
                    coloured("^(RecipeNotFound|NoEligibleRecipe)$", RED), coloured("^(Suspended|ScaledToZero)$", GREY)],
         calcs=("lastNotNull",),
-        size=(12, 8),
+        size=(9, 8),
     )  # fmt: skip
 
 
@@ -183,21 +184,40 @@ def _conditions() -> Panel:
             Column(field="false", title="False", unit="none", cell="color-text", thresholds=((None, GREY), (1, RED))),
             Column(field="unknown", title="Unknown", unit="none", cell="color-text", thresholds=((None, GREY),)),
         ],
-        size=(12, 8),
+        size=(7, 8),
     )  # fmt: skip
+
+
+_RESULTS = (
+    coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE), coloured("^not_found$", RED),
+    coloured("^(error|invalid)$", PURPLE),
+)  # fmt: skip
 
 
 def _results() -> Panel:
     return timeseries(
-        "Selections by result",
+        "Selections a minute by result",
         "Decisions that changed something: the best recipe, a fallback, waiting for GPUs, no recipe, or an error of the operator.",
-        Target(expr=f"sum by (result) (increase(aim_recipe_selection_total[{RATE}]))", legend="{{result}}"),
-        stacked=True, bars=True,
-        overrides=[coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE),
-                   coloured("^not_found$", RED), coloured("^(error|invalid)$", PURPLE)],
-        calcs=("sum",),
-        size=(8, 8),
-    )  # fmt: skip
+        Target(expr=per_minute("aim_recipe_selection_total", "result"), legend="{{result}}"),
+        unit=PER_MINUTE,
+        stacked=True,
+        bars=True,
+        overrides=_RESULTS,
+        calcs=("mean", "max"),
+        size=(7, 8),
+    )
+
+
+def _totals() -> Panel:
+    return donut(
+        "Selections in this time range",
+        "The same decisions, counted over the time range of the dashboard.",
+        Target(expr="sum by (result) (increase(aim_recipe_selection_total[$__range]))", legend="{{result}}"),
+        unit="none",
+        decimals=0,
+        overrides=_RESULTS,
+        size=(5, 8),
+    )
 
 
 def _tiers() -> Panel:
@@ -207,27 +227,26 @@ def _tiers() -> Panel:
         "How near the recipes in use are to the best ones: Primary is the best; Secondary another precision or GPU count; Tertiary the fewest GPUs that hold the model; Default a generic configuration.",
         Target(expr=f"count by (tier) ({info})", legend="{{tier}}"),
         overrides=[coloured("^Primary$", GREEN), coloured("^Secondary$", YELLOW), coloured("^Tertiary$", ORANGE), coloured("^Default$", PURPLE)],
-        size=(5, 8),
+        unit="none", size=(5, 8),
     )  # fmt: skip
 
 
 def _unserved() -> Panel:
     where = f'condition=~"RecipeSelected|PrerequisitesMet|Available",status="false",{ALL}'
-    found = each("aim_deployment_status_condition", where, f"{DEPLOYMENT}, condition, reason")
+    found = each("aim_deployment_status_condition", where, f"{DEPLOYMENT}, reason")
     action = f'label_replace({found}, "action", "$1", "reason", "(.*)")'
     return table(
         "Why deployments are not served",
         "Deployments with a condition that keeps them from serving, its reason, and what to do about it. `kubectl describe aimdeployment` has the numbers of the case.",
         {"found": action},
         [
-            Column(field="namespace", title="Namespace", width=110),
-            Column(field="aimdeployment", title="Deployment", width=130, link=_OPEN_DEPLOYMENT),
-            Column(field="condition", title="Condition", width=120),
-            Column(field="reason", title="Reason", width=150, cell="color-text", thresholds=((None, ORANGE),)),
-            Column(field="action", title="What to do", mappings=(ACTIONS,)),
+            Column(field="namespace", title="Namespace", width=100),
+            Column(field="aimdeployment", title="Deployment", width=150, link=_OPEN_DEPLOYMENT),
+            Column(field="reason", title="Reason", width=170, cell="color-text", thresholds=((None, ORANGE),)),
+            Column(field="action", title="What to do", cell="auto", mappings=(ACTIONS,)),
         ],
         empty="Everything is served",
-        size=(11, 8),
+        size=(15, 8),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from aim_engine.telemetry.dashboards.panels import (
     table,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import RATE
+from aim_engine.telemetry.dashboards.series import RATE, per_minute
 from aim_engine.telemetry.dashboards.style import (
     BLUE,
     ERRORS,
@@ -21,6 +21,7 @@ from aim_engine.telemetry.dashboards.style import (
     NEUTRAL,
     NONE_IS_GOOD,
     ORANGE,
+    PER_MINUTE,
     PURPLE,
     RATIO,
     RED,
@@ -139,10 +140,12 @@ def _pass_errors() -> Panel:
 def _queue() -> Panel:
     return timeseries(
         "Queue",
-        "Deployments that wait for a pass, deployments that wait for GPUs, and objects found gone only by comparing with a fresh list.",
+        "Deployments that wait for a pass, deployments that wait for GPUs, and objects a minute that were found gone only by comparing with a fresh list.",
         Target(expr="sum(aim_operator_queue_depth)", legend="waiting for a pass"),
         Target(expr="max(aim_operator_waiting_deployments)", legend="waiting for GPUs"),
-        Target(expr=f"sum(increase(aim_operator_cache_ghosts_total[{RATE}]))", legend="ghosts found"),
+        Target(
+            expr=f"sum(rate(aim_operator_cache_ghosts_total[{RATE}])) * 60", legend="ghosts found a minute"
+        ),
         unit="short",
         calcs=("mean", "max", "lastNotNull"),
         size=(8, 8),
@@ -151,12 +154,12 @@ def _queue() -> Panel:
 
 def _selections() -> Panel:
     return timeseries(
-        "Selections by result",
+        "Selections a minute by result",
         "Decisions that changed something.",
-        Target(expr=f"sum by (result) (increase(aim_recipe_selection_total[{RATE}]))", legend="{{result}}"),
-        unit="short", stacked=True, bars=True,
+        Target(expr=per_minute("aim_recipe_selection_total", "result"), legend="{{result}}"),
+        unit=PER_MINUTE, stacked=True, bars=True,
         overrides=[coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE), coloured("^not_found$", RED), coloured("^(error|invalid)$", PURPLE)],
-        calcs=("sum",), size=(8, 8),
+        calcs=("mean", "max"), size=(8, 8),
     )  # fmt: skip
 
 
@@ -219,13 +222,13 @@ def _scrape_errors() -> Panel:
 
 def _hub() -> Panel:
     return timeseries(
-        "Inquiries at the Hub",
+        "Inquiries at the Hub a minute",
         "Inquiries for facts of models that the catalogue does not know.",
-        Target(expr=f"sum by (result) (increase(aim_hub_requests_total[{RATE}]))", legend="{{result}}"),
-        unit="short",
+        Target(expr=per_minute("aim_hub_requests_total", "result"), legend="{{result}}"),
+        unit=PER_MINUTE,
         stacked=True,
         bars=True,
-        calcs=("sum",),
+        calcs=("mean", "max"),
         size=(12, 7),
     )
 
@@ -252,13 +255,13 @@ def _review_time() -> Panel:
 
 def _warnings() -> Panel:
     return timeseries(
-        "Warnings given",
+        "Warnings a minute",
         "Warnings that users saw when they applied an object, by kind.",
-        Target(expr=f"sum by (kind) (increase(aim_webhook_warnings_total[{RATE}]))", legend="{{kind}}"),
-        unit="short",
+        Target(expr=per_minute("aim_webhook_warnings_total", "kind"), legend="{{kind}}"),
+        unit=PER_MINUTE,
         bars=True,
         stacked=True,
-        calcs=("sum",),
+        calcs=("mean", "max"),
         size=(6, 8),
     )
 

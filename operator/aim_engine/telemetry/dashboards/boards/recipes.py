@@ -126,11 +126,12 @@ def _recipes() -> Panel:
     return table(
         "Recipes, promised and observed",
         "Every recipe for this choice. Promised: the first performance entry of the recipe, per replica. Observed: what its deployments were measured at under load, per replica. "
-        "A recipe without evidence has neither.",
+        "A recipe without evidence has neither. Fits now: replicas for which GPUs are free.",
         {
             "info": f"max by ({_INFO}) (aim_recipe_info{{{_RECIPES}}})",
             "valid": f"{valid} * on (aimrecipe) group_left {_KNOWN}",
             "used": f"count by (aimrecipe) ({each('aim_deployment_info', _USES, f'{DEPLOYMENT}, aimrecipe')})",
+            "fits": f"max by (aimrecipe) (aim_recipe_fits) {known}",
             "expected": f"{expected} {known}",
             "observed": f"{observed} {known}",
             "ratio": f"{observed} / ({expected} > 0) {known}",
@@ -146,11 +147,12 @@ def _recipes() -> Panel:
             Column(field="backend", title="Engine", width=80),
             Column(field="status", title="Valid", width=70, cell="color-text", mappings=(STATUS,)),
             Column(field="used", title="Used by", unit="none", width=80),
+            Column(field="fits", title="Fits now", unit="none", width=80),
             Column(field="expected", title="Promised", unit=TOKENS, decimals=1, width=120),
             Column(field="observed", title="Observed", unit=TOKENS, decimals=1, width=120),
             Column(field="ratio", title="Ratio", unit=RATIO, decimals=0, width=140, cell="gauge", thresholds=SHARE_OF_EXPECTED, limits=(0, 1.2)),
-            Column(field="ttft", title="TTFT promised", unit=SECONDS, decimals=2, width=120),
-            Column(field="measured_ttft", title="TTFT p95", unit=SECONDS, decimals=2, width=100),
+            Column(field="ttft", title="TTFT promised", unit=SECONDS, width=120),
+            Column(field="measured_ttft", title="TTFT p95", unit=SECONDS, width=100),
         ],
         sort="Observed",
         size=(24, 9),

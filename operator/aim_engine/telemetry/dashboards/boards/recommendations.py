@@ -43,13 +43,13 @@ _OPEN = (
 )  # fmt: skip
 _GAIN_KIND = mapped(
     {
-        "throughput": ("more tokens per GPU", BLUE), "latency": ("lower latency", BLUE), "tokensPerSecond": ("more tokens per GPU", BLUE),
-        "interTokenLatency": ("lower latency", BLUE), "gpus": ("fewer GPUs", BLUE),
+        "Throughput": ("more tokens per GPU", BLUE), "Latency": ("lower latency", BLUE), "Tier": ("no fallback any more", BLUE),
+        "Other": ("see status.recommendation", BLUE),
     }
 )  # fmt: skip
 _NAMES = (
-    Column(field="namespace", title="Namespace", width=150),
-    Column(field="aimdeployment", title="Deployment", width=200, link=_OPEN),
+    Column(field="namespace", title="Namespace", width=100),
+    Column(field="aimdeployment", title="Deployment", width=160, link=_OPEN),
 )
 
 
@@ -69,12 +69,10 @@ def board() -> Board:
         ],
         rows=[
             Row(title="", panels=_summary()),
-            Row(title="A better recipe is available", panels=[_recipes()]),
-            Row(title="Below what the recipe promises", panels=[_promises()]),
-            Row(title="More context than anybody uses", panels=[_context()]),
+            Row(title="Recipes", panels=[_recipes(), _promises()]),
+            Row(title="GPU memory", panels=[_context(), _preemptions(), _preemptions_over_time()]),
             Row(title="GPUs with little work", panels=[_idle_replicas(), _idle_gpus()]),
-            Row(title="Preemptions", panels=[_preemptions(), _preemptions_over_time()]),
-            Row(title="Prefix cache misses", panels=[_misses(), _hits_over_time()]),
+            Row(title="Prefix cache", panels=[_misses(), _hits_over_time()]),
         ],
         since="now-6h",
     )
@@ -152,7 +150,7 @@ def _summary() -> list[Panel]:
 
 
 def _advice(
-    title: str, about: str, change: str, queries: Mapping[str, str], columns: Sequence[Column], *, sort: str, size: tuple[int, int] = (24, 6),
+    title: str, about: str, change: str, queries: Mapping[str, str], columns: Sequence[Column], *, sort: str, size: tuple[int, int] = (24, 5),
 ) -> Panel:  # fmt: skip
     """A table of what the first query finds, with the suggested change as a label; the other queries tell more of it."""
     first, *others = queries
@@ -162,7 +160,7 @@ def _advice(
         title,
         f"{about} Empty: nothing to suggest.",
         told,
-        [*_NAMES, *columns, Column(field="change", title="Suggested change")],
+        [*_NAMES, *columns, Column(field="change", title="Suggested change", cell="auto")],
         sort=sort,
         empty="Nothing to suggest",
         size=size,
@@ -175,16 +173,16 @@ def _recipes() -> Panel:
     best = f'label_replace({_recommended()}, "recommended", "$1", "aimrecipe", "(.*)")'
     joined = f"max by ({DEPLOYMENT}, recommended, gain_kind) ({best})"
     return _advice(
-        "Better recipe available",
+        "A better recipe is available",
         "What the operator would choose today, from status.recommendation: it never moves a running model by itself unless told so.",
         "Name the recommended recipe in spec.recipe.name, or set spec.recipe.updatePolicy: Automatic",
         {
             "best": f"{joined} * on ({DEPLOYMENT}) group_left (current) max by ({DEPLOYMENT}, current) ({now})",
-            "gain": f"{each('aim_deployment_recommendation_gain_ratio', ALL)}",
+            "gain": f"{each('aim_deployment_recommendation_gain_ratio', ALL)} - 1",
         },
         [
-            Column(field="current", title="Recipe", width=260),
-            Column(field="recommended", title="Recommended", width=260),
+            Column(field="current", title="Recipe", width=270),
+            Column(field="recommended", title="Recommended", width=270),
             Column(field="gain_kind", title="Gain", width=150, mappings=(_GAIN_KIND,)),
             Column(field="gain", title="By", unit=RATIO, decimals=0, width=80, cell="color-text", thresholds=((None, BLUE),)),
         ],
@@ -241,11 +239,11 @@ def _idle_replicas() -> Panel:
         "Scale down: kubectl scale aimd NAME --replicas=N",
         {"running": _idle(), "replicas": each("aim_deployment_status_replicas_ready", ALL)},
         [
-            Column(field="replicas", title="Replicas", unit="none", width=90),
-            Column(field="running", title="Requests per replica", unit="none", decimals=2, width=160),
+            Column(field="replicas", title="Replicas", unit="none", width=80),
+            Column(field="running", title="Requests each", unit="none", decimals=2, width=120),
         ],
         sort="Replicas",
-        size=(12, 7),
+        size=(12, 6),
     )
 
 
@@ -257,10 +255,10 @@ def _idle_gpus() -> Panel:
         {"activity": _activity(), "gpus": each("aim_deployment_gpus_requested", ALL)},
         [
             Column(field="gpus", title="GPUs", unit="none", width=70),
-            Column(field="activity", title="Activity", unit="percent", decimals=0, width=120, cell="gauge", thresholds=((None, ORANGE),), limits=(0, 100)),
+            Column(field="activity", title="Activity", unit="percent", decimals=0, width=130, cell="gauge", thresholds=((None, ORANGE),), limits=(0, 100)),
         ],
         sort="GPUs",
-        size=(12, 7),
+        size=(12, 6),
     )  # fmt: skip
 
 
@@ -278,7 +276,7 @@ def _preemptions() -> Panel:
             Column(field="rate", title="Preemptions", unit="ops", decimals=2, width=110, cell="color-text", thresholds=((None, ORANGE),)),
         ],
         sort="Preemptions",
-        size=(14, 7),
+        size=(15, 7),
     )  # fmt: skip
 
 
@@ -292,7 +290,7 @@ def _preemptions_over_time() -> Panel:
         ),
         unit="ops",
         calcs=(),
-        size=(10, 7),
+        size=(9, 7),
     )
 
 
@@ -308,7 +306,7 @@ def _misses() -> Panel:
             Column(field="hits", title="Hits", unit=RATIO, decimals=0, width=120, cell="gauge", thresholds=((None, ORANGE),), limits=(0, 1)),
         ],
         sort="Prompt tokens",
-        size=(14, 7),
+        size=(15, 7),
     )  # fmt: skip
 
 
@@ -323,5 +321,5 @@ def _hits_over_time() -> Panel:
         unit=RATIO,
         top=1,
         calcs=(),
-        size=(10, 7),
+        size=(9, 7),
     )
