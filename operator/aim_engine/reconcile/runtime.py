@@ -119,6 +119,7 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
         self.metrics.active.set_function(lambda: float(self.election.leading))
+        self.metrics.measuring.set(settings.enabled)
 
     @property
     def watched(self) -> tuple[Resource, ...]:
