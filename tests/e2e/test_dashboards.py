@@ -145,6 +145,16 @@ def test_the_fleet_table_tells_what_is_chosen_and_delivered(cluster: BusyCluster
     assert rows["unheard-of"]["Reason"] == "RecipeNotFound"
 
 
+def test_the_gpu_table_tells_who_holds_them(cluster: BusyCluster) -> None:
+    client = Client(cluster.prometheus.url)
+    panel = next(p for p in BOARDS["fleet.json"]["panels"] if p["title"] == "GPUs by model")
+    table = table_answer(panel, client, resolve(BOARDS["fleet.json"], client, window(), {}))
+    assert [column.title for column in table.columns[:5]] == ["GPU", "Allocatable", "Used by AIM", "Used by others", "Free"]  # fmt: skip
+    assert {row[0]: tuple(row[1:5]) for row in table.rows} == {
+        "MI210": (4, 0, 0, 4), "MI300X": (8, 8, 0, 0), "MI325X": (8, 2, 0, 6), "MI350X": (8, 6, 0, 2), "MI355X": (8, 2, 0, 6),
+    }  # fmt: skip
+
+
 def test_all_dashboards_can_be_drawn(
     cluster: BusyCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

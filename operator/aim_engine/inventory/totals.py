@@ -30,7 +30,7 @@ def gpu_totals(states: Iterable[NodeState], ours: Mapping[str, Mapping[str, int]
     totals: dict[str, GPUTotals] = {}
     for state in states:
         held = ours.get(state.facts.name, {})
-        takes_pods = standing(state.facts) is None
+        takes_pods = not standing(state.facts)
         for group in state.facts.groups:
             model = group.gpu_model or UNKNOWN
             before = totals.get(model, GPUTotals())

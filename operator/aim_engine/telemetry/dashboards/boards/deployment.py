@@ -332,7 +332,7 @@ def _gpus() -> list[Panel]:
     def gpu(name: str) -> str:
         return f"{EXPORTER}{name}{{{_GPU}}}"
 
-    legend = "{{pod}} GPU {{gpu_id}}"
+    legend = "GPU {{gpu_id}} of {{pod}}"
     by = "pod, gpu_id"
     memory = f"max by ({by}) ({gpu('gpu_used_vram')}) / max by ({by}) ({gpu('gpu_total_vram')})"
     power = f"{gpu('gpu_package_power')} or {gpu('gpu_average_package_power')}"

@@ -97,7 +97,7 @@ def _summary() -> list[Panel]:
         stat(
             "Requests waiting", "Requests in the queues of all engines.",
             Target(expr=f"sum({each('aim_performance_requests_waiting', ALL)})"), steps=((None, GREEN), (10, ORANGE), (100, RED)),
-            graph=True, size=(3, 4),
+            decimals=0, graph=True, size=(3, 4),
         ),
         stat(
             "GPUs used by AIM", "Share of all allocatable GPUs that AIMDeployments hold.",
@@ -180,9 +180,9 @@ def _conditions() -> Panel:
         {"true": of("true"), "false": of("false"), "unknown": of("unknown")},
         [
             Column(field="condition", title="Condition"),
-            Column(field="true", title="True", unit="none", cell="color-text", thresholds=((None, GREEN),)),
-            Column(field="false", title="False", unit="none", cell="color-text", thresholds=((None, GREY), (1, RED))),
-            Column(field="unknown", title="Unknown", unit="none", cell="color-text", thresholds=((None, GREY),)),
+            Column(field="true", title="True", unit="none", width=70, cell="color-text", thresholds=((None, GREEN),)),
+            Column(field="false", title="False", unit="none", width=70, cell="color-text", thresholds=((None, GREY), (1, RED))),
+            Column(field="unknown", title="Unknown", unit="none", width=90, cell="color-text", thresholds=((None, GREY),)),
         ],
         size=(7, 8),
     )  # fmt: skip
