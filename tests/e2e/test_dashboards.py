@@ -76,7 +76,8 @@ def test_every_query_of_every_panel_answers(cluster: BusyCluster) -> None:
     deadline = time.monotonic() + PATIENCE
     while (found := unanswered(client)).keys() - SILENT.keys() and time.monotonic() < deadline:
         time.sleep(2)
-    assert {key: query for key, query in found.items() if key not in SILENT} == {}
+    silent = {key: query for key, query in found.items() if key not in SILENT}
+    assert not silent, "\n".join(f"{' / '.join(key)}: {query}" for key, query in silent.items())
     assert SILENT.keys() <= {(name, panel["title"], target["refId"]) for name, panel, target in targets()}
     bad = {url: error for url, error in cluster.prometheus.targets().items() if error}
     assert bad == {}

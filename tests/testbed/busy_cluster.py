@@ -143,7 +143,7 @@ class BusyCluster:
             with contextlib.suppress(ApiStatusError):
                 self.plane.request("POST", f"{where}?dryRun=All", scenario.REFUSED)
             self.plane.request("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
-            target = {"spec": {"targets": {"minTokensPerSecond": 1000 + turn % 2}}}
+            target = {"spec": {"targets": {"minTokensPerSecond": 1000 + turn // 4 % 2}}}
             if turn % 4 == 0:
                 self.plane.request("PATCH", f"{where}/giant", target)
             if self._over.wait(1.5):
