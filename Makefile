@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 DEMO_DIR ?= .demo
+SBOM ?= sbom.cdx.json
+SBOM_ENV ?= $(VENV)/sbom
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help deps lock generate tools node lint format test test-unit test-cluster bench demo demo-down clean
+.PHONY: help deps lock sbom generate manifests tools node lint format test test-unit test-cluster bench demo demo-down clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,11 +31,22 @@ lock: $(STAMP) ## Re-resolve requirements.lock, and its runtime part, from the r
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --group dev --extra preview pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-runtime.lock
 
+sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name, version and licence (CycloneDX).
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM_ENV)
+	$(BIN)/uv pip install --quiet --python $(SBOM_ENV)/bin/python --require-hashes -r requirements-runtime.lock
+	@version=$$($(BIN)/python -c 'import aim_engine; print(aim_engine.__version__)') \
+		&& sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > $(SBOM_ENV)/pyproject.toml
+	$(BIN)/cyclonedx-py environment --pyproject $(SBOM_ENV)/pyproject.toml --mc-type application --short-PURLs \
+		--output-reproducible --output-file $(SBOM) $(SBOM_ENV)/bin/python
+
 generate: deps ## Write what is generated from the code: CRDs, alert rules, parts of the chart, reference pages.
 	$(BIN)/python -m aim_engine.api.crd crds
 	$(BIN)/python -m aim_engine.telemetry.alerts deploy
 	$(BIN)/python deploy/generate.py
 	$(BIN)/python docs/generate.py
+
+manifests: tools ## Write deploy/manifests from the chart.
+	$(BIN)/python deploy/manifests/generate.py
 
 tools: deps ## Build the programs of the tests' control plane (once a machine, minutes; then nothing).
 	@$(BIN)/python -m testbed.tools > /dev/null

@@ -11,17 +11,16 @@ from typing import Any
 
 from aim_engine.api import crd
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionType
-from aim_engine.api.enums import Backend, Reason
+from aim_engine.api.enums import Reason
 from aim_engine.api.meta import API_VERSION
-from aim_engine.catalog.flags import FlagClass, flag_table, flag_versions
-from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
-from aim_engine.engines import engine
 from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
+import engines_page
 import metrics_page
+import rbac_page
 import settings_page
 import sizing_page
 
@@ -324,64 +323,6 @@ def _examples(parser: argparse.ArgumentParser) -> str:
     return "".join(f"{line.strip()}\n" for line in lines)
 
 
-def engines() -> str:
-    """All backends: images, metrics, and the flags that not everybody may set."""
-    parts = [
-        "# Engines\n\n",
-        "`backend` of a recipe. An engine's flags are checked against the table of the version that `engineVersion` names; "
-        "an administrator may use another version, whose unknown flags are then not checked.\n",
-    ]
-    parts += [_engine(backend) for backend in Backend]
-    return NOTE + "".join(parts)
-
-
-def _engine(backend: Backend) -> str:
-    module = engine(backend)
-    images = {
-        gpu.architecture: module.default_image(module.DEFAULT_VERSION, gpu, "ORG/MODEL")
-        for gpu in gpu_catalog().values()
-        if not module.check_gpu(gpu)
-    }
-    facts = [
-        ("Default version", f"`{module.DEFAULT_VERSION}`"),
-        (
-            "Versions with a flag table",
-            ", ".join(f"`{v}`" for v in flag_versions(backend)) or "none: the image decides",
-        ),
-        ("Image", ", ".join(f"`{image}` ({architecture})" for architecture, image in images.items())),
-        ("Port, probes", f"{module.PORT}, `{module.HEALTH_PATH}`"),
-        (
-            "API key",
-            f"variable `{module.API_KEY.variable}` from the Secret"
-            + (f", as `{' '.join(module.API_KEY.args)}`" if module.API_KEY.args else ""),
-        ),
-    ]
-    parts = [f"\n## {backend.value}\n\n{module.NOTE}\n\n", table(("", ""), facts)]
-    parts.append(
-        "\nMetrics:\n\n"
-        + table(
-            ("Meaning", "Series"),
-            (
-                (meaning, ", formerly ".join(f"`{n}`" for n in names))
-                for meaning, names in module.METRICS.items()
-            ),
-        )
-    )
-    found = flag_table(backend, module.DEFAULT_VERSION)
-    if found is not None:
-        rows = (
-            (f"`{f.name}`", f.flag_class.value, f.why or "")
-            for f in found.flags.values()
-            if f.flag_class is not FlagClass.ALLOWED
-        )
-        allowed = sum(f.flag_class is FlagClass.ALLOWED for f in found.flags.values())
-        parts.append(
-            f"\nFlags of {found.version} that not everybody may set; the other {allowed} are allowed:\n\n"
-            + table(("Flag", "Class", "Why"), rows)
-        )
-    return "".join(parts)
-
-
 def pages() -> dict[str, str]:
     """File name -> content of everything that is generated."""
     return {
@@ -391,7 +332,8 @@ def pages() -> dict[str, str]:
         "metrics.md": NOTE + metrics_page.metrics(table),
         "alerts.md": NOTE + metrics_page.alert_rules(table),
         "cli.md": cli(),
-        "engines.md": engines(),
+        "engines.md": NOTE + engines_page.page(table),
+        "rbac.md": NOTE + rbac_page.page(table),
         "sizing.md": NOTE + sizing_page.page(table),
         "values.md": NOTE + settings_page.values(table),
         "configuration.md": NOTE + settings_page.configuration(table),

@@ -29,7 +29,7 @@ together: [the Helm chart](../guides/helm.md). A default of `null` means: not as
 CONFIGURATION = """\
 # Configuration of the operator
 
-One YAML file for operator and validator, `config.yaml` of the ConfigMap `RELEASE-operator-config` (chart) or `aim-engine-config` (manifests).
+One YAML file for operator and validator, `config.yaml` of the ConfigMap `RELEASE-operator-config`, `aim-engine-operator-config` in the manifests.
 Every field has a default; what is not here is refused at the start with line, field and remedy. The chart fills in its own part, and
 merges the value `operator.config` over it:
 

@@ -143,7 +143,7 @@ def judge(obj: Json, old: Json | None = None, checks: frozenset[Check] = ALL_CHE
         case "AIMRecipe":
             return judge_recipe(obj, old, _FACTS, checks)
         case "ConfigMap":
-            return judge_config_map(obj, old, labels, _FACTS, checks)
+            return judge_config_map(obj, old, labels, _IMAGES, _FACTS, checks)
     around: Json = {"candidates": catalogue(), "statuses": {}, **scene}
     return judge_deployment(
         obj, old, Scene(namespace=namespace, namespace_labels=labels, allowed_images=_IMAGES, facts=_FACTS, checks=checks, memo=_MEMO, **around)

@@ -108,5 +108,6 @@ def ready(plane: Cluster, name: str, namespace: str = NAMESPACE) -> Json:
         obj: Json = plane.request("GET", path(namespace, name))
         return obj if condition(obj, "Ready").get("status") == "True" else None
 
-    found: Json = plane.wait_for(serving, PATIENCE, f"{namespace}/{name} to be ready")
+    found = plane.wait_for(serving, PATIENCE, f"{namespace}/{name} to be ready")
+    assert found
     return found

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aim_engine.api.configmap import ReadError, read_recipe
+from aim_engine.api.configmap import read_recipe
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.cli import COMMANDS
@@ -46,7 +47,7 @@ def fragment(content: Json) -> None:
 def recipe(text: str) -> None:
     """A recipe as a ConfigMap holds it."""
     found = read_recipe(text, name="recipe", namespace="default")
-    if isinstance(found, ReadError):
+    if isinstance(found, Faults):
         raise ValueError(found)
 
 

@@ -19,7 +19,7 @@ GOLDEN = ROOT / "tests" / "golden" / "chart"
 FIRST = "auto-select"
 CASES: dict[str, tuple[str, ...]] = {
     **{case: tuple(shlex.split(command)[1:]) for case, command in COMMANDS.items()},
-    "namespaced": ("install", "aim-engine", "./helm", "--set", "watchNamespaces={team-a,team-b}", "--set", "rbac.userRoles=false"),
+    "namespaced": ("install", "aim-engine", "./helm", "--set", "watchNamespaces={aim-engine,team-a,team-b}", "--set", "rbac.userRoles=false"),
     "cert-manager-and-policy": (
         "install", "aim-engine", "./helm", "--set", "admission_controller.certificates.source=certManager",
         "--set", "admission_controller.certificates.issuerRef.name=my-issuer", "--set", "admission_controller.policy.enabled=true",

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from chart.documented import NAMESPACE
 from chart.helm import Json, on
-from chart.installed import plane_of_releases, ready, select, uninstall_all
-from chart.schema import HELM
+from chart.installed import PATIENCE, plane_of_releases, ready, select, uninstall_all
+from chart.releases import OLD, previous_chart
 from testbed.plane import ControlPlane
-from testbed.product import Operator
+from testbed.product import Operator, path
 
 LEFT = {"configmap/aim-engine-recipe-config"}
-OLD = "0.0.9"
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +32,10 @@ def uninstalled(plane: ControlPlane) -> Iterator[None]:
     plane.kubectl("delete", "configmap", "-n", NAMESPACE, "-l", "aim.engine.amd.com/recipe=decision")
 
 
-def previous_chart(directory: Path) -> Path:
-    """The chart as a release before this one: older version and image, a value less, a field less in a CRD."""
-    chart = directory / "helm"
-    shutil.copytree(HELM, chart)
-    meta = yaml.safe_load((chart / "Chart.yaml").read_text())
-    (chart / "Chart.yaml").write_text(yaml.safe_dump({**meta, "version": OLD, "appVersion": OLD}))
-    for name in ("guards.yaml", "tests/test.yaml"):
-        (chart / "templates" / name).unlink()
-    helpers = chart / "templates" / "operator.yaml"
-    helpers.write_text(helpers.read_text().replace("{{ .Values.operator.replicas }}", "1"))
-    values = yaml.safe_load((chart / "values.yaml").read_text())
-    schema = json.loads((chart / "values.schema.json").read_text())
-    for content in (values["operator"], schema["properties"]["operator"]["properties"]):
-        del content["replicas"]
-    (chart / "values.yaml").write_text(yaml.safe_dump(values))
-    (chart / "values.schema.json").write_text(json.dumps(schema))
-    crd = chart / "crds" / "aimdeployments.yaml"
-    content = yaml.safe_load(crd.read_text())
-    del content["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][
-        "suspend"
-    ]
-    crd.write_text(yaml.safe_dump(content))
-    return chart
+@pytest.fixture
+def namespace_b(plane: ControlPlane) -> str:
+    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-b"}})
+    return "team-b"
 
 
 def engine(plane: ControlPlane, name: str) -> tuple[str, int, list[str]]:
@@ -86,6 +64,72 @@ def status(plane: ControlPlane, release: str) -> Json:
     found: list[Any] = json.loads(on(plane, "history", release, "-n", NAMESPACE, "-o", "json").stdout)
     last: Json = found[-1]
     return last
+
+
+def test_a_values_change_that_forgets_a_requirement_is_refused(
+    plane: ControlPlane, uninstalled: None
+) -> None:
+    install = (
+        "-n",
+        NAMESPACE,
+        "--set",
+        "aim_engine.gpu_count=2",
+        "--set",
+        "aim_engine.vllm_args.max_model_len=16384",
+    )
+    on(plane, "install", "aim-engine", "./helm", *install)
+    spec = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    refused = on(
+        plane,
+        "upgrade",
+        "aim-engine",
+        "./helm",
+        "-n",
+        NAMESPACE,
+        "--set",
+        "aim_engine.debug=true",
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "recipe.gpuCount 2" in refused.stderr
+    assert "--reuse-values" in refused.stderr
+    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
+    told = on(
+        plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--set", "aim_engine.gpu_count=2"
+    ).stdout
+    assert "overrides is kept as the installed release has it" in told
+    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
+    meant = ("--set", "aim_engine.accept_changes=true", "--set", "aim_engine.model_id=Qwen/Qwen3-8B")
+    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, *meant)
+    after = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    assert after["model"]["id"] == "Qwen/Qwen3-8B"
+    assert "gpuCount" not in after["recipe"]
+    assert "overrides" not in after
+
+
+def test_a_second_release_brings_no_operator_whatever_its_namespace(
+    plane: ControlPlane, uninstalled: None, namespace_b: str
+) -> None:
+    on(plane, "install", "aim-engine", "./helm", "-n", NAMESPACE)
+    done = on(plane, "install", "second", "./helm", "-n", namespace_b)
+    assert f"the operator of release {NAMESPACE}/aim-engine serves this one" in done.stdout
+    found = plane.kubectl(
+        "get", "deployments", "-A", "-l", "app.kubernetes.io/component=operator", "-o", "name"
+    ).stdout.split()
+    assert found == ["deployment.apps/aim-engine-operator"]
+    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE)
+    found = plane.kubectl(
+        "get", "deployments", "-A", "-l", "app.kubernetes.io/component=operator", "-o", "name"
+    ).stdout.split()
+    assert found == ["deployment.apps/aim-engine-operator"], "the owner stays the owner"
+
+
+def test_the_webhook_configuration_comes_back(plane: ControlPlane, uninstalled: None) -> None:
+    """As docs/guides/troubleshooting.md says."""
+    on(plane, "install", "aim-engine", "./helm", "-n", NAMESPACE)
+    plane.kubectl("delete", "validatingwebhookconfiguration", "aim-engine-recipe-validator")
+    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reuse-values")
+    plane.kubectl("get", "validatingwebhookconfiguration", "aim-engine-recipe-validator")
 
 
 def test_upgrade_from_the_chart_before_rollback_and_uninstallation(
@@ -131,14 +175,8 @@ def test_upgrade_from_the_chart_before_rollback_and_uninstallation(
         assert engine(plane, "aim-engine") == running, "nor does a rollback"
 
         on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reset-then-reuse-values")
-        on(plane, "uninstall", "aim-engine", "-n", NAMESPACE, "--wait")
-        plane.wait_for(
-            lambda: (
-                left(plane) == LEFT | {"lease.coordination.k8s.io/aim-engine-operator"} or left(plane) == LEFT
-            ),
-            60,
-            f"the rest to be collected: {left(plane)}",
-        )
+    on(plane, "uninstall", "aim-engine", "-n", NAMESPACE, "--wait")
+    plane.wait_for(lambda: left(plane) == LEFT, PATIENCE, f"the rest to be collected, {left(plane) - LEFT}")
     crds = plane.kubectl("get", "crd", "-o", "name").stdout
     assert "aimdeployments.aim.engine.amd.com" in crds
     assert plane.request("GET", "/apis/aim.engine.amd.com/v1alpha1/aimrecipes")["items"]

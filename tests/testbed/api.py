@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import select
 import ssl
 import threading
 import urllib.parse
+from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
@@ -22,6 +24,20 @@ class ApiStatusError(RuntimeError):
         super().__init__(f"{method} {path}: {code} {message}")
         self.code = code
         self.body = body
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the API server said: the body as parsed JSON, or text; and its warnings, as kubectl shows them."""
+
+    code: int
+    body: Any
+    warnings: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """Of a refusal."""
+        return str(self.body.get("message", "")) if isinstance(self.body, dict) else str(self.body)
 
 
 class ApiClient:
@@ -42,6 +58,13 @@ class ApiClient:
 
         ``path`` may carry a query. Raises ApiStatusError for codes from 400 up, OSError when nobody answers.
         """
+        answered = self.ask(method, path, body, content_type=content_type)
+        if answered.code >= http.client.BAD_REQUEST:
+            raise ApiStatusError(method, path, answered.code, answered.body)
+        return answered.body
+
+    def ask(self, method: str, path: str, body: Any = None, *, content_type: str | None = None) -> Answered:
+        """Send one request and return whatever is answered. Raises OSError when nobody answers."""
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -59,10 +82,8 @@ class ApiClient:
             if isinstance(error, http.client.HTTPException):
                 raise ConnectionError(f"{method} {path}: {error!r}") from error
             raise
-        answer = parse(raw)
-        if response.status >= http.client.BAD_REQUEST:
-            raise ApiStatusError(method, path, response.status, answer)
-        return answer
+        told = tuple(value.partition(" - ")[2] for value in response.headers.get_all("Warning") or ())
+        return Answered(response.status, parse(raw), tuple(map(_unquoted, told)))
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -80,6 +101,10 @@ class ApiClient:
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=REQUEST_TIMEOUT, context=self._context
         )
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text.strip().removeprefix('"').removesuffix('"'))
 
 
 def parse(raw: bytes) -> Any:

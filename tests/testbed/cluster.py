@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from testbed import certs, pods, tools
-from testbed.api import ApiClient, ApiStatusError
+from testbed.api import Answered, ApiClient, ApiStatusError
 from testbed.audit import AuditLog
 from testbed.kubeconfig import certificate_user, kubeconfig, token_user, write_kubeconfig
 from testbed.nodes import make_node
@@ -110,6 +110,10 @@ class Cluster:
         Raises ApiStatusError for an answer from 400 up and OSError when nobody answers.
         """
         return self._client(user or ADMIN).request(method, path, body, content_type=content_type)
+
+    def ask(self, method: str, path: str, body: Any = None, *, user: str | None = None) -> Answered:
+        """As :meth:`request`, but every answer is returned, with the warnings that came with it."""
+        return self._client(user or ADMIN).ask(method, path, body)
 
     def _client(self, user: str) -> ApiClient:
         if user not in self._clients:

@@ -171,14 +171,18 @@ async def _stream(
         chunk = {**head, "object": "chat.completion.chunk", "choices": choices, **more}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
-    load, generated = engine.state.load, usage["completion_tokens"]
-    await send([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
-    for number in range(generated):
-        await asyncio.sleep(load.inter_token_latency if number else load.ttft)
-        last = reason if number == generated - 1 else None
-        await send([{"index": 0, "delta": {"content": "token "}, "finish_reason": last}])
-    if options.get("include_usage"):
-        await send([], usage=usage)
-    await response.write(b"data: [DONE]\n\n")
-    engine.state.count_request(usage["prompt_tokens"], generated, reason)
+    load, generated, sent = engine.state.load, usage["completion_tokens"], 0
+    try:
+        await send([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        for number in range(generated):
+            await asyncio.sleep(load.inter_token_latency if number else load.ttft)
+            last = reason if number == generated - 1 else None
+            await send([{"index": 0, "delta": {"content": "token "}, "finish_reason": last}])
+            sent += 1
+        if options.get("include_usage"):
+            await send([], usage=usage)
+        await response.write(b"data: [DONE]\n\n")
+    except ConnectionError:  # the client went away
+        reason = "abort"
+    engine.state.count_request(usage["prompt_tokens"], sent, reason)
     return response

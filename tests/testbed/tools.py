@@ -131,6 +131,15 @@ TOOLS: dict[str, Tool] = {
         ),
         prometheus_tool("prometheus"),
         prometheus_tool("promtool"),
+        Tool(
+            "prometheus-operator",
+            "prometheus-operator",
+            "github.com/prometheus-operator/prometheus-operator/cmd/operator",
+            "github.com/prometheus-operator/prometheus-operator",
+            ("--version",),
+            lambda version: {"github.com/prometheus/common/version.Version": version.lstrip("v")},
+            lambda version: version.lstrip("v"),
+        ),
     )
 }
 

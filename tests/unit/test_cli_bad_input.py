@@ -217,13 +217,13 @@ class Cluster:
         self.data = data
 
     async def pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[Json], str]]:
-        metadata = {"namespace": "aim-engine", "name": "aim-engine-config"}
+        metadata = {"namespace": "aim-engine", "name": "aim-engine-operator-config"}
         yield [] if self.data is None else [{"metadata": metadata, "data": self.data}], "1"
 
 
 @pytest.mark.parametrize(("text", "told"), CONFIGS.values(), ids=CONFIGS.keys())
 async def test_a_configmap_of_the_operator_that_is_none_is_told_by_name(text: str, told: str) -> None:
-    with pytest.raises(CommandError, match="ConfigMap aim-engine/aim-engine-config: ") as refused:
+    with pytest.raises(CommandError, match="ConfigMap aim-engine/aim-engine-operator-config: ") as refused:
         await operator_config(Cluster({"config.yaml": text}))  # type: ignore[arg-type]
     assert told in str(refused.value)
     assert (await operator_config(Cluster({"config.yaml": "workers: 3"}))).workers == 3  # type: ignore[arg-type]
@@ -256,6 +256,7 @@ def test_a_broken_kubeconfig_is_told_in_a_line_with_what_to_do(
         line = ended.err.splitlines()[-1]
         assert "kubeconfig" in line.lower()
         assert "; " in line
+        assert ("--cluster" in line) is (command == "status"), "a remedy that the command has"
 
 
 def test_a_cluster_that_does_not_answer_is_told_with_its_address(

@@ -325,3 +325,58 @@ def test_a_file_changes_of_a_deployment_that_runs_only_what_it_changes(run: Term
         tmp_path, one, small, big, *running(one, full, small, big, recipe={"updatePolicy": "Automatic"})
     )
     assert "; the next pass moves it\n" in run("explain", "chat", "-n", "team-a", "--cluster", moving).out
+
+
+@pytest.mark.parametrize(
+    ("spec", "replicas", "budget", "told"),
+    [
+        ({}, 1, False, ""),
+        ({"replicas": 1}, 1, False, ""),
+        ({"replicas": 3}, 3, True, ""),
+        ({"replicas": 9}, 4, True, "team-a/app: 4 of 9 replicas run until GPUs are freed: 4 of 9 replicas fit now"),
+        ({"replicas": 0}, 0, False, ""),
+        ({"replicas": 3, "suspend": True}, 0, False, ""),
+        ({"replicas": 9, "recipe": {"whenNoCapacity": "CreatePending"}}, 9, True, ""),
+        ({"replicas": 2, **BIG}, 2, True, "team-a/app: waiting for big"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_as_many_replicas_are_rendered_as_the_operator_would_run(
+    run: Terminal, cluster: Path, tmp_path: Path, spec: Json, replicas: int, budget: bool, told: str
+) -> None:
+    app = write(tmp_path / "app.yaml", plain("app", "team-a", **spec))
+    ended = run("render", "-f", app, "--cluster", cluster)
+    items = {each["kind"]: each["spec"] for each in yaml.safe_load(ended.out)["items"]}
+    assert items["Deployment"]["replicas"] == replicas
+    assert ("PodDisruptionBudget" in items) is budget
+    assert ended.err.startswith(told) if told else ended.err == ""
+    assert f"+  replicas: {replicas}\n" in run("diff", "-f", app, "--cluster", cluster).out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines", "told"),
+    [
+        ({}, {"replicas": 3}, ["-  replicas: 1", "+  replicas: 3"], "replicas 1 -> 3; pods that run are left alone"),
+        ({"replicas": 3}, {}, ["-  replicas: 3", "+  replicas: 1"], "replicas 3 -> 1; pods that run are left alone"),
+        ({"replicas": 2}, {"replicas": 4}, ["-  replicas: 2", "+  replicas: 4"], "replicas 2 -> 4"),
+        ({}, {"replicas": 0}, ["-  replicas: 1", "+  replicas: 0"], "replicas 1 -> 0"),
+        ({"replicas": 2}, {"replicas": 2, "suspend": True}, ["-  replicas: 2", "+  replicas: 0"], "replicas 2 -> 0"),
+        ({}, {"replicas": 9}, ["-  replicas: 1", "+  replicas: 4"], "4 of 9 replicas run until GPUs are freed"),
+        ({"replicas": 2}, {"replicas": 2}, [], "would not change"),
+        ({}, {"workload": {"maxBatchSize": 7}}, [], "pods are replaced by Surge"),
+        ({}, {"service": {"port": 80}}, [], "would change; pods that run are left alone"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_another_number_of_replicas_is_a_change(
+    run: Terminal, tmp_path: Path, before: Json, after: Json, lines: list[str], told: str
+) -> None:
+    there = (node("gpu-1"), pod("other", "gpu-1", 4), recipe("small"))
+    cluster = snapshot(tmp_path, *there, *running(*there, **before))
+    ended = run(
+        "diff", "-f", write(tmp_path / "app.yaml", plain("chat", "team-a", **after)), "--cluster", cluster
+    )
+    assert told in ended.err
+    assert [line for line in ended.out.splitlines() if "replicas:" in line and line[0] in "+-"] == lines
+    several = [spec.get("replicas", 1) >= 2 and not spec.get("suspend") for spec in (before, after)]
+    assert ("PodDisruptionBudget/chat" in ended.out) is (several[0] is not several[1])

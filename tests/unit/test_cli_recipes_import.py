@@ -104,9 +104,18 @@ def test_importing_twice_changes_nothing(checkout: Path, tmp_path: Path) -> None
     assert {path: path.read_text() for path in (tmp_path / "out").rglob("*.yaml")} == first
 
 
+def test_a_folder_that_cannot_be_written_is_told(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    assert main(["recipes", "import", "vllm-recipes", str(checkout), "--output", str(taken / "below")]) == 1
+    assert "; name a folder that can be written with --output\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "code", "told"),
-    [("a: [", 4, "not YAML"), ("- a\n", 4, "not a YAML mapping"), (None, 1, "no YAML files")],
+    [("a: [", 4, "not YAML"), ("- a\n", 4, "not a YAML mapping"), (None, 4, "no YAML files")],
 )
 def test_files_that_are_none_of_the_project_end_with_a_code_and_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, code: int, told: str

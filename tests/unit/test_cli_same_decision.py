@@ -113,7 +113,9 @@ CASES = {
     ),
     "pinned, its node is gone": Case((node("gpu-2"), SMALL, *running(NODE, SMALL, recipe=PINNED)), "small", "small"),
     "pinned, the port was changed": Case((NODE, SMALL, BIG, *with_spec(running(*FALLBACK, recipe=PINNED), service={"port": 80})), "small", "small", "Rendering"),
-    "pinned, more replicas than there is room for": Case((*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), replicas=9)), "small", "small"),
+    "pinned, more replicas than there is room for": Case((*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), replicas=9)), "small", "small", "Replicas"),
+    "pinned, no replicas": Case((*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), replicas=0)), "small", "small", "Replicas"),
+    "pinned, suspended": Case((*FALLBACK, *with_spec(running(*FALLBACK, recipe=PINNED), suspend=True)), "small", "small", "Replicas"),
     "pinned, wishes that another recipe meets": Case(
         (NODE, SMALL, BIG, *with_spec(running(*FALLBACK, recipe=PINNED), recipe={**PINNED, "gpuCount": 8})), "small", "big", "Recipe",
     ),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aim_engine.api.meta import API_VERSION
 from aim_engine.cli.output import CommandError
+from aim_engine.cli.snapshot import _replace
 from aim_engine.cli.snapshot_file import read_snapshot
 from aim_engine.reconcile.config import OperatorConfig
 from unit.cli_world import TAKEN, Terminal, config_map, deployment, node, pod, recipe, snapshot
@@ -55,6 +56,15 @@ def test_facts_of_the_snapshot_go_before_the_catalogue(tmp_path: Path, run: Term
     path.write_text(json.dumps(document))
     ended = run("select", QWEN, "--cluster", path, "-o", "json")
     assert ended.json["candidates"][0]["reason"] == "MemoryInsufficient"
+
+
+@pytest.mark.parametrize("name", ["taken/below/snapshot.yaml", "gone/snapshot.yaml", ".", "/proc/none"])
+def test_a_file_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(CommandError, match="; name a file that can be written") as refused:
+        _replace(tmp_path / name, "content")
+    assert refused.value.code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_no_secret_leaves_the_cluster(tmp_path: Path) -> None:

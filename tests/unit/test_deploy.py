@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -49,7 +50,7 @@ def operator_container() -> dict[str, Any]:
 
 
 def test_the_shipped_configuration_is_accepted_by_the_operator() -> None:
-    text = one("ConfigMap", "aim-engine-config")["data"]["config.yaml"]
+    text = one("ConfigMap", "aim-engine-operator-config")["data"]["config.yaml"]
     config = OperatorConfig.strict_load(yaml.safe_load(text))
     container = operator_container()
     assert config.listen == f"0.0.0.0:{container['ports'][0]['containerPort']}"
@@ -175,6 +176,26 @@ def test_the_runtime_lock_is_a_part_of_the_whole_lock() -> None:
         for name in ("requirements-runtime.lock", "requirements.lock")
     ]
     assert versions[0] < versions[1]
+
+
+def test_the_bill_of_materials_has_every_locked_dependency_with_version_and_licence(tmp_path: Path) -> None:
+    venv, bill = Path(sys.prefix), tmp_path / "sbom.cdx.json"
+    settings = [f"VENV={venv}", f"SBOM={bill}", f"SBOM_ENV={tmp_path / 'env'}"]
+    done = subprocess.run(
+        ["make", "--old-file", str(venv / ".installed"), "sbom", *settings],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(bill.read_text())
+    assert (content["bomFormat"], content["metadata"]["component"]["version"]) == ("CycloneDX", __version__)
+    listed = {each["purl"]: each for each in content["components"]}
+    lock = (ROOT / "requirements-runtime.lock").read_text()
+    locked = re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", lock, re.MULTILINE)
+    assert len(locked) > 20
+    for name, version in locked:
+        assert listed[f"pkg:pypi/{name}@{version}"]["licenses"], name
+    assert content["dependencies"]
+    assert str(tmp_path) not in bill.read_text()
 
 
 def test_continuous_integration_runs_exactly_make_test() -> None:

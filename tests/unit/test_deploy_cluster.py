@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,18 +50,28 @@ def code_of(plane: ControlPlane, who: str, method: str, where: str, body: object
     return http.client.OK
 
 
-def test_the_pods_are_admitted_where_restricted_is_enforced(plane: ControlPlane) -> None:
+def test_the_manifests_are_those_of_the_chart(plane: ControlPlane) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "deploy" / "manifests" / "generate.py"), "--check"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["aim-engine-operator", "aim-engine-recipe-validator"])
+def test_the_pods_are_admitted_where_restricted_is_enforced(plane: ControlPlane, name: str) -> None:
     labels = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    where = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/aim-engine-operator"
+    where = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}"
     ready = plane.wait_for(
         lambda: plane.request("GET", where)["status"].get("readyReplicas") == REPLICAS and plane.request("GET", where),
-        30, "both replicas of the operator to run",
+        30, f"both replicas of {name} to run",
     )  # fmt: skip
     assert not [c for c in ready["status"]["conditions"] if c["type"] == "ReplicaFailure"]
     nodes = {
         pod["spec"]["nodeName"]
         for pod in plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
+        if pod["metadata"]["name"].startswith(name)
     }
     assert len(nodes) == REPLICAS
 

@@ -19,7 +19,7 @@ from aim_engine.engines import Engine, Trust, engine, version_of
 from aim_engine.engines.backends import aim, sglang, vllm
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.render import render
-from aim_engine.selection import Request, candidate, recipe_problems
+from aim_engine.selection import candidate, image_problems, recipe_problems
 from aim_engine.selection.types import Source
 from unit.test_render import container_of, env_of, inputs, recipe
 
@@ -123,12 +123,12 @@ def test_a_plain_recipe_is_valid_and_renders_the_expected_container(backend: Bac
 
 @every_backend
 def test_the_image_fits_the_gpu_and_comes_from_an_allowed_repository(backend: Backend) -> None:
-    request = Request("team-a", inputs().spec, {}, tuple(OperatorConfig().allowed_images))
+    allowed = OperatorConfig().allowed_images
     for gpu, image in TABLE[backend].images.items():
         chosen = spec(backend, gpu)
         found = container_of(render(inputs(chosen=chosen)))["image"]
         assert found == image
-        assert request.may_use_image(found)
+        assert not list(image_problems(found, allowed, "image"))
 
 
 @every_backend
@@ -145,9 +145,9 @@ def test_the_key_comes_from_the_secret_and_never_as_plain_text(backend: Backend)
 def test_a_load_becomes_flags_and_a_longer_context_is_kept(backend: Backend) -> None:
     name, length = TABLE[backend].context
     module = engine(backend)
-    args = module.workload_args(TABLE[backend].args, 7, length + 1)
+    args = module.workload_args(TABLE[backend].args, 7, length + 1, 192 * 2**30, "")
     assert (args[TABLE[backend].batch], args[name]) == (7, length + 1)
-    assert module.workload_args(TABLE[backend].args, None, length - 1)[name] == length
+    assert module.workload_args(TABLE[backend].args, None, length - 1, 192 * 2**30, "")[name] == length
     assert module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT) == ()
 
 

@@ -66,7 +66,7 @@ def merge_args(base, override):
     return {**base, **override}
 
 
-def workload_args(args, max_batch_size, context):
+def workload_args(args, max_batch_size, context, device_bytes, version):
     return dict(args)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.deployment import AIMDeploymentSpec, Recommendation, RolloutStrategy
-from aim_engine.api.enums import Outcome, Tier
+from aim_engine.api.enums import GainKind, Outcome, Tier
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.inventory import PoolKey
 from aim_engine.reconcile.config import OperatorConfig
@@ -232,6 +232,25 @@ def test_the_gain_tells_numbers_with_their_kind() -> None:
     made = plan(FIRST, current, [slow, fast], ALL_FREE, live=1, changed=True)
     assert made.recommendation
     assert made.recommendation.gain == "2000 tok/s per GPU (published) against 1000 (published)"
+    assert (made.recommendation.gain_kind, made.recommendation.gain_percent) == (GainKind.THROUGHPUT, 100)
+
+
+def test_the_gain_in_latency_is_the_old_time_over_the_new() -> None:
+    asked = deployment(recipe={"objective": "latency"})
+    slow, fast = recipe("slow", inter_token=30), recipe("fast", inter_token=20)
+    made = plan(asked, revision_of(asked, [slow], ALL_FREE), [slow, fast], ALL_FREE, live=1, changed=True)
+    assert made.recommendation
+    assert (made.recommendation.gain_kind, made.recommendation.gain_percent) == (GainKind.LATENCY, 50)
+
+
+def test_a_gain_without_numbers_has_a_kind_alone() -> None:
+    back = plan(FIRST, ON_SMALL, FAMILY, ALL_FREE, live=1, changed=True).recommendation
+    edited = recipe("big", count=8, maturity="optimized", env={"VLLM_LOGGING_LEVEL": "DEBUG"})
+    again = plan(FIRST, ON_BIG, (edited, SMALL), ALL_FREE, live=1, changed=True).recommendation
+    assert back
+    assert again
+    assert (back.gain_kind, back.gain_percent) == (GainKind.TIER, None)
+    assert (again.gain_kind, again.gain_percent) == (GainKind.OTHER, None)
 
 
 def test_the_cost_says_whether_the_model_keeps_answering() -> None:

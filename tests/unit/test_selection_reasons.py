@@ -517,6 +517,8 @@ def test_the_nearest_rejection_leads_the_message() -> None:
     assert decision.outcome is Outcome.NO_RECIPE
     assert [verdict.recipe for verdict in decision.verdicts] == ["near", "far"]
     assert "nearest is near" in decision.message
+    others = choose([far, near, recipe("a", gpu="MI210")], EMPTY_8, wishing(**NO_FALLBACK))
+    assert "the nearest are for MI210, MI355X, and the cluster has MI300X" in others.message
     assert decision.remedy == decision.verdicts[0].remedy
 
 

@@ -57,6 +57,58 @@ def test_a_load_becomes_flags_of_the_engine() -> None:
     assert (args["max-num-seqs"], args["max-model-len"]) == (9, 9500)
 
 
+@pytest.mark.parametrize(
+    ("args", "batch", "sequences", "tokens"),
+    [
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, None, 512, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 64, 64, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 1024, 1024, 1024),
+        ({"max-num-seqs": 512, "max-num-batched-tokens": 1024}, 2048, 2048, 2048),
+        ({"max_num_seqs": 512, "max_num_batched_tokens": "1k"}, 2048, 2048, 2048),
+        ({}, 2048, 2048, None),
+        ({}, 16_384, 16_384, None),
+        ({}, 20_000, 20_000, 20_000),
+        ({"data-parallel-size": 4}, 1026, 257, None),
+        ({"data-parallel-size": 4}, 1, 1, None),
+        ({"data-parallel-size": 4, "max-num-batched-tokens": 128}, 1024, 256, 256),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_replaces_the_recipes_and_brings_the_tokens_that_the_engine_needs_for_it(
+    args: dict[str, Any], batch: int | None, sequences: int | None, tokens: int | None
+) -> None:
+    """vLLM does not start with fewer tokens in a step than sequences; of an MI300X it takes 16,384 by itself."""
+    load = {"maxBatchSize": batch} if batch else {}
+    verdict_and_choice = choose(
+        [recipe("r", count=4, engineArgs={"max-model-len": 8192, **args})], ALL, request(workload=load)
+    )
+    assert verdict_and_choice.choice, verdict_and_choice
+    assessment = verdict_and_choice.choice.assessment
+    assert assessment.args.get("max-num-seqs") == sequences
+    assert assessment.args.get("max-num-batched-tokens") == tokens
+    assert assessment.plan
+    assert assessment.plan.max_num_batched_tokens >= assessment.plan.max_num_seqs
+
+
+def test_the_tokens_are_those_of_the_recipes_own_engine_line() -> None:
+    """vLLM 0.23 takes 8,192 by itself where 0.32 takes 16,384."""
+    for version, tokens in (("0.23.0", 10_000), ("0.32.0", None)):
+        decision = choose(
+            [recipe("r", engineVersion=version)], ALL, request(workload={"maxBatchSize": 10_000})
+        )
+        assert decision.choice
+        assert decision.choice.assessment.args.get("max-num-batched-tokens") == tokens
+
+
+def test_an_override_goes_before_the_load() -> None:
+    decision = choose(
+        [recipe("r", engineArgs={"max-model-len": 8192, "max-num-seqs": 4})], ALL,
+        request(workload={"maxBatchSize": 9}, overrides={"engineArgs": {"max-num-seqs": 11}}),
+    )  # fmt: skip
+    assert decision.choice
+    assert decision.choice.assessment.args["max-num-seqs"] == 11
+
+
 def test_a_context_that_is_long_enough_is_kept_as_the_recipe_was_tuned() -> None:
     decision = choose([recipe("r")], ALL, request(workload={"maxInputTokens": 100}))
     assert decision.choice
@@ -268,3 +320,30 @@ def test_a_gpu_model_that_does_not_exist_is_asked_back() -> None:
     verdict = told({"recipe": {"gpuModel": "MI30X", "fallback": {"enabled": False}}})
     assert verdict.reason is Reason.GPU_MODEL_MISMATCH
     assert "asks for MI30X, which is no known GPU model; did you mean MI3" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "targets", "met"),
+    [
+        ({"tokens": 3500}, {"minTokensPerSecond": 3000}, "known to meet spec.targets"),
+        ({"observed": Observation("MI300X", "0.32.0", 3000)}, {"minTokensPerSecond": 3000}, "known to meet spec.targets"),
+        ({}, {"minTokensPerSecond": 3000}, "not known to meet spec.targets: nobody measured it"),
+        ({"tokens": 3500}, {"maxTimeToFirstTokenMilliseconds": 500}, "not known to meet spec.targets: nobody measured it"),
+        ({"tokens": 1, "first_token": 300}, {"maxTimeToFirstTokenMilliseconds": 500}, "known to meet spec.targets"),
+        ({"tokens": 3500}, {}, None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_choice_says_whether_it_is_known_to_meet_the_targets(
+    fields: dict[str, Any], targets: dict[str, int], met: str | None
+) -> None:
+    decision = choose([recipe("r", **fields)], ALL, request(targets=targets))
+    assert chosen(decision) == "r"
+    parts = decision.message.split(", ")
+    assert [part for part in parts if "meet spec.targets" in part] == ([met] if met else [])
+
+
+def test_a_choice_for_latency_tells_the_latency() -> None:
+    decision = choose([recipe("r", inter_token=12, tokens=1)], ALL, request(recipe={"objective": "latency"}))
+    assert "published 12 ms between tokens" in decision.message
+    assert "between tokens" not in choose([recipe("r", inter_token=12, tokens=1)], ALL).message

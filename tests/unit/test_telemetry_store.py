@@ -64,7 +64,7 @@ def test_a_family_nobody_declared_is_refused() -> None:
 
 
 def test_a_wrong_number_of_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(TypeError, match="format"):
         SeriesStore([TOKENS]).put("a", KEY, [(TOKENS, ("team-a",), 1)])
 
 

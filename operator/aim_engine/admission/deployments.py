@@ -12,9 +12,11 @@ from aim_engine.admission.answer import Answer, Object, answer, plain, unreadabl
 from aim_engine.api.conditions import ConditionType
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.enums import Backend
+from aim_engine.api.quantity import format_bytes
 from aim_engine.api.recipe import AIMRecipeStatus
 from aim_engine.api.schema_faults import schema_faults
 from aim_engine.catalog.cautions import cautions
+from aim_engine.catalog.models import ModelFacts
 from aim_engine.engines import engine
 from aim_engine.selection import (
     Assessment,
@@ -27,6 +29,7 @@ from aim_engine.selection import (
     SpecProblem,
     difference,
     eligible_anywhere,
+    least_bytes,
     outranks,
     relevant,
     spec_problems,
@@ -92,7 +95,11 @@ def _of_the_spec(request: Request, facts: Facts) -> Iterator[str]:
         )
     if request.model_id and model is None:
         yield f"spec.model.id '{request.model_id}': its dimensions are not in the catalogue, so memory was not checked"
+    if model is not None:
+        yield from _small_cache(spec, model)
     backend = engine(spec.recipe.backend or Backend.VLLM)
+    for text in backend.env_warnings(spec.overrides.env):
+        yield f"spec.overrides.env.{text}"
     args = backend.merge_args(spec.overrides.engine_args, {})
     for caution in cautions():
         value: Any = (spec.overrides.env if caution.env else args).get(caution.name)
@@ -100,6 +107,14 @@ def _of_the_spec(request: Request, facts: Facts) -> Iterator[str]:
             kind = "env" if caution.env else "engineArgs"
             told = "" if caution.env else f" '{value}'"
             yield f"spec.overrides.{kind}.{caution.name}{told}: {caution.why}"
+
+
+def _small_cache(spec: AIMDeploymentSpec, model: ModelFacts) -> Iterator[str]:
+    """A volume may be larger than what was asked for, so this is no reason to refuse."""
+    size = spec.cache.size_gi_b if spec.cache else None
+    need = model.parameters * least_bytes(spec.recipe.precision)
+    if size is not None and size * 2**30 < need:
+        yield f"spec.cache.sizeGiB '{size}': the weights of {model.id} need at least {format_bytes(need)}"
 
 
 def _of_the_recipes(request: Request, scene: Scene) -> Iterator[str]:

@@ -84,7 +84,11 @@ class Gate:
     def config_map(self, namespace: str, new: Object, old: Object | None) -> Answer:
         """Judge a ConfigMap with our label."""
         with self._observed("ConfigMap") as told:
-            return told(judge_config_map(new, old, self._labels(namespace), self.facts, self.checks))
+            return told(
+                judge_config_map(
+                    new, old, self._labels(namespace), self.config.allowed_images, self.facts, self.checks
+                )
+            )
 
     def _labels(self, namespace: str) -> Mapping[str, str]:
         found = self.cache.namespaces.get(namespace)

@@ -7,7 +7,7 @@ clearly is refused with field, value, line and remedy. Whether its flags may be 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -44,6 +44,8 @@ _FLAT = _INFORMATIVE | {
 }  # fmt: skip
 _SERVE = _INFORMATIVE | {"huggingface_id", "model_id", "hardware", "precision", *_BACKENDS}
 _PROFILE = _INFORMATIVE | {"aim_id", "model_id", "metadata", "engine_args", "env_vars", "container"}
+_FLAGS = ("backend", "engineVersion", "engineArgs", "env")
+_ANY = {"modelID": "any", "hardware": {"gpuModel": "any", "gpuCount": 1}, "precision": "bf16"}
 _METADATA = {
     "engine", "gpu", "accelerator_model", "accelerator_type", "accelerator_family", "gpu_count", "accelerator_count",
     "precision", "metric", "type", "manual_selection_only", "capabilities", "features", "primary", "variant",
@@ -95,6 +97,14 @@ class RecipeDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable(Faults):
+    """A document of a known form in which something is wrong."""
+
+    flags: tuple[NamedRecipe, ...] = ()
+    """Flags and variables that could be read, in recipes of nothing else, so that they can be checked beside the rest."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
     """A recipe in our own words, and where in the document each field came from."""
 
@@ -110,24 +120,32 @@ def read_recipe(text: str, *, name: str, namespace: str) -> RecipeDocument | Fau
     except RefusedError as refused:
         return refused.faults
     reading = Reading(document)
-    match form:
-        case RecipeForm.AIM_RECIPE:
-            drafts = {name: _own(reading)}
-        case RecipeForm.FLAT:
-            drafts = {name: _flat(reading, f"configmap/{namespace}/{name}")}
-        case RecipeForm.PROFILE:
-            drafts = {name: _profile(reading)}
-        case RecipeForm.SERVE:
-            drafts = {f"{name}-{end}": draft for end, draft in _serve(reading).items()}
+    try:
+        drafts = _drafts(reading, form, name, namespace)
+    except RefusedError as refused:
+        return refused.faults
     specs = {key: _validate(reading, draft) for key, draft in drafts.items()}
     if reading.faults:
-        return Faults(reading.faults)
+        return Unreadable(reading.faults, tuple(_flags_alone(reading, drafts)))
     recipes = tuple(
         NamedRecipe(key, spec, document, drafts[key].origins)
         for key, spec in specs.items()
         if spec is not None
     )
     return RecipeDocument(form, recipes, tuple(dict.fromkeys(reading.notes)))
+
+
+def _drafts(reading: Reading, form: RecipeForm, name: str, namespace: str) -> dict[str, _Draft]:
+    """The document's recipes by name; raises RefusedError when it is another kind of object."""
+    match form:
+        case RecipeForm.AIM_RECIPE:
+            return {name: _own(reading)}
+        case RecipeForm.FLAT:
+            return {name: _flat(reading, f"configmap/{namespace}/{name}")}
+        case RecipeForm.PROFILE:
+            return {name: _profile(reading)}
+        case RecipeForm.SERVE:
+            return {f"{name}-{end}": draft for end, draft in _serve(reading).items()}
 
 
 def is_recipe_of(recipe: str, document: str) -> bool:
@@ -165,8 +183,10 @@ def _own(reading: Reading) -> _Draft:
     for field, wanted in (("apiVersion", API_VERSION), ("kind", "AIMRecipe")):
         if data.get(field, wanted) != wanted:
             reading.fault((field,), data[field], f"{field} is not {wanted}", f"write {field}: {wanted}")
+    if reading.is_wrong(("kind",)):
+        raise RefusedError(*reading.faults)
     reading.only_fields({"apiVersion", "kind", "metadata", "spec"})
-    if data.get("kind", "AIMRecipe") == "AIMRecipe" and "spec" not in data:
+    if "spec" not in data:
         reading.fault(("spec",), "", "the field is missing", "write the recipe below `spec:`")
     return _Draft(dict(reading.mapping("spec")), {"": ("spec",)})
 
@@ -317,6 +337,16 @@ def _validate(reading: Reading, draft: _Draft) -> AIMRecipeSpec | None:
         for path, value, message, remedy in found(error, "aimrecipe", "spec"):
             reading.fault(_origin(draft, path), value, message, remedy)
         return None
+
+
+def _flags_alone(reading: Reading, drafts: Mapping[str, _Draft]) -> Iterator[NamedRecipe]:
+    for name, draft in drafts.items():
+        read = {field: draft.spec[field] for field in _FLAGS if field in draft.spec}
+        try:
+            spec = AIMRecipeSpec.strict_load({**_ANY, **read})
+        except ValidationError:
+            continue
+        yield NamedRecipe(name, spec, reading.document, draft.origins)
 
 
 def _origin(draft: _Draft, loc: Path) -> Path:

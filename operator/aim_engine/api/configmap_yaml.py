@@ -99,7 +99,7 @@ def parse(text: str) -> Document:
         _check_size(text)
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise RefusedError(_yaml_error(error)) from None
+        raise RefusedError(_yaml_error(error, text)) from None
     except (ValueError, RecursionError) as error:
         raise RefusedError(
             ReadError("", "", f"the document is not YAML ({shown(error)})", "correct it")
@@ -139,15 +139,16 @@ def _check_size(text: str) -> None:
             )
 
 
-def _yaml_error(error: yaml.YAMLError) -> ReadError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
+def _yaml_error(error: yaml.YAMLError, text: str) -> ReadError:
+    mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
+    line = mark.line + 1 if mark else text.count("\n", 0, position) + 1 if position is not None else None
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     return ReadError(
         "",
         "",
         f"the document is not YAML: {shown(problem)}",
         "correct the syntax",
-        mark.line + 1 if mark else None,
+        line,
     )
 
 

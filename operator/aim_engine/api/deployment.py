@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from aim_engine.api.conditions import Condition
-from aim_engine.api.enums import Backend, Maturity, Objective, Outcome, Precision, Reason, Tier
+from aim_engine.api.enums import Backend, GainKind, Maturity, Objective, Outcome, Precision, Reason, Tier
 from aim_engine.api.meta import (
     DNSLabel,
     DNSSubdomain,
@@ -179,7 +179,12 @@ class WorkloadWishes(Model):
     """The load to size for."""
 
     max_batch_size: Annotated[
-        int | None, Field(ge=1, le=65536, description="Sequences processed at the same time (max-num-seqs).")
+        int | None,
+        Field(
+            ge=1,
+            le=65536,
+            description="Sequences that one replica processes at the same time (max-num-seqs, data parallel ranks together).",
+        ),
     ] = None
     max_input_tokens: Annotated[Tokens | None, Field(description="Longest prompt, in tokens.")] = None
     max_output_tokens: Annotated[Tokens | None, Field(description="Longest answer, in tokens.")] = None
@@ -386,6 +391,17 @@ class Recommendation(Model):
     message: Annotated[str, Field(max_length=1024, description="Why it would be chosen and how to take it.")]
     gain: Annotated[
         str | None, Field(max_length=1024, description="What it would bring; each number says its kind.")
+    ] = None
+    gain_kind: Annotated[
+        GainKind | None, Field(description="What is better: Throughput, Latency, Tier or Other.")
+    ] = None
+    gain_percent: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="How much better its predicted performance is, in percent, where both are known.",
+        ),
     ] = None
     cost: Annotated[str | None, Field(max_length=1024, description="What taking it would cost.")] = None
 

@@ -75,6 +75,19 @@ class Tier(StrEnum):
     DEFAULT = "Default"
 
 
+class GainKind(StrEnum):
+    """What is better about a recommended recipe, the first that holds."""
+
+    THROUGHPUT = "Throughput"
+    """More predicted tokens per second per GPU."""
+    LATENCY = "Latency"
+    """Less predicted time between tokens."""
+    TIER = "Tier"
+    """It is the best recipe for the wishes, and the one in use is a fallback."""
+    OTHER = "Other"
+    """What `gain` says in words: an edited recipe, maturity, precision, GPU generation, fewer GPUs."""
+
+
 class Outcome(StrEnum):
     """Result of one selection."""
 

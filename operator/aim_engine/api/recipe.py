@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from aim_engine.api.conditions import Condition
 from aim_engine.api.enums import Backend, Maturity, Objective, Precision
@@ -51,6 +51,14 @@ class RecipeResources(Model):
     )
 
 
+def _unique(values: list[str] | None) -> list[str] | None:
+    """As the API server checks a list of type set."""
+    twice = next((value for value in values or () if (values or []).count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has '{twice}' twice; keep one")
+    return values
+
+
 class LabelSelectorRequirement(Model):
     """One expression of a label selector."""
 
@@ -70,6 +78,7 @@ class LabelSelectorRequirement(Model):
             description="Values for In and NotIn.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
+        AfterValidator(_unique),
     ] = None
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from aim_engine import __version__
 from aim_engine.cli.arguments import add_arguments
@@ -23,7 +24,8 @@ COMMANDS = {
     "fit": "show whether a model fits GPUs, with every number on the way",
     "recipes": "list, show, check and import recipes",
     "snapshot": "write what the operator decides from as one file",
-    "status": "show all deployments and the GPUs there are",
+    "status": "show deployments, what they deliver, and the GPUs there are",
+    "bench": "put a model server under load and show how fast it answers",
     "doctor": "look for what keeps a cluster from serving models",
     "dashboards": "write the Grafana dashboards, or draw them from Prometheus",
     "hook": "run a step of an installation, as the chart's Jobs do",
@@ -44,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
-        parsed = build_parser(typed).parse_args(typed)
+        parser = build_parser(typed)
+        parsed = parser.parse_args(typed)
+        if list(vars(parsed).values()).count(Path("-")) > 1:
+            parser.error("only one file can be standard input (-)")
         code: int = import_module(f"aim_engine.cli.{parsed.command}").run(parsed)
         sys.stdout.flush()
         return code

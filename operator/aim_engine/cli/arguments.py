@@ -13,6 +13,7 @@ from aim_engine.cli.output import add_output
 
 Parser = argparse.ArgumentParser
 OPERATOR_NAMESPACE = "aim-engine"
+API_KEY_VARIABLE = "AIM_ENGINE_API_KEY"
 RECIPE_ACTIONS = {
     "list": "list recipes",
     "show": "print recipes",
@@ -66,6 +67,9 @@ def _select(parser: Parser) -> None:
     parser.add_argument("--backend", metavar="B", help="inference engine")
     parser.add_argument("--objective", metavar="O", help="throughput or latency")
     parser.add_argument("--replicas", type=int, metavar="N", help="replicas to find room for")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="sequences that one replica processes at the same time"
+    )
     parser.add_argument("--input-tokens", type=int, metavar="N", help="longest prompt")
     parser.add_argument("--output-tokens", type=int, metavar="N", help="longest answer")
     _cluster(parser)
@@ -127,12 +131,78 @@ examples:
 
 
 def _status(parser: Parser) -> None:
+    parser.add_argument(
+        "name", nargs="?", help="name of an AIMDeployment, to show everything that is known of it"
+    )
     _cluster(parser, hub=False)
+    parser.add_argument(
+        "-A",
+        "--all-namespaces",
+        action="store_true",
+        help="of all namespaces, which is the default without -n",
+    )
     add_output(parser)
     parser.epilog = """\
 examples:
   aim-engine status
-  aim-engine status -n team-a -o wide"""
+  aim-engine status -n team-a -o wide
+  aim-engine status qwen -n team-a"""
+
+
+def _bench(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="name of an AIMDeployment of the cluster")
+    parser.add_argument("-n", "--namespace", help="namespace (default: default)")
+    server = parser.add_argument_group("server", "default: the Service of the AIMDeployment")
+    server.add_argument(
+        "--url", metavar="URL", help="OpenAI-compatible server to ask, for example http://127.0.0.1:8000/v1"
+    )
+    server.add_argument(
+        "--model", metavar="ID", help="model to ask for (default: the deployment's, or the first served)"
+    )
+    server.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file with the key of the server (default: ${API_KEY_VARIABLE})",
+    )
+    load = parser.add_argument_group("load")
+    load.add_argument(
+        "--concurrency",
+        type=int,
+        default=8,
+        metavar="N",
+        help="requests in flight at the same time (default: 8)",
+    )
+    load.add_argument(
+        "--input-tokens", type=int, default=1024, metavar="N", help="length of the prompts (default: 1024)"
+    )
+    load.add_argument(
+        "--output-tokens", type=int, default=128, metavar="N", help="length of the answers (default: 128)"
+    )
+    load.add_argument(
+        "--duration", type=float, default=60, metavar="SECONDS", help="longest time to measure (default: 60)"
+    )
+    load.add_argument("--requests", type=int, metavar="N", help="end after so many answers")
+    load.add_argument(
+        "--warmup",
+        type=float,
+        default=5,
+        metavar="SECONDS",
+        help="time under load before the measurement begins (default: 5)",
+    )
+    load.add_argument(
+        "--timeout", type=float, default=60, metavar="SECONDS",
+        help="time without a word of the server after which a request has failed (default: 60)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", action="store_true", help="record the result with the AIMRecipe that the deployment runs"
+    )
+    add_output(parser, wide=False)
+    parser.epilog = """\
+examples:
+  aim-engine bench qwen -n team-a --concurrency 32
+  aim-engine bench --url http://127.0.0.1:8000/v1 --duration 30 -o json
+  aim-engine bench qwen -n team-a --url http://127.0.0.1:8000/v1 --save"""
 
 
 def _doctor(parser: Parser) -> None:
@@ -220,6 +290,7 @@ _FLAGS: Mapping[str, Callable[[Parser], None]] = {
     "diff": _diff,
     "snapshot": _snapshot,
     "status": _status,
+    "bench": _bench,
     "doctor": _doctor,
     "completion": _completion,
     "hook": _hook,

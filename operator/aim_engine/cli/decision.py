@@ -70,7 +70,12 @@ def _standing(document: Mapping[str, Any]) -> list[str]:
         waits = chosen and chosen["waitsFor"]
         return [f"Further replicas wait: {waits}"] if waits else []
     on = f" on {', '.join(running['nodes'])}" if running["nodes"] else ""
-    what = {"Recipe": "; the next pass moves it", "Rendering": "; the next pass renders it anew", None: ""}
+    what = {
+        "Recipe": "; the next pass moves it",
+        "Rendering": "; the next pass renders it anew",
+        "Replicas": "; the next pass scales it",
+        None: "",
+    }
     lines = [
         f"In force: {running['recipe']} ({_devices(running)}, {running['precision']}), "
         f"{running['tier']}, revision {running['revision']}{on}{what[document['change']]}"

@@ -16,8 +16,7 @@ from aim_engine.cli.render import Outlook, outlook_of, told
 def run(arguments: argparse.Namespace) -> int:
     """Compare the decision in force with the one that applying would lead to."""
     outlook = outlook_of(arguments)
-    before = [dict(manifest) for manifest in outlook.current.manifests] if outlook.current else []
-    lines = list(difference(before, outlook.manifests))
+    lines = list(difference(outlook.now, outlook.manifests))
     for line in lines:
         sys.stdout.write(_painted(line))
     tell(_summary(outlook, bool(lines)))
@@ -37,13 +36,28 @@ def difference(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Ite
 def _summary(outlook: Outlook, changed: bool) -> str:
     """One sentence on the same plan that the lines are of."""
     name = "/".join(outlook.key)
-    then = outlook.revision
-    if not changed or then is None:
-        return f"{name} would not change; {told(outlook.document)}"
-    strategy = f"; pods are replaced by {then.strategy}: {then.strategy_reason}"
+    if not changed:
+        return f"{name} would not change; {told(outlook.document)}{outlook.short_of}"
     if outlook.document["outcome"] == "Waiting":
-        return f"{name} would change when GPUs are free{strategy}; {told(outlook.document)}"
-    return f"{name} would change{strategy}; {outlook.document['message']}"
+        return f"{name} would change when GPUs are free{_pods(outlook)}; {told(outlook.document)}"
+    return f"{name} would change{_pods(outlook)}; {outlook.document['message']}{outlook.short_of}"
+
+
+def _pods(outlook: Outlook) -> str:
+    """What becomes of the pods there are: replaced only where their template changes."""
+    before, after = (_deployment(manifests) for manifests in (outlook.now, outlook.manifests))
+    then = outlook.plan.revision
+    if before is None or after is None or then is None:
+        return ""
+    were, will_be = before["replicas"], after["replicas"]
+    scaled = "" if were == will_be else f"; replicas {were} -> {will_be}"
+    if before["template"] == after["template"]:
+        return f"{scaled}; pods that run are left alone"
+    return f"{scaled}; pods are replaced by {then.strategy}: {then.strategy_reason}"
+
+
+def _deployment(manifests: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((each["spec"] for each in manifests if each["kind"] == "Deployment"), None)
 
 
 def _by_name(manifests: list[dict[str, Any]]) -> Mapping[str, dict[str, Any]]:

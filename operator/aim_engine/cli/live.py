@@ -28,8 +28,11 @@ _NOT_NEEDED = (resources.SERVICES, resources.CLAIMS, resources.BUDGETS)
 Result = TypeVar("Result")
 
 
-def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
-    """Run `work` against the cluster; what fails ends the command with one clear message."""
+def with_client(work: Callable[[KubeClient], Awaitable[Result]], otherwise: str = "") -> Result:
+    """Run `work` against the cluster; what fails ends the command with one clear message.
+
+    `otherwise`: what else the command would take, where no cluster is configured.
+    """
 
     async def main() -> Result:
         connection = await connect()
@@ -41,7 +44,7 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
     try:
         return asyncio.run(main())
     except KubeconfigError as error:
-        remedy = "set KUBECONFIG to a file that kubectl can use, or name a snapshot with --cluster"
+        remedy = f"set KUBECONFIG to a file that kubectl can use{otherwise}"
         raise CommandError(f"{error}; {remedy}") from None
     except ApiError as error:
         if error.code == 0:
@@ -53,7 +56,9 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]]) -> Result:
 
 def fetch_snapshot(namespaces: Sequence[str] = ()) -> Snapshot:
     """Everything decisions are made from, as it is now; with `namespaces` no others are looked into."""
-    objects, config = with_client(lambda client: fetch(client, namespaces))
+    objects, config = with_client(
+        lambda client: fetch(client, namespaces), otherwise=", or name a snapshot with --cluster"
+    )
     found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
     return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
 
@@ -62,6 +67,12 @@ async def fetch(
     client: KubeClient, namespaces: Sequence[str] = ()
 ) -> tuple[list[tuple[str, Object]], OperatorConfig]:
     """(kind, object) of all kinds that count, and the operator's configuration."""
+    found = await fetch_objects(client, namespaces)
+    return found, OperatorConfig() if namespaces else await operator_config(client)
+
+
+async def fetch_objects(client: KubeClient, namespaces: Sequence[str] = ()) -> list[tuple[str, Object]]:
+    """(kind, object) of all kinds that count."""
     found: list[tuple[str, Object]] = []
     for resource in (resources.NODES, resources.PODS, *resources.WATCHED):
         if resource in _NOT_NEEDED:
@@ -72,8 +83,7 @@ async def fetch(
         whole = not namespaces or not resource.namespaced or resource is resources.PODS
         for namespace in [None] if whole else namespaces:
             found += [(resource.kind, obj) for obj in await _all(client, resource, namespace)]
-    found = [*_newest_revisions(found), *await _unlabelled(client, found)]
-    return found, OperatorConfig() if namespaces else await operator_config(client)
+    return [*_newest_revisions(found), *await _unlabelled(client, found)]
 
 
 async def operator_config(client: KubeClient) -> OperatorConfig:

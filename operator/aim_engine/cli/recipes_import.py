@@ -11,6 +11,7 @@ from pathlib import Path
 from aim_engine.api.configmap_yaml import Document, ReadError, RefusedError, load
 from aim_engine.api.meta import ANNOTATION_ORIGIN
 from aim_engine.catalog.imports import Origin, origins
+from aim_engine.cli.output import CommandError, Exit, invalid
 from aim_engine.importers.aim_build import import_profiles
 from aim_engine.importers.recipe import file_path, to_yaml
 from aim_engine.importers.results import Imported, Rejected, SourceFile
@@ -33,15 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import; 0 when every file was read, 1 when there is nothing to read, 4 when a file is not one of the project's."""
+    """Import; 0 when every file was read, 4 when there is nothing to read, or a file is not one of the project's."""
     known = origins()[arguments.source]
     origin = replace(
         known, commit=arguments.commit or known.commit, licence=arguments.licence or known.licence
     )
     files = read_files(arguments.path, origin)
     if not files:
-        print(f"aim-engine: {arguments.path}: no YAML files of {origin.repository} there", file=sys.stderr)
-        return 1
+        raise invalid(
+            f"{arguments.path}: no YAML files of {origin.repository} there; name its checkout, or the folder of its recipes"
+        )
     results = IMPORTERS[arguments.source](files, origin)
     imported = [each for each in results if isinstance(each, Imported)]
     refused = [each for each in results if isinstance(each, Rejected)]
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"not imported: {told}", file=sys.stderr)
     alone = [each for each, _, _ in kept]
     _print_counts(len(files), [each for each in imported if each not in alone], alone, refused, len(beside))
-    return 4 if any(isinstance(file.content, ReadError) for file in files) else 0
+    return Exit.INVALID_INPUT if any(isinstance(file.content, ReadError) for file in files) else Exit.OK
 
 
 def read_files(path: Path, origin: Origin) -> list[SourceFile]:
@@ -106,9 +108,18 @@ def _write(imported: list[Imported], folder: Path | None) -> list[tuple[Imported
         if elsewhere is not None:
             left.append((each, target, elsewhere))
             continue
+        _save(target, text)
+    return left
+
+
+def _save(target: Path, text: str) -> None:
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    return left
+    except OSError as error:
+        raise CommandError(
+            f"{target}: {error.strerror}; name a folder that can be written with --output"
+        ) from None
 
 
 def _other_origin(target: Path, origin: str) -> str | None:

@@ -11,9 +11,8 @@ from aim_engine.cli.cluster import home, named, put, world_of
 from aim_engine.cli.decision import decide, exit_code, hint_at_hub
 from aim_engine.cli.output import CommandError, Exit, emit, tell
 from aim_engine.reconcile.cache import Key
+from aim_engine.reconcile.desired import with_replicas
 from aim_engine.reconcile.plan import Plan
-from aim_engine.reconcile.revision import Revision
-from aim_engine.reconcile.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +21,27 @@ class Outlook:
 
     key: Key
     document: dict[str, Any]
-    current: Revision | None
-    """What runs now."""
-    revision: Revision | None
+    now: list[dict[str, Any]]
+    """The objects there are."""
+    plan: Plan
     """What will run: at once, or, while it waits for GPUs with nothing running, when they are free."""
+    asked: int
+    """Replicas asked for."""
 
     @property
     def manifests(self) -> list[dict[str, Any]]:
-        """The objects; raises CommandError when there will never be any."""
-        if self.revision is None:
+        """The objects there will be; raises CommandError when there will never be any."""
+        if self.plan.revision is None:
             raise CommandError(
                 f"{_named(self.key)}: nothing is rendered: {told(self.document)}", Exit.NO_RECIPE
             )
-        return [dict(manifest) for manifest in self.revision.manifests]
+        return with_replicas(self.plan.revision.manifests, running=self.plan.granted, asked=self.asked)
+
+    @property
+    def short_of(self) -> str:
+        """What further replicas wait for; empty where there is nothing to say."""
+        granted = f"{self.plan.granted} of {self.asked} replicas run until GPUs are freed"
+        return f"; {granted}: {self.plan.short_of}" if self.plan.short_of and self.plan.granted else ""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     items = outlook.manifests
     if outlook.document["outcome"] != "Selected":
         tell(f"{_named(outlook.key)}: {told(outlook.document)}{_until(outlook)}")
+    elif outlook.short_of:
+        tell(f"{_named(outlook.key)}{outlook.short_of.replace('; ', ': ', 1)}")
     emit(arguments.output, {"apiVersion": "v1", "kind": "List", "items": items}, lambda _: "")
     return exit_code(outlook.document)
 
@@ -53,20 +62,18 @@ def outlook_of(arguments: argparse.Namespace) -> Outlook:
         raise CommandError("name an AIMDeployment, or give a file with -f", Exit.USAGE)
     if arguments.name is not None:
         world = world_of(arguments)
-        key = named(world, arguments.name, home(arguments))
+        key, where = named(world, arguments.name, home(arguments)), arguments.name
+        now = world.running(key)
     else:
         found, change = read_one(arguments.filename, home(arguments))
-        world = world_of(arguments, change.objects)
+        world, where = world_of(arguments, change.objects), found.where
+        who = found.identity(home(arguments))
+        now = world.running((who["namespace"], who["name"]))
         key = put(world, found, home(arguments))
-    current = world.planner.current(key)
-    document, plan = decide(world, key, arguments.name or found.where)
+    document, plan = decide(world, key, where)
     hint_at_hub(world, document, asked=arguments.hub)
-    return Outlook(key, document, current, _revision(world, key, document, plan))
-
-
-def _revision(world: World, key: Key, document: dict[str, Any], plan: Plan) -> Revision | None:
     waits = plan.revision is None and document["outcome"] == "Waiting"
-    return (world.pending(key) if waits else plan).revision
+    return Outlook(key, document, now, world.pending(key) if waits else plan, world.asked(key))
 
 
 def told(document: dict[str, Any]) -> str:
@@ -76,7 +83,7 @@ def told(document: dict[str, Any]) -> str:
 
 
 def _until(outlook: Outlook) -> str:
-    return "" if outlook.current else "; until then nothing is created, and this is what will be"
+    return "" if outlook.now else "; until then nothing is created, and this is what will be"
 
 
 def _named(key: Key) -> str:

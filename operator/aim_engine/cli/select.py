@@ -32,7 +32,11 @@ def _deployment(arguments: argparse.Namespace) -> dict[str, Any]:
         "backend": arguments.backend,
         "objective": arguments.objective,
     }
-    load = {"maxInputTokens": arguments.input_tokens, "maxOutputTokens": arguments.output_tokens}
+    load = {
+        "maxBatchSize": arguments.batch_size,
+        "maxInputTokens": arguments.input_tokens,
+        "maxOutputTokens": arguments.output_tokens,
+    }
     spec = {
         "model": {"id": arguments.model},
         "recipe": _set(wishes),

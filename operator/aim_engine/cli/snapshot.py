@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from datetime import UTC, datetime
@@ -42,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replace(path: Path, text: str) -> None:
     """All of the new content or all of the old: never a half."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.parent / f".{path.name}.{os.getpid()}"
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise CommandError(f"{path}: {error.strerror}; name a file that can be written") from None

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from aim_engine.api.configmap_yaml import shown
+from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag
 from aim_engine.engines.grammar import FlagUse
 from aim_engine.engines.types import Problem

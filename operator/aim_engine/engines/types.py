@@ -102,7 +102,12 @@ class Engine(Protocol):
     def merge_args(self, base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]: ...
 
     def workload_args(
-        self, args: Mapping[str, object], max_batch_size: int | None, context: int | None
+        self,
+        args: Mapping[str, object],
+        max_batch_size: int | None,
+        context: int | None,
+        device_bytes: int,
+        version: str,
     ) -> dict[str, object]: ...
 
     def plan(

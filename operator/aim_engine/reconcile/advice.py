@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from aim_engine.api.deployment import Recommendation, RolloutStrategy
-from aim_engine.api.enums import Objective, Tier
+from aim_engine.api.enums import GainKind, Objective, Tier
 from aim_engine.engines import engine
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import (
@@ -47,6 +47,7 @@ def recommend(
         how = f"it is followed at {at}, one cool-down after the last move"
     chosen, old = better.assessment.candidate, running.assessment if running else None
     gains = list(_gains(request, current, old, better, facts))
+    percent = _percent(request.spec.recipe.objective, old, better.assessment) if old is not None else None
     if not gains and old is not None:
         gains = [difference(request, facts, old, better.assessment)]
     return Recommendation(
@@ -54,6 +55,8 @@ def recommend(
         hash=chosen.hash,
         message=f"{decision.message}; {how}"[:_LONGEST],
         gain=", ".join(gains)[:_LONGEST],
+        gain_kind=_kind(request.spec.recipe.objective, current, percent, better),
+        gain_percent=percent,
         cost=", ".join(_costs(request, current, better.assessment, facts, strategy))[:_LONGEST],
     )
 
@@ -98,6 +101,25 @@ def _faster(objective: Objective, old: Assessment, new: Assessment) -> str | Non
     if before is None or after is None or after <= before:
         return None
     return f"{after:.0f} tok/s per GPU ({new.rate}) against {before:.0f} ({old.rate})"
+
+
+def _kind(objective: Objective, current: Revision, percent: int | None, better: Choice) -> GainKind:
+    if percent:
+        return GainKind.LATENCY if objective is Objective.LATENCY else GainKind.THROUGHPUT
+    if better.tier is Tier.PRIMARY and current.tier is not Tier.PRIMARY:
+        return GainKind.TIER
+    return GainKind.OTHER
+
+
+def _percent(objective: Objective, old: Assessment, new: Assessment) -> int | None:
+    """How much better the new prediction is: a latency that is halved is 100 % better. None where it is not, or one is unknown."""
+    if objective is Objective.LATENCY:
+        was, now = old.latency, new.latency
+        ratio = was.value / now.value if was and now and now.value else 0.0
+    else:
+        rate, better = old.rate_per_gpu, new.rate_per_gpu
+        ratio = better / rate if rate and better else 0.0
+    return round((ratio - 1) * 100) if ratio > 1 else None
 
 
 def _costs(

@@ -14,6 +14,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, LiveChild, StoredDeployment
 from aim_engine.reconcile.children import Effect, Ensured, ensure, holds
+from aim_engine.reconcile.desired import BUDGET, with_replicas
 from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.recorder import Recorder
 from aim_engine.reconcile.revision import HISTORY, Record, read_record, to_object
@@ -141,12 +142,8 @@ class Applier:
     async def _drop_budget(self, stored: StoredDeployment, manifests: list[dict[str, Any]]) -> None:
         """A disruption budget is for several replicas; with one it would only block drains."""
         key = (stored.namespace, stored.name)
-        live = self.cache.children.get(key, {}).get("PodDisruptionBudget")
-        if (
-            live
-            and live.owner_uid == stored.uid
-            and all(m["kind"] != "PodDisruptionBudget" for m in manifests)
-        ):
+        live = self.cache.children.get(key, {}).get(BUDGET)
+        if live and live.owner_uid == stored.uid and all(m["kind"] != BUDGET for m in manifests):
             await self.client.delete(resources.BUDGETS, stored.namespace, stored.name, live.uid)
 
     async def _missing_claim(self, stored: StoredDeployment) -> Judgement | None:
@@ -166,19 +163,9 @@ class Applier:
 
 
 def _manifests(stored: StoredDeployment, plan: Plan) -> list[dict[str, Any]]:
-    """The revision's manifests with what is not part of it: how many replicas run."""
     assert plan.revision is not None  # noqa: S101
     assert stored.typed is not None  # noqa: S101
-    several = wanted(stored.typed.spec) >= 2
-    result = []
-    for manifest in plan.revision.manifests:
-        if manifest["kind"] == "PodDisruptionBudget" and not several:
-            continue
-        if manifest["kind"] == "Deployment":
-            result.append({**manifest, "spec": {**manifest["spec"], "replicas": plan.granted}})
-        else:
-            result.append(dict(manifest))
-    return result
+    return with_replicas(plan.revision.manifests, running=plan.granted, asked=wanted(stored.typed.spec))
 
 
 def _number(plan: Plan) -> int:

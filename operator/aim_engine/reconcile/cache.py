@@ -260,7 +260,8 @@ def recipe_status(stored: StoredRecipe) -> AIMRecipeStatus:
 
 def recipe_document(obj: Mapping[str, Any]) -> RecipeDocument | Faults:
     """What a ConfigMap holds under the key of recipes."""
-    metadata, text = obj["metadata"], (obj.get("data") or {}).get(RECIPE_FILE)
+    metadata, data = obj["metadata"], obj.get("data")
+    text = data.get(RECIPE_FILE) if isinstance(data, Mapping) else None
     if not isinstance(text, str):
         remedy = f"put the recipe under the key {RECIPE_FILE}"
         return Faults((ReadError(f"data.{RECIPE_FILE}", "", "is missing", remedy),))

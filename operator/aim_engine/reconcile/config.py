@@ -49,7 +49,16 @@ class HubConfig(Settings):
     """Keeps what was learned over restarts; default: in memory only."""
 
 
-class MeasuringConfig(Model):
+class MetricsConfig(Settings):
+    """How `listen` (/metrics, /healthz, /readyz) is protected."""
+
+    tls_directory: Annotated[str | None, Field(max_length=500)] = None
+    """Holds tls.crt and tls.key, which are read again when they change: the port speaks HTTPS. Default: plain HTTP."""
+    authenticate: bool = False
+    """/metrics asks for a bearer token whose owner may `get` the non-resource URL /metrics."""
+
+
+class MeasuringConfig(Settings):
     """Reading the engines' metrics, for status.performance, PerformanceOnTarget and `aim_performance_*`."""
 
     enabled: bool = True
@@ -59,6 +68,8 @@ class MeasuringConfig(Model):
     """For all of one look."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 32
     """Looks at the same time."""
+    window_seconds: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    """Numbers speak of so long a time."""
     least_window_seconds: Annotated[float, Field(gt=0, le=300)] = 60.0
     """Nothing is said of an engine before it was seen for so long."""
     publish_seconds: Annotated[float, Field(ge=0, le=86400)] = 180.0
@@ -154,6 +165,7 @@ class OperatorConfig(Settings):
     """So long smaller deployments may overtake one that waits for more GPUs; then a node is kept for it."""
     watch_namespaces: Annotated[list[str], Field(max_length=100)] = []
     """Namespaces whose deployments are served; empty: all. In these alone the operator needs rights."""
+    metrics: MetricsConfig = MetricsConfig()
     hub: HubConfig = HubConfig()
     measuring: MeasuringConfig = MeasuringConfig()
     admission: AdmissionConfig = AdmissionConfig()

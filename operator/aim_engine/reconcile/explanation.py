@@ -7,7 +7,7 @@ from typing import Any
 
 from aim_engine.api.enums import Outcome
 from aim_engine.reconcile.cache import Key
-from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, request_in
+from aim_engine.reconcile.plan import Plan, Surroundings, in_use, request_in
 from aim_engine.reconcile.planner import Planner
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import (
@@ -57,6 +57,7 @@ def _standing(
     request: Request, plan: Plan, current: Revision, decision: Decision, around: Surroundings
 ) -> dict[str, Any]:
     """The document's keys that speak of a deployment that runs."""
+    live = around.live_replicas
     chosen = _choice(request, plan, current, decision, around)
     name = chosen.assessment.candidate.name if chosen else None
     best = decision.choice.assessment.candidate.name if decision.choice else None
@@ -67,7 +68,7 @@ def _standing(
         "chosen": choice_document(chosen, around.free, request.replicas) if chosen else None,
         "candidates": [_beside(each, name) for each in report(request, decision, around.free)["candidates"]],
         "engineVersion": choice_version(chosen),
-        "change": _change(plan, current),
+        "change": _change(plan, current, live),
         "recommendation": plan.recommendation.wire() if plan.recommendation else None,
     }
 
@@ -80,7 +81,7 @@ def _choice(
         return None
     if plan.is_new and plan.decision is not None:
         return decision.choice
-    recipe = as_candidate(plan.revision)
+    recipe = in_use(plan.revision, around.candidates)
     held = hold(request, recipe, around.free, around.facts, any_capacity=True)
     if held is None:  # it runs, and could not be started here any more
         return Choice(Assessment(recipe, effective_args(recipe, request.spec)), current.tier, 0)
@@ -94,10 +95,15 @@ def _beside(candidate: dict[str, Any], chosen: str | None) -> dict[str, Any]:
     return {**candidate, "verdict": "recommended"} if candidate["verdict"] == "chosen" else candidate
 
 
-def _change(plan: Plan, current: Revision) -> str | None:
-    """What the pass changes of it: another recipe, or the same one rendered anew."""
-    if not plan.is_new or plan.revision is None:
+def _change(plan: Plan, current: Revision, live: int | None) -> str | None:
+    """What the pass changes of it: another recipe, the same one rendered anew, or nothing but how many replicas run.
+
+    `live`: how many do; None where nobody knows.
+    """
+    if plan.revision is None:
         return None
+    if not plan.is_new:
+        return None if live in (None, plan.granted) else "Replicas"
     return "Rendering" if plan.revision.recipe_hash == current.recipe_hash else "Recipe"
 
 

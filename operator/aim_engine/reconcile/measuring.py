@@ -23,6 +23,7 @@ from aim_engine.engines import engine, version_of
 from aim_engine.inventory import Tracker
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment
 from aim_engine.reconcile.config import MeasuringConfig
+from aim_engine.reconcile.intake import Passes
 from aim_engine.reconcile.performance import (
     Subject,
     expectation,
@@ -37,7 +38,6 @@ from aim_engine.reconcile.performance import (
     without_numbers,
 )
 from aim_engine.reconcile.pods import PodHealth
-from aim_engine.reconcile.queue import WorkQueue
 from aim_engine.reconcile.revision import Revision
 from aim_engine.reconcile.status import NOT_MEASURED, Judgement, wanted
 from aim_engine.selection import Candidate, Source, effective_args
@@ -52,7 +52,7 @@ _SILENT = Judgement(
 _OFF = Judgement("Unknown", ConditionReason.NOT_MEASURED, "measuring is turned off")
 _TICK_SECONDS = 1.0
 _DRIVER_LABELS = ("amd.com/gpu.driver-version", "beta.amd.com/gpu.driver-version")
-_IDENTITY_FIELDS = ("overrides", "workload")
+IDENTITY_FIELDS = ("overrides", "workload")
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Measured:
     of: tuple[object, ...]
     """Revision, generation and driver that the subject was made from."""
     since: float
-    """Monotonic time since when this subject is measured."""
+    """Monotonic time of the last window, of the first look before there was one."""
     window: Window | None = None
     performance: PerformanceStatus | None = None
     judgement: Judgement = NOT_MEASURED
@@ -74,6 +74,8 @@ class Measured:
     """The newest of the windows that do not overlap."""
     last_at: float = float("-inf")
     loaded: Measurement | None = None
+    baseline_is_stored: bool = False
+    """The status shows a baseline: if it does no more, somebody took it out."""
 
 
 @dataclass(slots=True)
@@ -83,11 +85,13 @@ class Measuring:
     config: MeasuringConfig
     cache: Cache
     tracker: Tracker
-    queue: WorkQueue[Key]
+    queue: Passes
     scraper: Scraper
     measured: dict[Key, Measured] = field(default_factory=dict)
     _dirty: dict[Key, None] = field(default_factory=dict)
     _tokens: float = 0.0
+    """Writes that may be asked for now."""
+    _counted_at: float = 0.0
 
     def watch(
         self,
@@ -174,9 +178,6 @@ class Measuring:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            self._tokens = min(
-                self._tokens + self.config.writes_per_second * _TICK_SECONDS, self.config.writes_per_second
-            )
             if time.monotonic() - swept > self.scraper.pause:
                 swept = time.monotonic()
                 self._dirty.update(dict.fromkeys(self.measured))
@@ -184,6 +185,10 @@ class Measuring:
 
     def look(self) -> None:
         """Evaluate what is dirty; release what is due, while the budget of writes lasts."""
+        now = self.scraper.clock()
+        most = self.config.writes_per_second
+        self._tokens = min(self._tokens + most * (now - self._counted_at), most)
+        self._counted_at = now
         dirty, self._dirty = self._dirty, {}
         for key in dirty:
             known = self.measured.get(key)
@@ -206,6 +211,7 @@ class Measuring:
             if self.scraper.clock() - known.since > 4 * self.scraper.pause + self.config.least_window_seconds:
                 known.performance, known.judgement = without_numbers(known.performance), _SILENT
             return
+        known.since = self.scraper.clock()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         found = None
         if window.at - known.last_at >= window.seconds:
@@ -224,9 +230,11 @@ class Measuring:
     def _baseline_kept(self, key: Key, known: Measured) -> PerformanceStatus | None:
         """What is known; without the baseline where somebody took it out of the status, to have a new one taken."""
         stored = self.cache.deployments.get(key)
-        status = (stored.status.get("performance") or {}) if stored else {}
-        told = known.released[0] if known.released else None
-        if known.performance and told and told.baseline and status and "baseline" not in status:
+        is_stored = bool(stored and "baseline" in (stored.status.get("performance") or {}))
+        removed = known.baseline_is_stored and not is_stored
+        known.baseline_is_stored = is_stored
+        if known.performance and removed:
+            known.last = None
             return known.performance.model_copy(update={"baseline": None})
         return known.performance
 
@@ -271,7 +279,7 @@ def subject_of(revision: Revision, spec: AIMDeploymentSpec, driver_version: str 
         targets=spec.targets,
         expected=expectation(recipe, version_of(recipe)),
         max_num_seqs=_max_num_seqs(revision, recipe, spec),
-        pristine=not any(told.get(name) for name in _IDENTITY_FIELDS),
+        pristine=not any(told.get(name) for name in IDENTITY_FIELDS),
     )
 
 

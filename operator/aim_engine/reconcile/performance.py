@@ -285,7 +285,7 @@ def _baseline(
     if found is not None and found.workload is not None and (found.workload.concurrency or 0) >= 1:
         taken = Baseline(
             tokens_per_second=found.tokens_per_second, workload=found.workload, at=now,
-            engine_version=subject.engine_version, driver_version=subject.driver_version,
+            engine_version=subject.engine_version, driver_version=subject.driver_version, percent=100,
         )  # fmt: skip
     if known is None:
         return taken

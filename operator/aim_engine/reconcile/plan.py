@@ -255,7 +255,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
     request = replace(request, recorded=None)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
-    running = hold(request, _in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
+    running = hold(request, in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
     kept = replace(
         kept,
         hopes=wants_of(
@@ -281,7 +281,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     )
 
 
-def _in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
+def in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
     """The recipe in use; with what was observed of it, where the catalogue still has it as it is."""
     known = (c for c in candidates if (c.name, c.hash) == (current.recipe, current.recipe_hash))
     return next(known, as_candidate(current))

@@ -318,6 +318,8 @@ class Reconciler:
         current = self.cache.deployments.get(key)
         if current is not None and current.uid == written["metadata"]["uid"]:
             self._remember_status(key, current, written)
+        if "performance" in patch and report.revision is not None:
+            self.dirty_recipes([report.revision.recipe])
         if self.cache.namespaces.get(stored.namespace, _OPEN).terminating:
             return  # nothing can be created there any more, Events neither
         for kind, reason, message in transitions(stored.status, new):

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aim_engine.hub.store import HubFacts
@@ -16,6 +17,7 @@ from aim_engine.kube.connection import Connection
 from aim_engine.kube.reflector import Reflector
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
+from aim_engine.reconcile.access import MetricsAccess
 from aim_engine.reconcile.apply import Applier, ForeignStateError, LeftoverError
 from aim_engine.reconcile.cache import Cache, Key
 from aim_engine.reconcile.config import OperatorConfig
@@ -36,6 +38,7 @@ from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 from aim_engine.telemetry.scraper import Scraper
 from aim_engine.telemetry.server import Pages, serve
 from aim_engine.telemetry.store import SeriesStore
+from aim_engine.telemetry.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class Runtime:
             settings.interval_seconds,
             settings.timeout_seconds,
             settings.concurrency,
+            settings.window_seconds,
             self.metrics.scrape_failed,
         )
         self.measuring = Measuring(settings, self.cache, self.tracker, self.queue, self.scraper)
@@ -135,9 +139,14 @@ class Runtime:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, the Lease is lost, or an essential task ends."""
-        pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects)
-        runner = await serve(self.config.listen, pages)
+        settings = self.config.metrics
+        access = MetricsAccess(self.client).authorize if settings.authenticate else None
+        certificate = Certificate(Path(settings.tls_directory)) if settings.tls_directory else None
+        pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects, access)
+        runner = await serve(self.config.listen, pages, certificate.context if certificate else None)
         try:
+            if certificate is not None:
+                self._spawn(certificate.watch(), "certificate of the metrics port")
             self._start_reflectors()
             await self._sync()
             self._spawn(self._resync_forever(), "resync")

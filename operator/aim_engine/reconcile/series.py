@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
@@ -35,6 +35,7 @@ _SLICE_SECONDS = 0.005
 """So long objects are written before others get a turn."""
 _CONTEXT_FLAGS = ("--max-model-len", "--context-length")
 _NO_SPEC = AIMDeploymentSpec()
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,66 +54,66 @@ class ObjectSeries:
     cache: Cache
     tracker: Tracker
     measured: Mapping[Key, Measured] = field(default_factory=dict)
-    _seen: dict[tuple[str, Hashable], tuple[object, ...]] = field(default_factory=dict)
+    _seen: dict[str, dict[Hashable, tuple[object, ...]]] = field(default_factory=dict)
+    """Section -> key -> the values that what is shown was made of."""
     _facts: dict[Key, tuple[Record, RecordFacts]] = field(default_factory=dict)
     _inventory: Inventory | None = None
 
     async def refresh(self) -> SeriesStore:
         """Write what changed since the last scrape and drop what is gone, in slices."""
-        turn = time.perf_counter()
-        for section, key, basis in self._changed():
-            self.store.put(section, key, self._samples(section, key, basis))
-            self._seen[section, key] = basis
-            if time.perf_counter() - turn > _SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn = time.perf_counter()
-        self._drop_gone()
+        cache = self.cache
+        await self._section(
+            "deployments", cache.deployments, self._deployment_basis, self._deployment_samples
+        )
+        for key in self._facts.keys() - cache.deployments.keys():
+            del self._facts[key]
+        measured = {key: each for key, each in self.measured.items() if each.performance is not None}
+        await self._section(
+            "performance",
+            measured,
+            lambda key: (key, measured[key].window, measured[key].performance),
+            performance_samples,
+        )
+        await self._section("recipes", cache.recipes, lambda name: (cache.recipes[name],), recipe_samples)
+        await self._section(
+            "custom recipes",
+            cache.config_recipes,
+            lambda key: (key[0], *cache.config_recipes[key]),
+            _custom_samples,
+        )
         inventory = self.tracker.inventory()
         if inventory is not self._inventory:
             self.store.put("gpus", "all", _gpus(self.tracker.totals()))
             self._inventory = inventory
         return self.store
 
-    def _bases(self) -> Iterator[tuple[str, Hashable, tuple[object, ...]]]:
-        """Every object to show, with the values that its series are made of."""
-        for key, stored in self.cache.deployments.items():
-            yield "deployments", key, (stored, self.cache.newest_revision(stored.uid))
-        for key, measured in self.measured.items():
-            if measured.performance is not None:
-                yield "performance", key, (measured.window, measured.performance)
-        for name, recipe in self.cache.recipes.items():
-            yield "recipes", name, (recipe,)
-        for key, candidates in self.cache.config_recipes.items():
-            yield "custom recipes", key, candidates
+    async def _section(
+        self, section: str, objects: Mapping[K, object], basis_of: Callable[[K], tuple[Any, ...]],
+        samples_of: Callable[..., Iterable[Sample]],
+    ) -> None:  # fmt: skip
+        """Bring one kind of objects up to date. `basis_of` answers the values, compared by identity, that `samples_of` is given."""
+        seen = self._seen.setdefault(section, {})
+        turn = time.perf_counter()
+        for key in list(objects):
+            if time.perf_counter() - turn > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
+            if key not in objects:
+                continue  # gone while others had their turn
+            basis = basis_of(key)
+            if not _same(seen.get(key), basis):
+                self.store.put(section, key, samples_of(*basis))
+                seen[key] = basis
+        for gone in [key for key in seen if key not in objects]:
+            del seen[gone]
+            self.store.drop(section, gone)
 
-    def _changed(self) -> list[tuple[str, Hashable, tuple[object, ...]]]:
-        seen = self._seen
-        return [
-            (section, key, basis)
-            for section, key, basis in self._bases()
-            if not _same(seen.get((section, key)), basis)
-        ]
+    def _deployment_basis(self, key: Key) -> tuple[StoredDeployment, Record | None]:
+        stored = self.cache.deployments[key]
+        return stored, self.cache.newest_revision(stored.uid)
 
-    def _drop_gone(self) -> None:
-        known = {(section, key) for section, key, _ in self._bases()}
-        for section, key in [entry for entry in self._seen if entry not in known]:
-            del self._seen[section, key]
-            self.store.drop(section, key)
-            if section == "deployments":
-                self._facts.pop(key, None)  # type: ignore[call-overload]
-
-    def _samples(self, section: str, key: Hashable, basis: tuple[Any, ...]) -> Iterable[Sample]:
-        match section:
-            case "deployments":
-                stored, record = basis
-                return deployment_samples(stored, self._record_facts(key, record))  # type: ignore[arg-type]
-            case "performance":
-                return performance_samples(key, *basis)  # type: ignore[arg-type]
-            case "recipes":
-                return recipe_samples(basis[0])
-            case _:
-                namespace = key[0]  # type: ignore[index]
-                return [sample for each in basis for sample in candidate_samples(namespace, each)]
+    def _deployment_samples(self, stored: StoredDeployment, record: Record | None) -> Iterable[Sample]:
+        return deployment_samples(stored, self._record_facts((stored.namespace, stored.name), record))
 
     def _record_facts(self, key: Key, record: Record | None) -> RecordFacts:
         """Decoded once a record."""
@@ -296,6 +297,11 @@ def expected(spec: AIMRecipeSpec) -> tuple[float | None, float | None]:
         None,
     )
     return rate, None if first is None else first / 1000
+
+
+def _custom_samples(namespace: str, *candidates: Candidate) -> Iterator[Sample]:
+    for candidate in candidates:
+        yield from candidate_samples(namespace, candidate)
 
 
 def _gpus(totals: Mapping[str, GPUTotals]) -> Iterator[Sample]:

@@ -15,10 +15,12 @@ from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, read_config_recipe
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.decisions import DECISION_FILE, read_decision
+from aim_engine.reconcile.desired import with_replicas
 from aim_engine.reconcile.explanation import explain
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.plan import Plan, request_in, spec_problem
 from aim_engine.reconcile.planner import Planner
+from aim_engine.reconcile.status import wanted
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import Candidate, Facts, can_ever_serve
 
@@ -85,6 +87,20 @@ class World:
         deployment = self._typed(key)
         around = self.planner.surroundings(key, deployment, self.labels(key), (), self.clock)
         return spec_problem(request_in(deployment, around), around.facts)
+
+    def asked(self, key: Key) -> int:
+        """Replicas that a deployment asks for."""
+        return wanted(self._typed(key).spec)
+
+    def running(self, key: Key) -> list[dict[str, Any]]:
+        """The objects of the revision in force, with as many replicas as there are; none where nothing runs."""
+        stored = self.cache.deployments.get(key)
+        current = None if stored is None else self.planner.current(key)
+        if stored is None or current is None:
+            return []
+        live = self.cache.child(key, resources.DEPLOYMENTS.kind)
+        asked = wanted(stored.typed.spec) if stored.typed else 1
+        return with_replicas(current.manifests, running=live.replicas if live else asked, asked=asked)
 
     def settle(self, key: Key, plan: Plan) -> None:
         """Promise a deployment what its plan grants, so that the next one is not promised the same GPUs."""

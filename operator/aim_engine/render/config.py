@@ -27,6 +27,13 @@ class EngineConfig(Model):
         int | None,
         Field(ge=1, le=2**31 - 1, description="Numeric user of the engine; absent means the image's."),
     ] = None
+    read_only_root_filesystem: Annotated[
+        bool,
+        Field(
+            description="Mount the engine's root filesystem read-only, with a volume at /tmp. For images proven to write nowhere "
+            "else: engines compile kernels at run time, and some do so beside their own code."
+        ),
+    ] = False
     supplemental_groups: Annotated[
         tuple[Annotated[int, Field(ge=1, le=2**31 - 1)], ...],
         Field(

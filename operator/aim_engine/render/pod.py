@@ -124,13 +124,18 @@ def _container(inp: RenderInput, backend: Engine) -> Manifest:
         "ports": [{"containerPort": backend.PORT, "name": PORT_NAME, "protocol": "TCP"}],
         "readinessProbe": _probe(backend, failures=3),
         "resources": {"limits": dict(amounts), "requests": dict(amounts)},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            **({"readOnlyRootFilesystem": True} if inp.config.read_only_root_filesystem else {}),
+        },
         "startupProbe": _probe(backend, failures=-(-startup_seconds(inp) // _PROBE_PERIOD_SECONDS)),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"mountPath": CACHE_PATH, "name": "cache"},
             {"mountPath": "/dev/shm", "name": "shm"},  # noqa: S108  the engine's processes exchange tensors there
             {"mountPath": SCRATCH_PATH, "name": "scratch"},
+            *([{"mountPath": "/tmp", "name": "tmp"}] if inp.config.read_only_root_filesystem else []),  # noqa: S108
         ],
     }
 
@@ -243,6 +248,7 @@ def _volumes(inp: RenderInput) -> list[Manifest]:
         {"name": "cache", **cache},
         {"emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(inp)}, "name": "shm"},
         {"emptyDir": {}, "name": "scratch"},
+        *([{"emptyDir": {}, "name": "tmp"}] if inp.config.read_only_root_filesystem else []),
     ]
 
 

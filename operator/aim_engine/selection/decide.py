@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from aim_engine.api.configmap import is_recipe_of
-from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.api.deployment import Targets
+from aim_engine.api.enums import Objective, Outcome, Reason, Tier
 from aim_engine.catalog.gpus import devices, whole_partition
 from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
@@ -18,6 +19,7 @@ from aim_engine.selection.generate import GENERATED_PREFIX, generated
 from aim_engine.selection.order import ranked
 from aim_engine.selection.performance import Yardstick, yardstick
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
+from aim_engine.selection.targets import known_to_meet
 from aim_engine.selection.types import (
     Assessment,
     Candidate,
@@ -280,6 +282,8 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
         parts = ["as recorded"]
     else:
         parts = ["best under the wishes" if chosen is order[0] else "best of those whose GPUs are free"]
+    if request.spec.recipe.objective is Objective.LATENCY and chosen.latency:
+        parts.append(f"{chosen.latency.kind} {chosen.latency.value:.3g} ms between tokens")
     if chosen.rate and chosen.rate_per_gpu:
         version = f" (engine {chosen.rate.engine_version})" if chosen.rate.engine_version else ""
         device = "partition" if whole_partition(chosen.candidate.spec.hardware.partition) else "GPU"
@@ -287,6 +291,11 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
     if chosen.elsewhere and not (chosen.rate and chosen.rate.is_evidence):
         per_gpu = chosen.elsewhere.value / chosen.candidate.spec.hardware.gpu_count
         parts.append(f"another engine version reached {per_gpu:.0f} ({chosen.elsewhere})")
+    if request.spec.targets != Targets():
+        met = known_to_meet(request.spec.targets, chosen.points)
+        parts.append(
+            "known to meet spec.targets" if met else "not known to meet spec.targets: nobody measured it"
+        )
     if chosen.fit and chosen.fit.memory:
         parts.append(f"room for {chosen.fit.memory.kv_tokens // 1000}k tokens of KV cache")
     return ", ".join(parts)
@@ -335,6 +344,15 @@ def wants_of(waited: Iterable[Assessment]) -> tuple[Want, ...]:
 def _none_eligible(rejected: list[Verdict]) -> Decision:
     verdicts = _by_progress(rejected)
     nearest = verdicts[0]
+    models = dict.fromkeys(
+        str(verdict.needed) for verdict in verdicts if verdict.reason is Reason.GPU_MODEL_NOT_IN_CLUSTER
+    )
+    if nearest.reason is Reason.GPU_MODEL_NOT_IN_CLUSTER and len(models) > 1:
+        return Decision(
+            Outcome.NO_RECIPE, verdicts,
+            f"none of {len(verdicts)} recipes can serve; the nearest are for {', '.join(models)}, and the cluster has {nearest.has}",
+            "add a node with one of these GPUs, or check the node labels amd.com/gpu.device-id",
+        )  # fmt: skip
     return Decision(
         Outcome.NO_RECIPE, verdicts,
         f"none of {len(verdicts)} recipes can serve; nearest is {nearest.recipe}: {nearest.message}", nearest.remedy,

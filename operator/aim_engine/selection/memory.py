@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.catalog.gpus import GPU
+from aim_engine.api.recipe import AIMRecipeSpec, Hardware
+from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_vram_bytes
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.selection.types import Facts
 from aim_engine.selection.weights import loaded_model, stored_weights
@@ -19,6 +19,12 @@ class Help:
     remedy: str | None
     note: str = ""
     """To be added to the message."""
+
+
+def device_bytes(hardware: Hardware) -> int:
+    """Memory of one GPU, or partition of one, of a recipe; 0 of a GPU that is not in the catalogue."""
+    gpu = gpu_catalog().get(hardware.gpu_model)
+    return (partition_vram_bytes(gpu, hardware.partition) or gpu.vram_bytes) if gpu else 0
 
 
 def sized(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aim_engine.api.enums import Outcome, Reason
@@ -230,19 +230,22 @@ def schema() -> dict[str, Any]:
                 ),
                 "engineVersion": _TEXT,
                 "inForce": _or_null(_in_force()),
-                "change": {"enum": [None, "Recipe", "Rendering"]},
+                "change": {"enum": [None, "Recipe", "Rendering", "Replicas"]},
                 "recommendation": _or_null(
-                    _object({"recipe": _TEXT, "hash": _TEXT, "message": _TEXT}, optional=("gain", "cost"))
+                    _object(
+                        {"recipe": _TEXT, "hash": _TEXT, "message": _TEXT},
+                        optional={"gain": _TEXT, "gainKind": _TEXT, "gainPercent": _COUNT, "cost": _TEXT},
+                    )
                 ),
             },
-            optional=("name", "namespace", "file"),
+            optional={"name": _TEXT, "namespace": _TEXT, "file": _TEXT},
         ),
     }
 
 
 def list_schema() -> dict[str, Any]:
     """JSON Schema of the reports on a folder: one for each deployment, those that are wrong included."""
-    wrong = _object({"file": _TEXT, "error": _TEXT}, optional=("name", "namespace"))
+    wrong = _object({"file": _TEXT, "error": _TEXT}, optional={"name": _TEXT, "namespace": _TEXT})
     return {
         "$schema": _DIALECT,
         "title": "Decisions of aim-engine explain -f FOLDER",
@@ -269,10 +272,10 @@ def _in_force() -> dict[str, Any]:
     )
 
 
-def _object(properties: Mapping[str, Any], *, optional: Iterable[str] = ()) -> dict[str, Any]:
+def _object(properties: Mapping[str, Any], *, optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {**properties, **dict.fromkeys(optional, _TEXT)},
+        "properties": {**properties, **(optional or {})},
         "required": list(properties),
         "additionalProperties": False,
     }

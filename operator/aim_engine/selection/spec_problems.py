@@ -20,6 +20,7 @@ from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine
 from aim_engine.selection.cluster_rules import scheduling_problems, service_problems
+from aim_engine.selection.images import image_problems
 from aim_engine.selection.stages import tenant_trust
 from aim_engine.selection.types import Facts, Request
 from aim_engine.sizing import Bound, hardware_bound
@@ -63,7 +64,10 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
     groups = (
         (Check.RECIPE_COMPATIBILITY, _gpu(request)),
         (Check.RESOURCE_LIMITS, _memory(request, model)),
-        (Check.SPEC, _image(request)),
+        (
+            Check.SPEC,
+            image_problems(request.spec.overrides.image, request.allowed_images, "spec.overrides.image"),
+        ),
         (Check.SPEC, _arguments(request)),
         (Check.RESOURCE_LIMITS, _host(request)),
         (Check.RESOURCE_LIMITS, _length(request)),
@@ -97,7 +101,7 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     gpu = _known(wishes.gpu_model) if wishes.gpu_model else None
     if model is None or gpu is None or wishes.gpu_count is None or _offloads(request):
         return
-    need = math.ceil(model.parameters * _least_bytes(wishes.precision))
+    need = math.ceil(model.parameters * least_bytes(wishes.precision))
     if need <= wishes.gpu_count * gpu.vram_bytes:
         return
     form = f"in {wishes.precision}" if wishes.precision else "even in 4 bit"
@@ -109,7 +113,8 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     )  # fmt: skip
 
 
-def _least_bytes(precision: Precision | None) -> float:
+def least_bytes(precision: Precision | None) -> float:
+    """Bytes that a parameter takes, in the smallest format where none is asked for."""
     formats = memory_assumptions().formats
     return formats[precision].bytes if precision else min(form.bytes for form in formats.values())
 
@@ -118,15 +123,6 @@ def _offloads(request: Request) -> bool:
     """Weights may lie in host memory."""
     backend = engine(request.spec.recipe.backend or Backend.VLLM)
     return "cpu-offload-gb" in backend.merge_args(request.spec.overrides.engine_args, {})
-
-
-def _image(request: Request) -> Iterator[Problem]:
-    image = request.spec.overrides.image
-    if image and not request.may_use_image(image):
-        allowed = ", ".join(request.allowed_images or ())
-        yield Problem(
-            "spec.overrides.image", image, "is not from an allowed repository", f"use one of {allowed}"
-        )
 
 
 def _arguments(request: Request) -> Iterator[Problem]:

@@ -16,7 +16,8 @@ from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
-from aim_engine.selection.memory import Help, helping, sized
+from aim_engine.selection.images import image_problems
+from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
 from aim_engine.selection.targets import missed_target
 from aim_engine.selection.tuning import own_words
@@ -123,7 +124,10 @@ def effective_args(candidate: Candidate, spec: AIMDeploymentSpec) -> dict[str, o
     """Engine arguments by precedence: `overrides.engineArgs` > `workload` > recipe."""
     backend, load = engine(candidate.spec.backend), spec.workload
     asked = (load.max_input_tokens or 0) + (load.max_output_tokens or 0)
-    args = backend.workload_args(candidate.spec.engine_args, load.max_batch_size, asked or None)
+    memory, version = device_bytes(candidate.spec.hardware), version_of(candidate.spec)
+    args = backend.workload_args(
+        candidate.spec.engine_args, load.max_batch_size, asked or None, memory, version
+    )
     return backend.merge_args(args, spec.overrides.engine_args)
 
 
@@ -188,6 +192,11 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     problems = (
         *recipe_problems(current.candidate, request.namespace_labels),
         *weights_problems(spec, context.facts),
+        *(
+            image_problems(spec.image, request.allowed_images, "image")
+            if current.candidate.source is Source.CUSTOM
+            else ()
+        ),
     )
     if problems:
         return _verdict(
@@ -196,11 +205,6 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
             "; ".join(briefly([describe(each) for each in problems])),
             remedy=problems[0].remedy,
         )
-    if current.candidate.source is Source.CUSTOM and spec.image and not request.may_use_image(spec.image):
-        return _verdict(
-            current, Reason.RECIPE_INVALID, f"image '{spec.image}' is not from a repository the operator allows",
-            remedy=f"use one of {', '.join(request.allowed_images or ())}, or leave image out",
-        )  # fmt: skip
     backend, overrides, trust = (
         engine(spec.backend),
         request.spec.overrides,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aim_engine.api.deployment import WorkloadWishes
 from aim_engine.engines import engine, version_of
-from aim_engine.selection.memory import sized
+from aim_engine.selection.memory import device_bytes, sized
 from aim_engine.selection.types import Assessment, Facts, Request, Source
 from aim_engine.sizing import FitVerdict
 
@@ -92,7 +92,13 @@ def _fits(
         return False
     backend, hardware = engine(spec.backend), spec.hardware
     tokens = context or request.required_context
-    args = backend.workload_args(_own_args(current, context), batch or load.max_batch_size, tokens)
+    args = backend.workload_args(
+        _own_args(current, context),
+        batch or load.max_batch_size,
+        tokens,
+        device_bytes(hardware),
+        version_of(spec),
+    )
     args = backend.merge_args(args, {**request.spec.overrides.engine_args, **(override or {})})
     plan = backend.plan(args, hardware.gpu_count, current.gpu, hardware.partition, version_of(spec))
     return sized(facts, spec, current.gpu, plan, tokens).verdict is FitVerdict.FITS

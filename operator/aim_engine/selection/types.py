@@ -165,16 +165,6 @@ class Request:
     recorded: Recorded | None = None
     """The decision of `spec.recipe.decisionConfigMap`."""
 
-    def may_use_image(self, image: str) -> bool:
-        """Whether a tenant may have this image run."""
-        name = image.split("@", 1)[0]
-        head, _, last = name.rpartition("/")
-        repository = "/".join(part for part in (head, last.split(":", 1)[0]) if part)
-        return self.allowed_images is None or any(
-            repository == entry or (entry.endswith("/") and repository.startswith(entry))
-            for entry in self.allowed_images
-        )
-
     @property
     def model_id(self) -> str | None:
         return self.spec.model.id

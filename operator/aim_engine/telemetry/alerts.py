@@ -1,4 +1,5 @@
-"""Alerts: `alerts.yaml` turned into what Prometheus, the Prometheus Operator and the chart read.
+"""Alerts: `alerts.yaml` turned into what Prometheus, the Prometheus Operator and the chart read. The chart also gets the names of
+our metrics, to tell of rules of the user's that ask for others.
 
 `python -m aim_engine.telemetry.alerts DIRECTORY` writes the files below the repository's `deploy`; `--check` compares.
 """
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from aim_engine.telemetry import names
 
 Group = dict[str, Any]
 """A rule group of Prometheus."""
@@ -72,6 +75,7 @@ def files() -> dict[str, str]:
         "prometheus/aim-engine.rules.yaml": _text({"groups": groups()}),
         "manifests/monitoring/prometheusrule.yaml": _text(rule),
         "helm/files/alerts.yaml": _text(groups(_RUNBOOKS)),
+        "helm/files/metrics.txt": "".join(f"{name}\n" for name in names.served()),
     }
 
 

@@ -68,7 +68,7 @@ class _Watched:
     target: Target
     number: int
     """Tells an entry of the schedule from one of a former watch of the same process."""
-    series: Series = field(default_factory=Series)
+    series: Series
     failures: int = 0
 
 
@@ -79,6 +79,8 @@ class Scraper:
     interval: float
     timeout: float
     concurrency: int
+    window_seconds: float
+    """Readings older than this are forgotten."""
     failed: Callable[[str], None]
     """Told the reason of each look that gave no reading."""
     read: Callable[[Key], None] = lambda _: None
@@ -100,7 +102,7 @@ class Scraper:
         now = self.clock()
         for name, target in wanted.items():
             if name not in kept:
-                kept[name] = _Watched(target, next(self._numbers))
+                kept[name] = _Watched(target, next(self._numbers), Series(self.window_seconds))
                 self._schedule(key, name, kept[name], now + random.random() * min(self.pause, 5.0))  # noqa: S311
         self._count += len(kept) - len(known)
         if kept:
@@ -189,7 +191,10 @@ class Scraper:
         try:
             try:
                 page = await self._page(session, watched.target.url)
-                self._take(key, name, watched, scan(page, engine(watched.target.backend).METRICS))
+                reading = scan(page, engine(watched.target.backend).METRICS)
+                watched.failures = 0
+                if self._watched.get(key, {}).get(name) is watched:
+                    self.take(key, name, reading)
             except UnreadableError as error:
                 watched.failures += 1
                 self.failed(error.trouble.value)
@@ -198,12 +203,10 @@ class Scraper:
         finally:
             slots.release()
 
-    def _take(self, key: Key, name: str, watched: _Watched, reading: Reading) -> None:
-        """Keep a reading, unless the engine was replaced while it was asked."""
-        watched.failures = 0
-        if self._watched.get(key, {}).get(name) is watched:
-            watched.series.add(self.clock(), reading)
-            self.read(key)
+    def take(self, key: Key, process: str, reading: Reading) -> None:
+        """Keep a reading of a watched engine process."""
+        self._watched[key][process].series.add(self.clock(), reading)
+        self.read(key)
 
     def _pause_after(self, failures: int) -> float:
         pause: float = min(self.pause * 2 ** min(failures, 10), max(self.pause, LONGEST_PAUSE))

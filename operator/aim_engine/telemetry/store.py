@@ -15,19 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client.utils import floatToGoString
 
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-
 
 def number(value: float) -> str:
-    """A value or bucket bound as Prometheus' own clients write it: 1.0, 0.25, +Inf."""
+    """A value or bucket bound as Prometheus' own clients write it: 1, 0.25, 2.0, +Inf."""
+    if isinstance(value, int):
+        return str(value)
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """A gauge of objects: its name, meaning and labels in order."""
 
@@ -39,9 +40,9 @@ class Family:
 
     def line(self, values: tuple[str, ...], value: float) -> str:
         """One sample, in the form that the text format and OpenMetrics share."""
-        pairs = zip(self.labels, values, strict=True)
-        told = ",".join([f'{label}="{text.translate(_ESCAPES)}"' for label, text in pairs])
-        return f"{self.name}{{{told}}} {number(value)}\n"
+        if _is_special("".join(values)):
+            values = tuple(_escaped(each) for each in values)
+        return f"{_template(self) % values} {number(value)}\n"
 
 
 Sample = tuple[Family, tuple[str, ...], float]
@@ -89,6 +90,20 @@ class SeriesStore:
             if lines:
                 yield f"# HELP {family.name} {_help(family.help)}\n# TYPE {family.name} gauge\n".encode()
                 yield b"".join(lines.values())
+
+
+@cache
+def _template(family: Family) -> str:
+    labels = ",".join(f'{label}="%s"' for label in family.labels)
+    return f"{family.name}{{{labels}}}"
+
+
+def _is_special(text: str) -> bool:
+    return "\\" in text or '"' in text or "\n" in text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _help(text: str) -> str:

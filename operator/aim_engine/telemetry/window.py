@@ -10,7 +10,7 @@ from statistics import fmean
 from aim_engine.telemetry.scan import Buckets, Reading
 
 WINDOW_SECONDS = 300.0
-"""Readings older than this are forgotten."""
+"""Readings older than this are forgotten, unless told otherwise."""
 _CREATED_TOLERANCE = 1.0
 _COUNTERS = ("generation_tokens", "prompt_tokens", "finished", "preemptions")
 
@@ -19,6 +19,7 @@ _COUNTERS = ("generation_tokens", "prompt_tokens", "finished", "preemptions")
 class Series:
     """Readings of one engine process within the window. Counters that go back begin a new series: no rate is taken over a restart."""
 
+    seconds: float = WINDOW_SECONDS
     readings: list[tuple[float, Reading]] = field(default_factory=list)
 
     def add(self, at: float, reading: Reading) -> None:
@@ -30,7 +31,7 @@ class Series:
             if went_back(last, reading):
                 self.readings.clear()
         self.readings.append((at, reading))
-        while at - self.readings[0][0] > WINDOW_SECONDS and len(self.readings) > 2:
+        while at - self.readings[0][0] > self.seconds and len(self.readings) > 2:
             del self.readings[0]
 
     @property

@@ -119,7 +119,11 @@ def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> di
 
 
 def workload_args(
-    args: Mapping[str, object], max_batch_size: int | None, context: int | None
+    args: Mapping[str, object],
+    max_batch_size: int | None,
+    context: int | None,
+    device_bytes: int,  # noqa: ARG001
+    version: str,  # noqa: ARG001
 ) -> dict[str, object]:
     """Arguments of a recipe made to hold a load: sequences at a time, and tokens of one request."""
     wanted: dict[str, object] = {} if max_batch_size is None else {"max-running-requests": max_batch_size}

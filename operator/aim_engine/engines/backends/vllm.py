@@ -116,14 +116,25 @@ def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> di
 
 
 def workload_args(
-    args: Mapping[str, object], max_batch_size: int | None, context: int | None
+    args: Mapping[str, object],
+    max_batch_size: int | None,
+    context: int | None,
+    device_bytes: int,
+    version: str,
 ) -> dict[str, object]:
-    """Arguments of a recipe made to hold a load: sequences at a time, and tokens of one request.
+    """Arguments of a recipe made to hold a load: sequences at a time in all data parallel ranks together, and tokens of
+    one request, on devices of so much memory.
 
-    A context that is long enough is kept: the recipe was tuned with it.
+    A context that is long enough is kept: the recipe was tuned with it. So is the number of tokens of a step, unless it
+    is less than the sequences, with which vLLM does not start.
     """
-    wanted: dict[str, object] = {} if max_batch_size is None else {"max-num-seqs": max_batch_size}
-    normal = merge_args(args, {})
+    normal, table = merge_args(args, {}), flag_table(Backend.VLLM, version) or _pinned()
+    wanted: dict[str, object] = {}
+    if max_batch_size is not None:
+        sequences = -(-max_batch_size // values.count(normal, "data-parallel-size"))
+        wanted["max-num-seqs"] = sequences
+        if _batching({**normal, **wanted}, table, device_bytes)[0] < sequences:
+            wanted["max-num-batched-tokens"] = sequences
     current = arguments.parse_human_int(normal.get("max-model-len"))
     if context is not None and current is not None and current < context:
         wanted["max-model-len"] = context
