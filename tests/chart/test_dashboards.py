@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import subprocess
 
@@ -69,9 +71,6 @@ def test_dashboards_are_there_only_where_they_are_asked_for_and_once_a_cluster(o
 
 
 def test_the_release_fits_into_the_secret_that_helm_keeps_it_in() -> None:
-    import base64
-    import gzip
-
     rendered = helm("template", "aim-engine", "./helm").stdout.encode()
     chart = b"".join(path.read_bytes() for path in (ROOT / "deploy" / "helm").rglob("*") if path.is_file())
     stored = base64.b64encode(base64.b64encode(gzip.compress(rendered + base64.b64encode(chart))))
@@ -79,7 +78,7 @@ def test_the_release_fits_into_the_secret_that_helm_keeps_it_in() -> None:
 
 
 def test_kustomize_makes_the_same_dashboards() -> None:
-    command = [tools.tool("kubectl"), "kustomize", ROOT / "dashboards"]
+    command = [str(tools.tool("kubectl")), "kustomize", str(ROOT / "dashboards")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     maps = {obj["metadata"]["name"]: obj for obj in yaml.safe_load_all(done.stdout)}
     assert set(maps) == {f"aim-engine-dashboard-{name.removesuffix('.json')}" for name in BOARDS}

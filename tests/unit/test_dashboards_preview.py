@@ -13,7 +13,7 @@ import pytest
 
 from aim_engine.cli import main
 from aim_engine.telemetry.dashboards import dashboards
-from aim_engine.telemetry.preview.answers import legend, merged, settings, shown, table_answer
+from aim_engine.telemetry.preview.answers import Cell, legend, merged, settings, shown, table_answer
 from aim_engine.telemetry.preview.client import Client, PrometheusError, Series, Window
 from aim_engine.telemetry.preview.units import written
 from aim_engine.telemetry.preview.variables import Scope, resolve
@@ -88,9 +88,12 @@ def test_variables_take_all_or_the_first_or_what_was_chosen_and_depend_on_one_an
 
 
 def test_rows_of_several_answers_join_by_what_they_share() -> None:
-    info = [{"ns": "a", "name": "x", "model": "m"}, {"ns": "a", "name": "y", "model": "n"}]
-    tokens = [{"ns": "a", "name": "y", "Value #B": 2.0}]
-    alone = [{"ns": "b", "name": "z", "Value #C": 3.0}]
+    info: list[dict[str, Cell]] = [
+        {"ns": "a", "name": "x", "model": "m"},
+        {"ns": "a", "name": "y", "model": "n"},
+    ]
+    tokens: list[dict[str, Cell]] = [{"ns": "a", "name": "y", "Value #B": 2.0}]
+    alone: list[dict[str, Cell]] = [{"ns": "b", "name": "z", "Value #C": 3.0}]
     assert merged([info, tokens, alone]) == [
         {"ns": "a", "name": "x", "model": "m"},
         {"ns": "a", "name": "y", "model": "n", "Value #B": 2.0},
