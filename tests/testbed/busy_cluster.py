@@ -34,6 +34,7 @@ from testbed.vllm_metrics import Load
 
 Json = dict[str, Any]
 JOBS = ROOT / "deploy" / "prometheus" / "prometheus.yaml"
+RULES = ROOT / "deploy" / "prometheus" / "aim-engine.rules.yaml"
 ENGINES = "aim-engine-engines"
 VRAM_MB = {"74a1": 196592, "74a5": 262128, "75a0": 294896, "75a3": 294896, "740f": 65520}
 MODELS = {"74a1": "MI300X", "74a5": "MI325X", "75a0": "MI350X", "75a3": "MI355X", "740f": "MI210"}
@@ -84,7 +85,9 @@ class BusyCluster:
             "amd-device-metrics-exporter": exporter.port,
         }  # fmt: skip
         jobs = [*(_static(name, port) for name, port in targets.items()), _engines(plane.kubeconfig)]
-        prometheus = stack.enter_context(Prometheus.start(directory / "prometheus", jobs, interval=interval))
+        prometheus = stack.enter_context(
+            Prometheus.start(directory / "prometheus", jobs, interval=interval, rule_files=[RULES])
+        )
         cluster = cls(plane, operator, validator, fleet, prometheus, stack)
         cluster._begin(cluster._be_busy)
         cluster._deploy()
