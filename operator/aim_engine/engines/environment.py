@@ -46,6 +46,13 @@ def _refusal(name: str, value: str, rules: EnvRules, trust: Trust) -> tuple[str,
         )
     if not any(fnmatchcase(name, pattern) for pattern in rules.tenant_allowed):
         return f"{name} is not on the list of variables", "remove it, or ask an admin for a recipe"
+    if (
+        rules.telling.search(name)
+        and name not in rules.tenant_allowed
+        and not _matching(name, rules.reviewed)
+    ):
+        message = f"{name} is allowed in cluster recipes only: its name tells of files, hosts, code or logs"
+        return message, "remove it, or ask an admin for a recipe"
     return None
 
 
