@@ -95,9 +95,9 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    """A plane with the kinds of the Prometheus Operator, and an operator that outlives every installation."""
+    """A plane with the kinds of the Prometheus Operator and cert-manager, and an operator that outlives every installation."""
     with plane_of_releases() as running:
-        crds = [*(ROOT / "deploy" / "helm" / "crds").iterdir(), *foreign.crds("prometheus-operator")]
+        crds = [*(ROOT / "deploy" / "helm" / "crds").iterdir(), *foreign.crds("prometheus-operator"), *foreign.crds("cert-manager")]
         running.kubectl(
             "apply",
             "--server-side",
