@@ -57,7 +57,11 @@ def _refusal(name: str, value: str, rules: EnvRules, trust: Trust) -> tuple[str,
 
 
 def _matching(name: str, patterns: Mapping[str, str]) -> str | None:
-    return next((why for pattern, why in patterns.items() if fnmatchcase(name, pattern)), None)
+    if name in patterns:
+        return patterns[name]
+    return next(
+        (why for pattern, why in patterns.items() if "*" in pattern and fnmatchcase(name, pattern)), None
+    )
 
 
 def _without_kernels(env: Mapping[str, str], rules: EnvRules, gpu: GPU) -> Iterator[str]:
