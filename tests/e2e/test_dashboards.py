@@ -76,7 +76,8 @@ def test_every_query_of_every_panel_answers(cluster: BusyCluster) -> None:
     deadline = time.monotonic() + PATIENCE
     while (found := unanswered(client)).keys() - SILENT.keys() and time.monotonic() < deadline:
         time.sleep(2)
-    assert {key: query for key, query in found.items() if key not in SILENT} == {}
+    silent = {key: query for key, query in found.items() if key not in SILENT}
+    assert not silent, "\n".join(f"{' / '.join(key)}: {query}" for key, query in silent.items())
     assert SILENT.keys() <= {(name, panel["title"], target["refId"]) for name, panel, target in targets()}
     bad = {url: error for url, error in cluster.prometheus.targets().items() if error}
     assert bad == {}
@@ -143,6 +144,16 @@ def test_the_fleet_table_tells_what_is_chosen_and_delivered(cluster: BusyCluster
     assert 0.5 < chat["Ratio"] < 1.3
     assert (rows["giant"]["Reason"], rows["giant"]["Measured"]) == ("InsufficientCapacity", None)
     assert rows["unheard-of"]["Reason"] == "RecipeNotFound"
+
+
+def test_the_gpu_table_tells_who_holds_them(cluster: BusyCluster) -> None:
+    client = Client(cluster.prometheus.url)
+    panel = next(p for p in BOARDS["fleet.json"]["panels"] if p["title"] == "GPUs by model")
+    table = table_answer(panel, client, resolve(BOARDS["fleet.json"], client, window(), {}))
+    assert [column.title for column in table.columns[:5]] == ["GPU", "Allocatable", "Used by AIM", "Used by others", "Free"]  # fmt: skip
+    assert {row[0]: tuple(row[1:5]) for row in table.rows} == {
+        "MI210": (4, 0, 0, 4), "MI300X": (8, 8, 0, 0), "MI325X": (8, 2, 0, 6), "MI350X": (8, 6, 0, 2), "MI355X": (8, 2, 0, 6),
+    }  # fmt: skip
 
 
 def test_all_dashboards_can_be_drawn(

@@ -135,7 +135,7 @@ def _summary() -> list[Panel]:
             steps=((None, GREEN), (1, YELLOW), (50, RED)), graph=True, size=(4, 4),
         ),
         stat(
-            "Errors", "Share of requests that ended with an error of the engine.",
+            "Error share", "Share of requests that ended with an error of the engine.",
             Target(expr=each("aim_performance_error_ratio", ONE), legend="errors"), unit=RATIO, decimals=2, steps=ERRORS, graph=True, size=(4, 4),
         ),
         stat(
@@ -253,7 +253,7 @@ def _attained(window: str) -> str:
 
 def _attainment() -> Panel:
     return timeseries(
-        "TTFT objective met",
+        "TTFT objective met over time",
         "Share of requests whose first token came within the objective. The error budget is the rest up to 1.",
         Target(expr=_attained(RATE), legend="within the objective"),
         unit=RATIO, top=1, steps=((None, RED), (0.95, GREEN)), overrides=[coloured("within", GREEN)], size=(8, 8),
@@ -332,7 +332,7 @@ def _gpus() -> list[Panel]:
     def gpu(name: str) -> str:
         return f"{EXPORTER}{name}{{{_GPU}}}"
 
-    legend = "{{pod}} GPU {{gpu_id}}"
+    legend = "GPU {{gpu_id}} of {{pod}}"
     by = "pod, gpu_id"
     memory = f"max by ({by}) ({gpu('gpu_used_vram')}) / max by ({by}) ({gpu('gpu_total_vram')})"
     power = f"{gpu('gpu_package_power')} or {gpu('gpu_average_package_power')}"

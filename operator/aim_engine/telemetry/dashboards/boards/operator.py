@@ -81,7 +81,7 @@ def _summary() -> list[Panel]:
             Target(expr="max by (version) (aim_operator_build_info)", legend="{{version}}"), unit="none", steps=NEUTRAL, text="name", size=(3, 4),
         ),
         stat(
-            "Queue", "Deployments that wait for a pass.",
+            "Queued", "Deployments that wait for a pass.",
             Target(expr="sum(aim_operator_queue_depth)"), unit="none", decimals=0, steps=((None, GREEN), (100, ORANGE), (1000, RED)), graph=True, size=(3, 4),
         ),
         stat(
