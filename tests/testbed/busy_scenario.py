@@ -114,6 +114,12 @@ DOUBTFUL: Json = {
 }  # fmt: skip
 """What it names may come later, so the validator warns."""
 
+TRIAL: Json = {
+    "apiVersion": "aim.engine.amd.com/v1alpha1", "kind": "AIMDeployment", "metadata": {"name": "trial", "namespace": "research"},
+    "spec": {"model": {"id": "example/coder-120b"}, "replicas": 0},
+}  # fmt: skip
+"""Gets a recipe and runs nothing."""
+
 
 def load_at(tenant: Tenant, replica: int, seconds: float) -> Load:
     """The load of one replica so long after the start: steady at first, then in waves like a working day."""

@@ -130,7 +130,7 @@ def _alerts() -> Panel:
         sort="State",
         descending=False,
         empty="No alert is pending or fires",
-        size=(24, 5),
+        size=(24, 6),
     )
 
 

@@ -187,7 +187,7 @@ def _recipes() -> Panel:
         [
             Column(field="current", title="Recipe", width=270),
             Column(field="recommended", title="Recommended", width=270),
-            Column(field="gain_kind", title="Gain", width=150, mappings=(_GAIN_KIND,)),
+            Column(field="gain_kind", title="Gain", width=190, mappings=(_GAIN_KIND,)),
             Column(field="gain", title="By", unit=RATIO, decimals=0, width=80, cell="color-text", thresholds=((None, BLUE),)),
         ],
         sort="By",
