@@ -103,8 +103,8 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
         "Lower the target to the value in the remedy, use more replicas, or allow larger recipes.",
     ),
     Reason.NODE_NOT_USABLE: (
-        "Nodes with the GPUs exist, but none takes the pod: cordoned, not Ready, tainted, or not selected by `spec.scheduling`.",
-        "Uncordon, tolerate or correct the node selector; the message names the nodes.",
+        "Nodes with the GPUs exist, but none takes the pod: cordoned, not Ready, tainted, not selected by `spec.scheduling`, or with too few healthy GPUs. The message names the nodes, each with all its causes.",
+        "What the remedy says of the node with the fewest causes, or another node.",
     ),
     Reason.NODE_RESOURCES_INSUFFICIENT: (
         "GPUs are there, but not with enough CPU, memory or pod slots beside them.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -20,8 +20,10 @@ from admission.corpus import (
     judge,
     matches,
 )
+from aim_engine.admission.runtime import Gate
 from aim_engine.api.wording import briefly
 from aim_engine.cli import main
+from aim_engine.reconcile.config import AdmissionConfig, OperatorConfig
 from aim_engine.selection import Check
 from unit.cli_world import snapshot
 
@@ -161,6 +163,12 @@ def test_a_switch_turns_its_own_checks_off_and_no_others(switch: Check) -> None:
             obj = deployment(**spec)
             assert judge(obj).refusals
             assert bool(judge(obj, checks=ALL_CHECKS - {switch}).refusals) is (check is not switch)
+
+
+def test_each_setting_is_the_switch_of_its_name() -> None:
+    for check in ALL_CHECKS:
+        config = OperatorConfig(admission=AdmissionConfig.model_validate({f"check_{check.value}": False}))
+        assert Gate(config, cast(Any, None), cast(Any, None)).checks == ALL_CHECKS - {check}
 
 
 def test_no_switch_lets_a_tenant_do_more() -> None:

@@ -20,9 +20,13 @@ SECONDS = 240
 
 
 def helm(
-    *words: str | Path, kubeconfig: Path | None = None, stdin: str | None = None, check: bool = True
+    *words: str | Path,
+    kubeconfig: Path | None = None,
+    stdin: str | None = None,
+    check: bool = True,
+    program: str = "helm",
 ) -> subprocess.CompletedProcess[str]:
-    """Run helm in `deploy/`, with nothing of the user's own configuration."""
+    """Run helm in `deploy/`, with nothing of the user's own configuration; `program` may be helm3."""
     home = tools.cache_root() / "helm-home"
     home.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -31,7 +35,7 @@ def helm(
         "KUBECONFIG": str(kubeconfig or home / "no-kubeconfig"), "no_proxy": "127.0.0.1,localhost",
     }  # fmt: skip
     done = subprocess.run(
-        [tools.tool("helm"), *words], cwd=HELM.parent, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS,
+        [tools.tool(program), *words], cwd=HELM.parent, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
     assert not check or done.returncode == 0, (
         f"helm {shlex.join(map(str, words))}\n{done.stdout}{done.stderr}"
@@ -57,6 +61,8 @@ def named(objects: Iterable[Json]) -> Iterator[tuple[str, Json]]:
         yield f"{obj['kind']}/{obj['metadata']['name']}{f' ({hook})' if hook else ''}", obj
 
 
-def on(plane: Cluster, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def on(
+    plane: Cluster, *words: str | Path, check: bool = True, program: str = "helm"
+) -> subprocess.CompletedProcess[str]:
     """Run helm against a plane."""
-    return helm(*words, kubeconfig=plane.kubeconfig, check=check)
+    return helm(*words, kubeconfig=plane.kubeconfig, check=check, program=program)

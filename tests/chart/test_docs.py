@@ -16,13 +16,14 @@ from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
 from aim_engine.reconcile.config import OperatorConfig
+from chart.documented import NAMESPACE
 from chart.helm import Json, helm
 from chart.pages import LANGUAGES, WRITTEN, Block, blocks, commands, words
 from chart.schema import SCHEMA
 from testbed.product import ROOT
 
 BLOCKS = [block for page in WRITTEN for block in blocks(page)]
-CLUSTER_KINDS = {"ResourceQuota", "PriorityClass"}
+CLUSTER_KINDS = {"Namespace", "NetworkPolicy", "PriorityClass", "ResourceQuota"}
 """Kinds of Kubernetes; the API server judges them in test_docs_commands.py."""
 PROGRAMS = {
     "helm", "kubectl", "aim-engine", "make", "cd", "ls", "docker", "curl", "pip",
@@ -36,7 +37,7 @@ def of(language: str) -> list[Any]:
 
 def values(content: Json) -> None:
     """Values of the chart."""
-    helm("template", "aim-engine", "./helm", "--values", "-", stdin=json.dumps(content))
+    helm("template", "aim-engine", "./helm", "-n", NAMESPACE, "--values", "-", stdin=json.dumps(content))
 
 
 def fragment(content: Json) -> None:
@@ -131,4 +132,5 @@ CHART_COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", CHART_COMMANDS)
 def test_values_of_a_helm_command_are_taken(command: str) -> None:
-    helm("template", *renders(command))
+    given = renders(command)
+    helm("template", *given, *([] if "-n" in given or "--namespace" in given else ["--namespace", NAMESPACE]))

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "kubectl logs": "tests/cluster: simulated kubelets have no logs",
     "kubectl port-forward": "tests/cluster: simulated kubelets forward nothing",
     "helm test": "tests/cluster: its Pod is not run here",
+    "aim-engine doctor": "tests/e2e/test_cli.py: the operator of these tests holds a Lease of its own",
     "aim-engine recipes import": "tests/unit/test_cli_recipes_import.py: needs checkouts of other projects",
     "kubectl apply --server-side -k deploy/manifests": "tests/unit/test_deploy_cluster.py: another installation",
     "kubectl apply --server-side -R -f recipes": "tests/unit/test_deploy_cluster.py: another installation",
@@ -35,13 +36,61 @@ ELSEWHERE = {
 }
 """Beginnings of commands that are not run here, and who shows them, or why nobody can."""
 PAGES = {
-    "getting-started.md": False, "guides/helm.md": False, "guides/custom-recipes.md": False, "guides/multi-model.md": False,
-    "guides/disaster-recovery.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True, "guides/gitops.md": True,
-    "guides/air-gapped.md": False, "operations/install.md": False, "operations/upgrade.md": True, "operations/uninstall.md": True,
-    "operations/production-checklist.md": True, "reference/configuration.md": True, "../README.md": False,
+    "reference/configuration.md": True, "concepts/selection.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True,
+    "guides/disaster-recovery.md": True, "operations/upgrade.md": True, "getting-started.md": False,
+    "guides/helm.md": False, "guides/custom-recipes.md": False, "guides/multi-model.md": False, "guides/air-gapped.md": False,
+    "operations/install.md": False, "../README.md": False,
+    "operations/uninstall.md": True,
 }  # fmt: skip
-"""Pages with commands -> whether a release is there before the first of them."""
+"""Pages with commands -> whether a release is there before the first of them; those that share one stand together. The
+last one removes the CRDs."""
 REQUIREMENTS = ["aim_engine.gpu_count=1", "aim_engine.performance.max_input_length=8192"]
+
+
+class Desk:
+    """A reader's shell in a directory where the paths of the pages lead where they do in the repository and in deploy/."""
+
+    def __init__(self, plane: ControlPlane, directory: Path) -> None:
+        self.plane = plane
+        self.directory = directory
+        self.environment = environment(plane, directory / "bin")
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=180
+        )  # fmt: skip
+
+    def releases(self) -> set[str]:
+        """Names of what is installed."""
+        return {
+            each["name"] for each in json.loads(self.run("helm list --all-namespaces --output json").stdout)
+        }
+
+    def install(self, name: str) -> None:
+        """A release with a recorded decision, upgraded once so that there is a way back."""
+        flags = " ".join(f"--set {each}" for each in REQUIREMENTS)
+        for line in (f"helm install {name} ./helm {flags}", f"helm upgrade {name} ./helm --reuse-values"):
+            done = self.run(line)
+            assert done.returncode == 0, done.stderr
+        select(self.plane, name, self.directory)
+        lease = {"name": f"{name}-operator", "namespace": NAMESPACE}
+        self.plane.apply(
+            {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": lease, "spec": {}}
+        )
+
+    def prepared(self, command: str) -> str:
+        """The command as it can be run now. Pages show ways side by side: of installations all but the first are dry runs of
+        the server, and what is uninstalled a second time is installed again before."""
+        told = words(command)
+        if told[:2] == ["helm", "install"] and told[2] in self.releases():
+            return f"{command} --dry-run=server"
+        if told[:2] == ["helm", "uninstall"] or "deployment aim-engine-operator" in command:
+            name = told[2] if told[0] == "helm" else "aim-engine"
+            if name not in self.releases():
+                self.install(name)
+        if told[:3] == ["kubectl", "create", "namespace"]:
+            self.plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=60s")
+        return command
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +114,7 @@ def plane() -> Iterator[ControlPlane]:
                 {
                     "listen": f"127.0.0.1:{port}",
                     "hub": {"enabled": False},
-                    "lease": {"name": "docs"},
+                    "leaderElection": False,
                     "namespace": "default",
                 }
             )
@@ -76,8 +125,7 @@ def plane() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A directory in which the paths of the pages lead where they do for a reader, in the repository and in deploy/."""
+def desk(plane: ControlPlane, tmp_path: Path) -> Desk:
     for name in ("helm", "scripts", "samples"):
         (tmp_path / name).symlink_to(ROOT / "deploy" / name)
     for name in ("deploy", "recipes", "crds"):
@@ -104,7 +152,7 @@ def desk(tmp_path: Path) -> Path:
         block for block in blocks(DOCS / "guides" / "air-gapped.md") if block.language == "yaml"
     )
     (tmp_path / "values.yaml").write_text(air_gapped.text)
-    return tmp_path
+    return Desk(plane, tmp_path)
 
 
 def elsewhere(command: str) -> bool:
@@ -122,82 +170,67 @@ def shown(page: str) -> list[tuple[Block, str]]:
     ]
 
 
-def there(shell: dict[str, str]) -> set[str]:
-    done = subprocess.run(
-        ["helm", "list", "--all-namespaces", "--output", "json"],
-        env=shell,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {each["name"] for each in json.loads(done.stdout)}
-
-
-def prepared(plane: ControlPlane, shell: dict[str, str], command: str) -> str:
-    """The command as it can be run now. Pages show ways to install side by side: all but the first are dry runs of the server."""
-    told = words(command)
-    if told[:2] == ["helm", "install"] and told[2] in there(shell):
-        return f"{command} --dry-run=server"
-    if told[:3] == ["kubectl", "create", "namespace"]:
-        plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=60s")
-    return command
-
-
-def installed(plane: ControlPlane, shell: dict[str, str], desk: Path) -> None:
-    """The release that most pages speak of, with its recorded decision, twice upgraded so that there is a way back."""
-    flags = [word for each in REQUIREMENTS for word in ("--set", each)]
-    subprocess.run(
-        ["helm", "install", "aim-engine", "./helm", *flags],
-        cwd=desk,
-        env=shell,
-        check=True,
-        capture_output=True,
-    )
-    select(plane, "aim-engine", desk)
-    subprocess.run(
-        ["helm", "upgrade", "aim-engine", "./helm", "--reuse-values"],
-        cwd=desk,
-        env=shell,
-        check=True,
-        capture_output=True,
-    )
-    ready(plane, "aim-engine")
-
-
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: Path, page: str) -> None:
-    shell = environment(plane, desk / "bin")
+def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: Desk, page: str) -> None:
+    if not PAGES[page]:
+        clear(plane)
+    elif "aim-engine" not in desk.releases():
+        desk.install("aim-engine")
+        ready(plane, "aim-engine")
     for name in (NAMESPACE, "team-a"):
         plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    if PAGES[page]:
-        installed(plane, shell, desk)
-    if page == "operations/uninstall.md":
-        subprocess.run(
-            ["helm", "install", "aim-engine-llama", "./helm"],
-            cwd=desk,
-            env=shell,
-            check=True,
-            capture_output=True,
-        )
-    try:
-        for block, command in shown(page):
-            line = prepared(plane, shell, command)
-            done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", line],
-                cwd=desk,
-                env=shell,
-                capture_output=True,
-                text=True,
-                timeout=180,
-            )
-            assert done.returncode == 0, f"{block.place}: {command}\n{done.stdout}{done.stderr}"
-    finally:
-        plane.kubectl("delete", "aimdeployments", "--all", "-A", check=False)
-        uninstall_all(plane)
-        plane.kubectl("delete", "configmap", "-A", "-l", "aim.engine.amd.com/recipe", check=False)
-        plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=60s")
-        crds = [word for path in (ROOT / "deploy" / "helm" / "crds").iterdir() for word in ("-f", str(path))]
-        plane.kubectl("apply", "--server-side", "--field-manager=helm", *crds)
+    for block, command in shown(page):
+        line = desk.prepared(command)
+        done = desk.run(line)
+        assert done.returncode == 0, f"{block.place}: {line}\n{done.stdout}{done.stderr}"
+        if line.startswith("helm install") and line == command and "recipe-config" in block.page.read_text():
+            select(plane, words(command)[2], desk.directory)
+
+
+RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
+NEEDS = {
+    "kubectl logs": "a kubelet", "kubectl get --raw": "an engine in the pod", "kubectl top": "a metrics server", "kubectl get secret": "a validator that made one",
+    "kubectl get certificates": "cert-manager", "aim-engine doctor": "the operator's Lease", "make": "a checkout", "curl": "a server", "amd-smi": "a GPU",
+    "rocm-smi": "a GPU",
+}  # fmt: skip
+"""Beginnings of commands of runbooks that cannot work on simulated nodes, and what they need."""
+
+
+def test_the_commands_of_the_runbooks_work(plane: ControlPlane, desk: Desk) -> None:
+    if "aim-engine" not in desk.releases():
+        desk.install("aim-engine")
+    ready(plane, "aim-engine")
+    pods = plane.request(
+        "GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=aim.engine.amd.com/deployment%3Daim-engine"
+    )
+    (pod, *_) = pods["items"]
+    stand_ins = {
+        "NAMESPACE": NAMESPACE,
+        "NAME": "aim-engine",
+        "POD": pod["metadata"]["name"],
+        "NODE": pod["spec"]["nodeName"],
+    }
+    shown_there = {
+        command: block.place for page in RUNBOOKS for block in blocks(page) if block.language == "sh" for command in commands(block)
+    }  # fmt: skip
+    assert len(shown_there) > 20
+    for command, place in shown_there.items():
+        if any(" ".join(words(command)).startswith(start) for start in NEEDS):
+            continue
+        line = re.sub(r"\b(NAMESPACE|NAME|POD|NODE)\b(?!:)", lambda found: stand_ins[found[0]], command)
+        done = desk.run(line)
+        assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
+
+
+def clear(plane: ControlPlane) -> None:
+    """As before the first page: CRDs and the release's namespace."""
+    plane.kubectl("delete", "aimdeployments", "--all", "-A", check=False)
+    uninstall_all(plane)
+    plane.kubectl("delete", "configmap", "-A", "-l", "aim.engine.amd.com/recipe", check=False)
+    plane.kubectl("delete", "configmap", "custom-recipe", "-n", NAMESPACE, "--ignore-not-found")
+    plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=60s")
+    crds = [word for path in (ROOT / "deploy" / "helm" / "crds").iterdir() for word in ("-f", str(path))]
+    plane.kubectl("apply", "--server-side", "--field-manager=helm", *crds)
 
 
 def test_every_page_with_commands_is_run() -> None:

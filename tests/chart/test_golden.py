@@ -17,6 +17,8 @@ from testbed.product import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "chart"
 FIRST = "auto-select"
+FILE = 5000
+"""Characters from which on a text in a ConfigMap is a file of its own."""
 CASES: dict[str, tuple[str, ...]] = {
     **{case: tuple(shlex.split(command)[1:]) for case, command in COMMANDS.items()},
     "namespaced": ("install", "aim-engine", "./helm", "--set", "watchNamespaces={aim-engine,team-a,team-b}", "--set", "rbac.userRoles=false"),
@@ -79,6 +81,16 @@ def as_first(case: str, value: Any) -> Any:
     return json.loads(json.dumps(value).replace(CASES[case][1], CASES[FIRST][1]))
 
 
+def shortened(obj: Json) -> Json:
+    """An object without files in it that are generated and tested elsewhere, such as dashboards."""
+    if obj["kind"] != "ConfigMap":
+        return obj
+    return {
+        **obj,
+        "data": {key: text if len(text) < FILE else "(a file)" for key, text in obj["data"].items()},
+    }
+
+
 class _Text(yaml.SafeDumper):
     """Texts of several lines stay readable."""
 
@@ -102,7 +114,7 @@ def golden(case: str) -> str:
         missing = sorted(set(first) - set(alike))
         head += f"# As {FIRST}.yaml but for names and what follows; not there: {', '.join(missing) or 'nothing'}\n"
         objects = {name: objects[name] for key, (name, obj) in alike.items() if first.get(key) != obj}
-    parts += [objects[name] for name in sorted(objects)]
+    parts += [shortened(objects[name]) for name in sorted(objects)]
     return head + yaml.dump_all(
         parts, Dumper=_Text, sort_keys=True, width=110, explicit_start=True, allow_unicode=True
     )

@@ -180,3 +180,61 @@ def test_upgrade_from_the_chart_before_rollback_and_uninstallation(
     crds = plane.kubectl("get", "crd", "-o", "name").stdout
     assert "aimdeployments.aim.engine.amd.com" in crds
     assert plane.request("GET", "/apis/aim.engine.amd.com/v1alpha1/aimrecipes")["items"]
+
+
+def test_helm_3_installs_upgrades_and_uninstalls_it_too(
+    plane: ControlPlane, uninstalled: None, tmp_path: Path
+) -> None:
+    """And helm 4 takes the release over."""
+    words = (
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        "aim_engine.gpu_count=1",
+        "--set",
+        "aim_engine.hardware.memory_utilization=0.9",
+    )
+    told = on(plane, "install", "aim-engine", "./helm", *words, program="helm3").stdout
+    assert "kubectl logs job/aim-engine-recipe-selector" in told
+    spec = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    assert spec["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.9}
+    refused = on(
+        plane,
+        "upgrade",
+        "aim-engine",
+        "./helm",
+        "-n",
+        NAMESPACE,
+        "--set",
+        "aim_engine.debug=true",
+        check=False,
+        program="helm3",
+    )
+    assert "--reuse-values" in refused.stderr
+    wrong = on(
+        plane,
+        "upgrade",
+        "aim-engine",
+        "./helm",
+        "-n",
+        NAMESPACE,
+        "--set",
+        "aim_engine.gpu_cuont=2",
+        check=False,
+        program="helm3",
+    )
+    assert "additional properties 'gpu_cuont' not allowed" in wrong.stderr
+    on(
+        plane,
+        "upgrade",
+        "aim-engine",
+        "./helm",
+        "-n",
+        NAMESPACE,
+        "--reset-then-reuse-values",
+        program="helm3",
+    )
+    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reset-then-reuse-values")
+    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
+    on(plane, "uninstall", "aim-engine", "-n", NAMESPACE, "--wait", program="helm3")
+    plane.wait_for(lambda: left(plane) - LEFT == set(), PATIENCE, "the rest to be collected")

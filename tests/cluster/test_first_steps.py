@@ -38,15 +38,17 @@ def cluster(real_cluster: RealCluster) -> Iterator[RealCluster]:
     real_cluster.load(images.engine_image(), "vllm/vllm-openai-rocm:v0.32.0")
     real_cluster.set_gpus(8)
     real_cluster.offer("helm")
+    # Tests before these may have left their namespace to end by itself.
+    real_cluster.kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=180s", check=False)
     with real_cluster.default_namespace("default"):
         yield real_cluster
+    real_cluster.kubectl("delete", "namespace", NAMESPACE, "aim-demo", "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture
 def uninstalled(cluster: RealCluster) -> Iterator[None]:
     yield
     cluster.run(["helm", "uninstall", "aim-engine", "-n", NAMESPACE, "--wait"], check=False)
-    cluster.kubectl("delete", "namespace", NAMESPACE, "aim-demo", "--ignore-not-found", "--timeout=120s")
 
 
 def answers(cluster: RealCluster, command: str) -> bool:

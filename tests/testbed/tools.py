@@ -126,6 +126,14 @@ TOOLS: dict[str, Tool] = {
             "helm.sh/helm/v4/internal/version.version",
             ("version", "--short"),
         ),
+        Tool(
+            "helm3",
+            "helm3",
+            "helm.sh/helm/v3/cmd/helm",
+            "helm.sh/helm/v3",
+            ("version", "--short"),
+            lambda version: {"helm.sh/helm/v3/internal/version.version": version},
+        ),
         single_tool(
             "kubeconform", "github.com/yannh/kubeconform", "cmd/kubeconform", "main.version", ("-v",)
         ),

@@ -61,7 +61,9 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- end -}}
 
 {{- $spec := dict -}}
-{{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load -}}
+{{- $measured := dict -}}
+{{- if $values.performance_tuning -}}{{- $_ := set $measured "enabled" true -}}{{- end -}}
+{{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load "monitoring" $measured -}}
 {{- if $part -}}{{- $_ := set $spec $name $part -}}{{- end -}}
 {{- end -}}
 {{- $spec = mergeOverwrite $spec (deepCopy $values.spec) -}}

@@ -151,13 +151,15 @@ def _warnings(made: Candidate, facts: Facts, env: str) -> Iterator[str]:
 
 
 def _labelled(obj: Object) -> bool:
-    labels = obj.get("metadata", {}).get("labels") or {}
-    return labels.get(LABEL_RECIPE) == "true"
+    labels = _metadata(obj).get("labels")
+    return isinstance(labels, Mapping) and labels.get(LABEL_RECIPE) == "true"
 
 
 def _complete(obj: Object) -> dict[str, Any]:
     """A ConfigMap of a request may lack a name (generateName)."""
-    metadata = dict(obj.get("metadata") or {})
-    metadata.setdefault("name", "recipe")
-    metadata.setdefault("namespace", "default")
-    return {**obj, "metadata": metadata}
+    return {**obj, "metadata": {"name": "recipe", "namespace": "default", **_metadata(obj)}}
+
+
+def _metadata(obj: Object) -> Mapping[str, Any]:
+    found = obj.get("metadata")
+    return found if isinstance(found, Mapping) else {}

@@ -62,6 +62,7 @@ class MeasuringConfig(Settings):
     """Reading the engines' metrics, for status.performance, PerformanceOnTarget and `aim_performance_*`."""
 
     enabled: bool = True
+    """false: no engine is read, whatever `spec.monitoring` of a deployment says."""
     interval_seconds: Annotated[float, Field(ge=1, le=3600)] = 15.0
     """Between two looks at one engine; 60 at least beyond 500 engines."""
     timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
