@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to, typed
 from aim_engine.telemetry.dashboards.panels import Column, Panel, Target, stat, table, timeseries
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, RATE, constant_label, each, either
+from aim_engine.telemetry.dashboards.series import (
+    ALL,
+    DEPLOYMENT,
+    EXPORTER,
+    RATE,
+    constant_label,
+    each,
+    either,
+)
 from aim_engine.telemetry.dashboards.style import (
     ADVICE,
     BLUE,
@@ -22,7 +30,6 @@ from aim_engine.telemetry.dashboards.style import (
 
 UID = "aim-recommendations"
 RANGE = "$__range"
-EXPORTER = "${exporter_prefix:raw}"
 
 CONTEXT_SHARE = 0.25
 """A context of which the longest requests use less than this is over-provisioned."""
