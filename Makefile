@@ -39,9 +39,10 @@ sbom: $(STAMP) ## Write sbom.cdx.json: what the image brings of Python, by name,
 	$(BIN)/cyclonedx-py environment --pyproject $(SBOM_ENV)/pyproject.toml --mc-type application --short-PURLs \
 		--output-reproducible --output-file $(SBOM) $(SBOM_ENV)/bin/python
 
-generate: deps ## Write what is generated from the code: CRDs, alert rules, parts of the chart, reference pages.
+generate: deps ## Write what is generated from the code: CRDs, alert rules, dashboards, parts of the chart, reference pages.
 	$(BIN)/python -m aim_engine.api.crd crds
 	$(BIN)/python -m aim_engine.telemetry.alerts deploy
+	$(BIN)/python -m aim_engine.telemetry.dashboards dashboards deploy/helm/dashboards
 	$(BIN)/python deploy/generate.py
 	$(BIN)/python docs/generate.py
 

@@ -100,6 +100,7 @@ def _variables(table: Table) -> str:
         "\n## Environment variables\n\nThe rules hold for all engines. `*` stands for anything; the first rule that fits counts. A cluster recipe may set "
         f"whatever is neither owned nor denied; an AIMDeployment and a ConfigMap recipe, of the rest, only {allowed}.\n\n"
         + table(("Variable", "Class", "Why: it"), rows)
-        + "\nNames that sound like files, hosts, code or logs and are allowed all the same:\n\n"
+        + "\nA name that sounds like a file, a host, code or a log needs a cluster recipe even where a pattern would allow it: engines read more "
+        "variables than any list has. These were looked at and are allowed:\n\n"
         + table(("Variable", "What it is"), ((f"`{name}`", what) for name, what in rules.reviewed.items()))
     )

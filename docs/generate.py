@@ -18,6 +18,7 @@ from aim_engine.cli.completion import parser_of
 from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
+import admission_page
 import engines_page
 import metrics_page
 import rbac_page
@@ -103,8 +104,8 @@ REASONS: Mapping[Reason, tuple[str, str]] = {
         "Lower the target to the value in the remedy, use more replicas, or allow larger recipes.",
     ),
     Reason.NODE_NOT_USABLE: (
-        "Nodes with the GPUs exist, but none takes the pod: cordoned, not Ready, tainted, or not selected by `spec.scheduling`.",
-        "Uncordon, tolerate or correct the node selector; the message names the nodes.",
+        "Nodes with the GPUs exist, but none takes the pod: cordoned, not Ready, tainted, not selected by `spec.scheduling`, or with too few healthy GPUs. The message names the nodes, each with all its causes.",
+        "What the remedy says of the node with the fewest causes, or another node.",
     ),
     Reason.NODE_RESOURCES_INSUFFICIENT: (
         "GPUs are there, but not with enough CPU, memory or pod slots beside them.",
@@ -334,6 +335,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli(),
         "engines.md": NOTE + engines_page.page(table),
         "rbac.md": NOTE + rbac_page.page(table),
+        "admission.md": NOTE + admission_page.page(table),
         "sizing.md": NOTE + sizing_page.page(table),
         "values.md": NOTE + settings_page.values(table),
         "configuration.md": NOTE + settings_page.configuration(table),

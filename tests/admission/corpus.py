@@ -2,7 +2,8 @@
 
 A file has a `kind` and `cases`. A case says what differs from a plain object of the kind: `spec` (merged over the plain one's
 fields), `metadata`, or for a ConfigMap the `recipe` text (or all of its `data`). `object` stands for the whole. Tags write what
-is too long to write: `!repeat [text, times]`, `!numbered [text, count]` for a list and `!keys [text, count, value]` for a mapping.
+is too long to write: `!repeat [text, times]`, `!numbered [text, count]` for a list, `!keys [text, count, value]` for a mapping
+and `!deep levels`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,15 @@ def _keys(loader: _Loader, node: yaml.SequenceNode) -> dict[str, Any]:
     return {f"{name}{i}": value for i in range(count)}
 
 
+def _deep(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    value: Any = 1
+    for _ in range(int(loader.construct_scalar(node))):
+        value = {"a": value}
+    return value
+
+
 _Loader.add_constructor("!repeat", _repeat)
+_Loader.add_constructor("!deep", _deep)
 _Loader.add_constructor("!numbered", _numbered)
 _Loader.add_constructor("!keys", _keys)
 

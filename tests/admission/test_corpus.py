@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -20,8 +20,10 @@ from admission.corpus import (
     judge,
     matches,
 )
+from aim_engine.admission.runtime import Gate
 from aim_engine.api.wording import briefly
 from aim_engine.cli import main
+from aim_engine.reconcile.config import AdmissionConfig, OperatorConfig
 from aim_engine.selection import Check
 from unit.cli_world import snapshot
 
@@ -163,10 +165,19 @@ def test_a_switch_turns_its_own_checks_off_and_no_others(switch: Check) -> None:
             assert bool(judge(obj, checks=ALL_CHECKS - {switch}).refusals) is (check is not switch)
 
 
+def test_each_setting_is_the_switch_of_its_name() -> None:
+    for check in ALL_CHECKS:
+        config = OperatorConfig(admission=AdmissionConfig.model_validate({f"check_{check.value}": False}))
+        assert Gate(config, cast(Any, None), cast(Any, None)).checks == ALL_CHECKS - {check}
+
+
 def test_no_switch_lets_a_tenant_do_more() -> None:
     for args in ({"middleware": ["a.b"]}, {"port": 1}, {"trust-remote-code": True}, {"frobnicate": 1}):
         assert judge(deployment(overrides={"engineArgs": args}), checks=frozenset()).refusals
     assert judge(deployment(overrides={"image": "evil.example/x"}), checks=frozenset()).refusals
+    tenants = {case.name.split(": ")[1]: case.object for case in BAD if case.kind == "ConfigMap"}
+    for name in ("remote code of a tenant", "a library in the variables", "an image of somebody else"):
+        assert judge(tenants[name], checks=frozenset()).refusals
 
 
 def test_the_switches_hold_for_recipes_too() -> None:

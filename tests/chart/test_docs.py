@@ -132,4 +132,5 @@ CHART_COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", CHART_COMMANDS)
 def test_values_of_a_helm_command_are_taken(command: str) -> None:
-    helm("template", "--namespace", NAMESPACE, *renders(command))
+    given = renders(command)
+    helm("template", *given, *([] if "-n" in given or "--namespace" in given else ["--namespace", NAMESPACE]))

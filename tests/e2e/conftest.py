@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from admission.corpus import LABELS
 from e2e.support import Tenant
 from testbed.engines import EngineFleet
 from testbed.plane import ControlPlane
 from testbed.product import Operator, install
+from testbed.validator import Validator
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,21 @@ def tenant(plane: ControlPlane, operator: Operator, namespace: str) -> Iterator[
     yield corner
     corner.leave()
     assert operator.leads(), f"the operator is no longer up:\n{operator.log()}"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ControlPlane]:
+    """A plane of the module's own, with the shipped recipes and the namespaces of the corpus: its validator would
+    judge everybody's objects."""
+    with ControlPlane.start(kwok=False, scheduler=False) as running:
+        install(running)
+        for name, labels in LABELS.items():
+            running.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        yield running
+
+
+@pytest.fixture(scope="module")
+def validator(guarded: ControlPlane) -> Iterator[Validator]:
+    """One replica; its timeout leaves room for a busy machine."""
+    with Validator.start(guarded, timeout_seconds=10) as running:
+        yield running

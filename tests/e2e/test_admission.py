@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed.api import ApiStatusError
+from testbed.api import Answered, ApiStatusError
 from testbed.plane import ControlPlane
-from testbed.product import GROUP, ROOT, deployment, install, path
-from testbed.validator import Validator
+from testbed.product import GROUP, deployment, path
+from testbed.validator import USER, Validator
 
 QWEN = "Qwen/Qwen3-32B"
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[ControlPlane]:
-    """A plane of this module's own, for its validator would judge everybody's objects."""
-    with ControlPlane.start(kwok=False, scheduler=False) as running:
-        install(running)
-        running.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-a"}})
-        yield running
-
-
-@pytest.fixture(scope="module")
-def validator(guarded: ControlPlane) -> Iterator[Validator]:
-    with Validator.start(guarded) as running:
-        yield running
 
 
 def kubectl_apply(plane: ControlPlane, tmp_path: Path, text: str) -> tuple[int, str]:
@@ -192,9 +179,146 @@ def test_a_labelled_config_map_is_judged_and_others_are_nobodys_business(
         guarded.request("PATCH", f"{CONFIG_MAPS}/free", {"metadata": {"labels": LABEL}})
 
 
-def test_every_shipped_recipe_and_sample_is_admitted(guarded: ControlPlane, validator: Validator) -> None:
-    done = guarded.kubectl(
-        "create", "--dry-run=server", "-R", "-f", str(ROOT / "recipes"), "-o", "name", check=False
+# Warnings of what may change
+
+NO_ROOM = {"fits": 0, "matchingNodes": 2, "conditions": []}
+NO_NODE = {
+    "fits": 0, "matchingNodes": 0,
+    "conditions": [{
+        "type": "HardwareAvailable", "status": "False", "reason": "NoMatchingNodes", "message": "no node has it",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }],
+}  # fmt: skip
+WARNED: dict[str, tuple[dict[str, Any], str]] = {
+    "a gated model without a token": ({"model": {"id": "meta-llama/Llama-3.3-70B-Instruct"}}, "spec.model.tokenSecret: meta-llama/Llama-3.3-70B-Instruct is gated"),
+    "a model whose facts are unknown": ({"model": {"id": "acme/unheard-of"}}, "spec.model.id 'acme/unheard-of': its dimensions are not in the catalogue"),
+    "a recipe when a better one exists": ({"recipe": {"name": "qwen3-32b-mi210-2x-bf16"}}, "would be preferred to qwen3-32b-mi210-2x-bf16"),
+    "an override that gives up a margin": ({"overrides": {"engineArgs": {"gpu-memory-utilization": 0.99}}}, "spec.overrides.engineArgs.gpu-memory-utilization '0.99': above 0.95"),
+    "a ConfigMap that is not there": ({"recipe": {"configMap": "later"}}, "spec.recipe.configMap 'later': no such recipe in the namespace yet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WARNED)
+def test_what_may_change_is_only_warned_about(guarded: ControlPlane, validator: Validator, what: str) -> None:
+    spec, line = WARNED[what]
+    answered = guarded.ask(
+        "POST",
+        f"{path('team-a')}?dryRun=All",
+        {**deployment("warned", "team-a"), "spec": {"model": {"id": QWEN}, **spec}},
     )
-    errors = [line for line in done.stderr.splitlines() if "AlreadyExists" not in line and "Error" in line]
-    assert errors == []
+    assert answered.code == 201, answered.message
+    assert any(line in warning for warning in answered.warnings), answered.warnings
+
+
+@pytest.mark.parametrize(("status", "line"), [(NO_ROOM, "no GPUs are free for it now; the best recipe,"), (NO_NODE, "no node of the cluster has MI")])  # fmt: skip
+def test_what_the_cluster_lacks_now_is_warned_about(
+    guarded: ControlPlane, validator: Validator, status: dict[str, Any], line: str
+) -> None:
+    """The operator writes into the recipes' status what is free; the validator watches these and no pods."""
+    recipes = guarded.request("GET", f"{GROUP}/aimrecipes")["items"]
+    for each in recipes:
+        if each["spec"]["modelID"] == "Qwen/Qwen3-8B":
+            guarded.request(
+                "PATCH", f"{GROUP}/aimrecipes/{each['metadata']['name']}/status", {"status": status}
+            )
+    obj = deployment("warned", "team-a", "Qwen/Qwen3-8B")
+
+    def warned() -> bool:
+        answered = guarded.ask("POST", f"{path('team-a')}?dryRun=All", obj)
+        assert answered.code == 201, answered.message
+        return any(line in warning for warning in answered.warnings)
+
+    guarded.wait_for(warned, 20, "the validator to know of the recipes' status")
+
+
+def test_a_validator_keeps_no_pods_and_needs_no_more_than_its_rights(
+    guarded: ControlPlane, validator: Validator
+) -> None:
+    records = [record for record in guarded.audit.records() if record.user == USER]
+    watched = {record.resource for record in records if record.verb in ("list", "watch")}
+    assert watched == {"aimrecipes.aim.engine.amd.com", "configmaps", "namespaces"}
+    assert guarded.audit.forbidden(user=USER) == []
+
+
+# A validator that hangs, and other settings
+
+WRONG = {"overrides": {"engineArgs": {"port": 80}}}
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"recipe": {"name": "a", "configMap": "b"}}, {"cache": {"existingClaim": "x", "sizeGiB": 5}},
+    {"model": {}, "recipe": {}}, {"replicas": -1}, {"recipe": {"gpuCount": 0}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def hanging(validator: Validator) -> Iterator[None]:
+    """The process is there and answers nothing, as on a node that hangs."""
+    for each in validator.replicas:
+        os.kill(validator.processes.pids[each.name], signal.SIGSTOP)
+    yield
+    for each in validator.replicas:
+        os.kill(validator.processes.pids[each.name], signal.SIGCONT)
+    validator.plane.wait_for(validator.is_on, 30, "the validator to answer again")
+
+
+def asked(plane: ControlPlane, **spec: Any) -> Answered:
+    """The answer to a new object that is not stored."""
+    obj = {**deployment("unseen", "team-a"), "spec": {"model": {"id": QWEN}, **spec}}
+    return plane.ask("POST", f"{path('team-a')}?dryRun=All", obj)
+
+
+@pytest.fixture
+def stored(guarded: ControlPlane, validator: Validator) -> Iterator[None]:
+    """An object that is there before the validator hangs."""
+    guarded.request("POST", path("team-a"), deployment("stored", "team-a"))
+    yield
+    guarded.request("DELETE", path("team-a", "stored"))
+
+
+def test_with_fail_a_dead_validator_stops_new_specs_and_nothing_else(
+    guarded: ControlPlane, stored: None, hanging: None
+) -> None:
+    answered = asked(guarded)
+    assert answered.code == 500
+    assert 'failed calling webhook "aimdeployments.aim.engine.amd.com"' in answered.message
+    assert {asked(guarded, **spec).code for spec in IMPOSSIBLE} == {422}
+    for subresource, change in CHANGES[:4]:
+        guarded.request("PATCH", path("team-a", "stored", subresource), change)
+    guarded.kubectl("-n", "team-a", "scale", "aimdeployment/stored", "--replicas=0")
+    unlabelled = {"metadata": {"name": "anything"}, "data": {"recipe.yaml": "- not one"}}
+    guarded.request("POST", f"{CONFIG_MAPS}?dryRun=All", unlabelled)
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "check_resource_limits": {"overrides": {"resources": {"memory": "64"}}},
+    "check_recipe_compatibility": {"recipe": {"gpuModel": "H100"}},
+    "check_performance_constraints": {"targets": {"minTokensPerSecond": 99_999_999}},
+}
+
+
+@pytest.fixture(scope="module")
+def lenient(guarded: ControlPlane, validator: Validator) -> Validator:
+    """The validator with other settings from here on, which is why the tests that use it come last."""
+    assert {asked(guarded, **spec).code for spec in SWITCHES.values()} == {422}
+    off = {"check_resource_limits": False, "check_performance_constraints": False}
+    validator.reconfigure(failure_policy="Ignore", timeout_seconds=1, **off)
+    return validator
+
+
+def test_switches_turn_their_own_checks_off(guarded: ControlPlane, lenient: Validator) -> None:
+    codes = {name: asked(guarded, **spec).code for name, spec in SWITCHES.items()}
+    assert codes == {
+        "check_resource_limits": 201,
+        "check_recipe_compatibility": 422,
+        "check_performance_constraints": 201,
+    }
+    assert asked(guarded, **WRONG).code == 422
+
+
+def test_with_ignore_a_dead_validator_stops_nobody_and_the_schema_still_holds(
+    guarded: ControlPlane, lenient: Validator, hanging: None
+) -> None:
+    assert {each["failurePolicy"] for each in lenient.webhooks()} == {"Ignore"}
+    assert {each["timeoutSeconds"] for each in lenient.webhooks()} == {1}
+    assert asked(guarded).code == 201
+    assert asked(guarded, **WRONG).code == 201
+    assert {asked(guarded, **spec).code for spec in IMPOSSIBLE} == {422}

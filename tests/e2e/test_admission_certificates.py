@@ -1,16 +1,12 @@
-"""Certificates of the gate: made, rotated and replaced without one good request failing; and what a server must survive."""
+"""Certificates of the gate: made, rotated and replaced without one good request failing."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -139,85 +135,3 @@ def test_at_rest_nothing_is_written(guarded: ControlPlane, validator: Validator)
     time.sleep(4)
     assert guarded.audit.writes(mark, user=f"system:serviceaccount:{NAMESPACE}:{NAME}") == []
     assert guarded.audit.forbidden(mark) == []
-
-
-# A server that must survive
-
-
-def post(
-    replica: Replica, body: bytes, kind: str = "application/json", where: str = "/aimdeployments"
-) -> tuple[int, str]:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=20, context=context)
-    try:
-        connection.request("POST", where, body, {"Content-Type": kind})
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
-
-
-def review(**change: Any) -> dict[str, Any]:
-    request = {
-        "uid": "1", "operation": "CREATE", "userInfo": {"username": "a"}, "namespace": "team-a",
-        "resource": {"group": "aim.engine.amd.com", "version": "v1alpha1", "resource": "aimdeployments"},
-        "object": deployment("a", "team-a"), **change,
-    }  # fmt: skip
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-
-
-MALFORMED = [
-    (400, b""), (400, b"{"), (400, b"[]"), (400, b"null"), (400, b"\xff\xfe"), (400, b'{"kind": "Pod"}'),
-    (400, b'{"kind": "AdmissionReview"}'), (400, b"[" * 100_000),
-    *((400, json.dumps(review(**change)).encode()) for change in (
-        {"uid": None}, {"operation": 7}, {"resource": None}, {"resource": {"group": ""}}, {"userInfo": "me"},
-        {"object": None}, {"object": "text"}, {"oldObject": 7},
-    )),
-    (404, json.dumps(review(resource={"group": "", "version": "v1", "resource": "pods"})).encode()),
-]  # fmt: skip
-
-
-def test_what_is_no_review_is_told_so_and_the_next_one_is_answered(validator: Validator) -> None:
-    replica = validator.replicas[0]
-    for status, body in MALFORMED:
-        assert post(replica, body)[0] == status, body[:60]
-    assert post(replica, b"{}", "text/plain")[0] == 415
-    assert post(replica, b"x" * (9 * 2**20))[0] == 413
-    assert post(replica, json.dumps(review()).encode())[0] == 200
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"model": 7}, {"model": {"id": ["a"]}}, {"recipe": "x"}, {"overrides": {"engineArgs": [1]}}, {"overrides": {"env": {"A": 1}}},
-        {"replicas": "two"}, {"workload": {"maxInputTokens": 1.5}}, None, [], "text", {"scheduling": {"tolerations": [None]}},
-    ],
-)  # fmt: skip
-def test_an_object_of_any_shape_gets_an_answer(validator: Validator, spec: Any) -> None:
-    """The API server checks the schema first, so these come only from a client of our own."""
-    obj = {**deployment("a", "team-a"), "spec": spec}
-    status, text = post(validator.replicas[0], json.dumps(review(object=obj)).encode())
-    assert status == 200
-    assert "Traceback" not in text
-    answer = json.loads(text)["response"]
-    assert answer["allowed"] or answer["status"]["code"] == 422, answer
-
-
-def test_slow_clients_and_many_at_once_leave_it_up(validator: Validator) -> None:
-    replica = validator.replicas[0]
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    slow = [context.wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 5)) for _ in range(20)]
-    for each in slow:
-        each.sendall(
-            b"POST /aimdeployments HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
-        )
-    body = json.dumps(review()).encode()
-    with ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(lambda _: post(replica, body)[0], range(200)))
-    assert set(answers) == {200}
-    for each in slow:
-        each.settimeout(20)
-        assert b" 408 " in each.recv(200)
-        each.close()

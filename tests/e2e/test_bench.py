@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from aim_engine.api.performance import Benchmark
 from aim_engine.cli import main
+from aim_engine.cli.bench_save import record
+from aim_engine.cli.live import with_client
+from aim_engine.kube.client import KubeClient
 from e2e.support import Json, Tenant
 from testbed.engines import EngineFleet
 from testbed.product import ROOT
+from unit.cli_examples import examples, placed
 
 LOAD = ("--concurrency", "4", "--input-tokens", "64", "--output-tokens", "8", "--warmup", "0.5")
 SAVED = (*LOAD, "--duration", "11", "--save")
@@ -107,6 +113,21 @@ def test_the_newest_eight_results_are_kept_and_others_fields_left_alone(
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 
+def test_results_that_are_saved_at_the_same_time_are_all_kept(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tenant.plane.kubeconfig))
+    recipe = tenant.corner(gpus=1)
+    entries = [Benchmark.model_validate({**entry_of(tenant, i), "source": f"team/app-{i}"}) for i in range(4)]
+
+    async def together(client: KubeClient) -> None:
+        await asyncio.gather(*(record(client, recipe, entry) for entry in entries))
+
+    with_client(together)
+    kept = {entry["source"] for entry in benchmarks(tenant, recipe)}
+    assert kept == {entry.source for entry in entries}
+
+
 def entry_of(tenant: Tenant, second: int) -> Json:
     return {
         "tokensPerSecond": 1, "workload": {"concurrency": 1}, "requests": 10, "seconds": 10, "source": "elsewhere/app",
@@ -135,6 +156,14 @@ def test_only_who_may_write_recipes_statuses_saves(
     assert (code, out) == (1, ""), "refused before anything is measured"
     assert "you may not patch aimrecipes/status" in err
     assert benchmarks(tenant, recipe) == []
+    assert main(["status", "app", "-n", tenant.namespace]) == 0, "nor does looking"
+    shown = capsys.readouterr()
+    assert f"Recipe:              {recipe}" in shown.out
+    assert main(["status", "-n", tenant.namespace]) == 0
+    shown = capsys.readouterr()
+    assert ("app" in shown.out, "the GPUs of the cluster are not shown" in shown.err) == (True, True)
+    assert main(["status"]) == 1
+    assert "name your namespace with -n" in capsys.readouterr().err
 
     binding = f"bench-{tenant.namespace}"
     tenant.plane.kubectl(
@@ -205,3 +234,25 @@ def test_where_the_service_is_not_reachable_the_way_to_it_is_told(
     assert code == 1
     assert f"kubectl port-forward -n {tenant.namespace} service/other-service 8000:8000" in err
     assert f"aim-engine bench other -n {tenant.namespace} --url http://127.0.0.1:8000/v1" in err
+
+
+def test_the_examples_of_the_help_run(
+    tenant: Tenant, fleet: EngineFleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the engine's own address in place of a port-forward, and for less time."""
+    monkeypatch.setenv("KUBECONFIG", str(tenant.plane.kubeconfig))
+    recipe = tenant.corner(gpus=1)
+    tenant.deploy("app")
+    tenant.wait_ready("app")
+    url = engine_of(tenant, fleet)
+    stand_ins = {"qwen": "app", "team-a": tenant.namespace, "http://127.0.0.1:8000/v1": url}
+    shown = examples("bench")
+    assert len(shown) >= 3
+    for line in shown:
+        _, *words = placed(line, stand_ins).words
+        there = () if "--url" in words else ("--url", url)
+        code, out, err = bench(
+            capsys, *words, *there, *LOAD, "--duration", "11" if "--save" in words else "1"
+        )
+        assert (code, bool(out)) == (0, True), f"{line}: {err}"
+    assert len(benchmarks(tenant, recipe)) == 1

@@ -81,7 +81,7 @@ def test_the_doctor_finds_what_is_broken(
     assert "the operator may not list nodes" in out
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"operator", "webhook", "hook"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"operator", "webhook", "hook", "bench"}))
 def test_every_example_of_the_help_runs_beside_a_cluster(
     tenant: Tenant,
     tmp_path: Path,

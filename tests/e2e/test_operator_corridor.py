@@ -50,7 +50,13 @@ def test_the_status_speaks_of_the_present_generation_on_both_levels(tenant: Tena
     assert ready["metadata"]["generation"] == 2
     assert ready["status"]["observedGeneration"] == 2
     kinds = {c["type"]: c["observedGeneration"] for c in ready["status"]["conditions"]}
-    assert kinds == {"Ready": 2, "RecipeSelected": 2, "PrerequisitesMet": 2, "Available": 2}
+    assert kinds == {
+        "Ready": 2,
+        "RecipeSelected": 2,
+        "PrerequisitesMet": 2,
+        "Available": 2,
+        "PerformanceOnTarget": 2,
+    }
 
 
 def test_every_child_is_owned_by_its_deployment(tenant: Tenant) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
+
 from testbed import busy_scenario as scenario
 from testbed.amd_exporter import Device, page
 from testbed.api import ApiStatusError
@@ -25,22 +27,15 @@ from testbed.engines import EngineFleet
 from testbed.hub import LocalHub
 from testbed.pages import Pages
 from testbed.plane import ControlPlane
-from testbed.product import GROUP, Operator, install
+from testbed.product import GROUP, ROOT, Operator, install
 from testbed.prometheus import Prometheus
 from testbed.validator import Validator
 from testbed.vllm_metrics import Load
 
 Json = dict[str, Any]
-POD_LABEL = "__meta_kubernetes_pod_label_aim_engine_amd_com_"
-ENGINE_LABELS = {
-    "aimdeployment": f"{POD_LABEL}deployment",
-    "aimrecipe": f"{POD_LABEL}recipe_name",
-    "gpu_type": f"{POD_LABEL}gpu_model",
-    "precision": f"{POD_LABEL}precision",
-    "namespace": "__meta_kubernetes_namespace",
-    "pod": "__meta_kubernetes_pod_name",
-}
-"""Label that our PodMonitor gives every series of an engine -> where it comes from."""
+JOBS = ROOT / "deploy" / "prometheus" / "prometheus.yaml"
+RULES = ROOT / "deploy" / "prometheus" / "aim-engine.rules.yaml"
+ENGINES = "aim-engine-engines"
 VRAM_MB = {"74a1": 196592, "74a5": 262128, "75a0": 294896, "75a3": 294896, "740f": 65520}
 MODELS = {"74a1": "MI300X", "74a5": "MI325X", "75a0": "MI350X", "75a3": "MI355X", "740f": "MI210"}
 PATIENCE = 90.0
@@ -90,7 +85,9 @@ class BusyCluster:
             "amd-device-metrics-exporter": exporter.port,
         }  # fmt: skip
         jobs = [*(_static(name, port) for name, port in targets.items()), _engines(plane.kubeconfig)]
-        prometheus = stack.enter_context(Prometheus.start(directory / "prometheus", jobs, interval=interval))
+        prometheus = stack.enter_context(
+            Prometheus.start(directory / "prometheus", jobs, interval=interval, rule_files=[RULES])
+        )
         cluster = cls(plane, operator, validator, fleet, prometheus, stack)
         cluster._begin(cluster._be_busy)
         cluster._deploy()
@@ -137,15 +134,20 @@ class BusyCluster:
                     self.fleet.set(namespace, pod, **vars_of(load))
 
     def _be_used(self) -> None:
-        """What users do all day: try what is refused, and change their minds about a model that waits."""
+        """What users do all day: try what is refused, change their minds, and look what a model would get."""
         where = scenario.deployments_path("research")
         for turn in itertools.count():
             with contextlib.suppress(ApiStatusError):
                 self.plane.request("POST", f"{where}?dryRun=All", scenario.REFUSED)
             self.plane.request("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
-            target = {"spec": {"targets": {"minTokensPerSecond": 1000 + turn % 2}}}
-            if turn % 4 == 0:
-                self.plane.request("PATCH", f"{where}/giant", target)
+            match turn % 12:
+                case 0:
+                    targets = {"minTokensPerSecond": 1000 + turn // 12 % 2}
+                    self.plane.request("PATCH", f"{where}/giant", {"spec": {"targets": targets}})
+                case 4:
+                    self.plane.request("POST", where, scenario.TRIAL)
+                case 8:
+                    self.plane.request("DELETE", f"{where}/{scenario.TRIAL['metadata']['name']}")
             if self._over.wait(1.5):
                 return
 
@@ -184,22 +186,12 @@ def _static(name: str, port: int) -> Json:
 
 
 def _engines(kubeconfig: Path) -> Json:
-    """Engine pods as Prometheus finds them by itself, labelled as our PodMonitor labels them."""
-    component = "__meta_kubernetes_pod_label_app_kubernetes_io_component"
-    return {
-        "job_name": "aim-engine-engines",
-        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-        "relabel_configs": [
-            _keep(component, "inference-engine"),
-            _keep("__meta_kubernetes_pod_container_port_name", "http"),
-            _keep("__meta_kubernetes_pod_ready", "true"),
-            *({"source_labels": [source], "target_label": label} for label, source in ENGINE_LABELS.items()),
-        ],
-    }
-
-
-def _keep(label: str, value: str) -> Json:
-    return {"source_labels": [label], "regex": value, "action": "keep"}
+    """The shipped job for engines: Prometheus finds their pods by itself and labels their series."""
+    jobs = yaml.safe_load(JOBS.read_text())["scrape_configs"]
+    job: Json = next(each for each in jobs if each["job_name"] == ENGINES)
+    (discovery,) = job["kubernetes_sd_configs"]
+    del job["scrape_interval"]
+    return {**job, "kubernetes_sd_configs": [{**discovery, "kubeconfig_file": str(kubeconfig)}]}
 
 
 def devices(plane: ControlPlane, fleet: EngineFleet) -> Iterator[Device]:
@@ -253,7 +245,8 @@ def main() -> None:
             "dashboards", "preview", "--prometheus", cluster.prometheus.url, "--output", str(options.pictures),
             "--since", f"{round(options.minutes * 60)}s", "--scrape-interval", "2s",
         ]  # fmt: skip
-        command([*shared, "fleet", "recipes", "recommendations", "operator"])
+        command([*shared, "fleet", "recommendations", "operator"])
+        command([*shared, "recipes", "--var", "model=example/chat-.*"])
         command([*shared, "deployment", "--var", "namespace=team-b", "--var", "aimdeployment=reasoner"])
 
 

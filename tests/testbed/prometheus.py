@@ -32,14 +32,24 @@ class Prometheus:
 
     @classmethod
     def start(
-        cls, directory: Path, scrape_configs: Sequence[Mapping[str, Any]], *, interval: str = "1s"
+        cls,
+        directory: Path,
+        scrape_configs: Sequence[Mapping[str, Any]],
+        *,
+        interval: str = "1s",
+        rule_files: Sequence[Path] = (),
     ) -> Self:
-        """Start it and wait until it is ready. Every target is scraped each ``interval``."""
+        """Start it and wait until it is ready. Every target is scraped, and every rule evaluated, each ``interval``."""
         program = tools.tool("prometheus")
         directory.mkdir(parents=True, exist_ok=True)
         server = cls(directory, Processes(directory), free_port())
         config = {
-            "global": {"scrape_interval": interval, "scrape_timeout": interval},
+            "global": {
+                "scrape_interval": interval,
+                "scrape_timeout": interval,
+                "evaluation_interval": interval,
+            },
+            "rule_files": [str(file) for file in rule_files],
             "scrape_configs": list(scrape_configs),
         }
         file = directory / "prometheus.yaml"

@@ -25,6 +25,8 @@ CONFIGURATION = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigu
 START_TIMEOUT = 30
 SETTLE_SECONDS = 1.0
 """Until the API server has taken over a changed webhook configuration."""
+MISSES = 3
+"""Probes in a row without an answer that take a replica out, as with a kubelet."""
 _PORT = 8443
 
 
@@ -36,6 +38,8 @@ class Replica:
     port: int
     health_port: int
     ready: bool = False
+    missed: int = 0
+    """Probes without an answer, in a row."""
 
 
 @dataclass
@@ -125,6 +129,15 @@ class Validator:
         """Whether the API server asks us."""
         return bool(self.webhooks()) and all(each.ready for each in self.replicas)
 
+    def reconfigure(self, **admission: Any) -> None:
+        """Restart every replica with other settings, as `helm upgrade` would, and wait until they are in force."""
+        self.config |= admission
+        for old in list(self.replicas):
+            self.end(old)
+            self.add()
+        self.plane.wait_for(self.is_on, START_TIMEOUT, "the webhooks to be on with other settings")
+        time.sleep(SETTLE_SECONDS)
+
     def off(self) -> None:
         """Have the API server ask nobody, as where the validator is not installed."""
         for each in self.replicas:
@@ -141,8 +154,12 @@ class Validator:
 
     def metric(self, name: str) -> float:
         """Sum of the series that start with `name`, over all replicas."""
-        lines = [line for each in self.replicas for line in _get(each, "/metrics")[1].splitlines()]
+        lines = self.metrics().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def metrics(self) -> str:
+        """What all replicas say of themselves."""
+        return "\n".join(_get(each, "/metrics")[1] for each in self.replicas)
 
     def log(self) -> str:
         """The last lines of every replica."""
@@ -163,7 +180,10 @@ class Validator:
     def _look(self) -> None:
         while not self._stop.wait(0.1):
             for replica in list(self.replicas):
-                replica.ready = _get(replica, "/readyz")[0] == 200
+                status = _get(replica, "/readyz")[0]
+                replica.missed = replica.missed + 1 if status == 0 else 0
+                if status or replica.missed == MISSES:
+                    replica.ready = status == 200
 
     def __enter__(self) -> Self:
         return self

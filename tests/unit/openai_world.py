@@ -135,8 +135,12 @@ def running(
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
+            await serve(reader, writer)
+
     async def begin() -> asyncio.Server:
-        return await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+        return await asyncio.start_server(served, "127.0.0.1", 0, **options)
 
     async def end() -> None:
         listener.close()

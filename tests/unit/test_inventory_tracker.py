@@ -179,6 +179,14 @@ def test_pods_hold_gpus_from_binding_until_they_ended() -> None:
     assert free(track.inventory()) == 8
 
 
+def test_totals_tell_who_holds_gpus_and_leave_out_what_is_free_on_a_cordoned_node() -> None:
+    track = tracker(node("gpu-1"), node("gpu-2", unschedulable=True))
+    track.upsert_pod(pod("one", gpus=3))
+    track.promise(OWNER, need(2), 1, GPU)
+    (total,) = track.totals().values()
+    assert (total.allocatable, total.ours, total.others, total.free) == (16, 0, 3, 3)
+
+
 def test_pods_told_before_their_node_count_and_a_vanished_node_leaves_no_ghost() -> None:
     track = Tracker()
     track.upsert_pod(pod("a"))

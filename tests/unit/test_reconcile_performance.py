@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +20,8 @@ from aim_engine.reconcile.config import MeasuringConfig
 from aim_engine.reconcile.measuring import Measuring
 from aim_engine.reconcile.observed import observed
 from aim_engine.reconcile.performance import (
-    Subject,
     expectation,
     is_like,
-    is_loaded,
     is_significant,
     judge,
     measurement,
@@ -33,6 +32,7 @@ from aim_engine.reconcile.performance import (
     without_numbers,
 )
 from aim_engine.reconcile.pods import PodHealth
+from aim_engine.reconcile.subject import Subject, is_loaded
 from aim_engine.telemetry.scan import scan
 from aim_engine.telemetry.scraper import Scraper
 from aim_engine.telemetry.window import Window
@@ -51,7 +51,7 @@ BUSY = Window(
 IDLE = replace(
     BUSY, tokens_per_second=0, running=0, waiting=0, queued_share=0, first_tokens=0, first_token_p95=None, input_tokens=None, output_tokens=None,
 )  # fmt: skip
-CALM = replace(BUSY, running=6, waiting=0, queued_share=0)
+CALM = replace(BUSY, running=6, waiting=0, queued_share=0, preemptions_per_second=0)
 PLAIN = Subject("abc", "0.32.0", "6.14", Targets(), None, None, pristine=True)
 
 
@@ -98,6 +98,27 @@ def test_a_full_batch_is_load_without_a_queue() -> None:
     assert not is_loaded(full, PLAIN)
     assert is_loaded(full, replace(PLAIN, max_num_seqs=32))
     assert not is_loaded(full, replace(PLAIN, max_num_seqs=64))
+
+
+@pytest.mark.parametrize(
+    ("window", "limit", "kinds"),
+    [
+        (CALM, None, []),
+        (replace(BUSY, preemptions_per_second=0.2, kv_cache_usage=0.97), 64, ["Preemptions", "KVCacheFull"]),
+        (replace(BUSY, running=126, kv_cache_usage=0.4, preemptions_per_second=0), 64, ["BatchLimit"]),
+        (replace(BUSY, running=90, kv_cache_usage=0.4, preemptions_per_second=0), 64, []),
+        (replace(BUSY, kv_cache_usage=0.6, preemptions_per_second=None), None, []),
+        (replace(CALM, kv_cache_usage=0.05, preemptions_per_second=0), 64, ["Overprovisioned"]),
+        (replace(IDLE, kv_cache_usage=0.0, preemptions_per_second=0), 64, []),
+        (replace(CALM, prefix_hit_ratio=0.01, input_tokens=3000, preemptions_per_second=0), 64, ["PrefixCacheMisses"]),
+        (replace(CALM, prefix_hit_ratio=0.01, input_tokens=300, preemptions_per_second=0), 64, []),
+        (replace(CALM, kv_cache_usage=None, prefix_hit_ratio=None, preemptions_per_second=None), 64, []),
+    ],
+)  # fmt: skip
+def test_hints_follow_from_the_window(window: Window, limit: int | None, kinds: list[str]) -> None:
+    found = summarize(window, replace(PLAIN, max_num_seqs=limit), None, NOW, None).hints
+    assert [hint.kind for hint in found] == kinds
+    assert all(re.search(r"\d", hint.message) and ": " in hint.message for hint in found)
 
 
 def test_no_window_is_unknown() -> None:

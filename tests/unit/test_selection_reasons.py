@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from aim_engine.api.enums import Outcome, Reason
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.engines import Problem
-from aim_engine.inventory import Inventory
+from aim_engine.inventory import Inventory, NodeState
 from aim_engine.selection import Candidate, Request, Source, describe
 from unit.selection_world import (
     GPT_OSS,
@@ -47,6 +47,14 @@ class Case:
     outcome: Outcome = Outcome.NO_RECIPE
     needed: str | None = None
     has: str | None = None
+    ends: bool = False
+    """The message ends with the last of its texts."""
+
+
+def labelled(state: NodeState, **labels: str) -> NodeState:
+    """The node with further labels."""
+    facts = replace(state.facts, labels={**state.facts.labels, **labels})
+    return replace(state, facts=facts)
 
 
 def r(**fields: Any) -> Candidate:
@@ -283,6 +291,19 @@ CASES = [
             node("a", used=8), node("b", unschedulable=True)), outcome=Outcome.WAITING,
     ),
     Case(
+        "a full node and others that were not selected", Reason.CAPACITY_INSUFFICIENT, r(),
+        ("at most 0 on one node, 0 in all",), "free 1 GPU, or add a MI300X node", inventory=cluster(
+            labelled(node("b", used=8), zone="a"), node("a"), node("c", unschedulable=True)),
+        asked=request(scheduling={"nodeSelector": {"zone": "a"}}), outcome=Outcome.WAITING,
+        has="at most 0 on one node, 0 in all", ends=True,
+    ),
+    Case(
+        "the selected node is named before the others", Reason.NODE_NOT_USABLE, r(),
+        ("on one node; z is cordoned; a lacks the label zone=a of the node selector",), "uncordon z, or", inventory=cluster(
+            node("a"), labelled(node("z", unschedulable=True), zone="a")),
+        asked=request(scheduling={"nodeSelector": {"zone": "a"}}), outcome=Outcome.WAITING,
+    ),
+    Case(
         "GPUs are to be freed where there are enough of them", Reason.CAPACITY_INSUFFICIENT, r(count=8),
         ("at most 2 on one node (big), 6 in all",), "free 6 GPUs on big, or add a MI300X node",
         inventory=cluster(node("a-small", gpus=4), node("big", used=6)), asked=wishing(**NO_FALLBACK), outcome=Outcome.WAITING,
@@ -367,6 +388,7 @@ def test_each_reason_is_told_with_its_numbers_and_remedy(case: Case) -> None:
     assert verdict.reason is case.reason, verdict
     for text in case.message:
         assert text in verdict.message
+    assert verdict.message.endswith(case.message[-1]) or not case.ends
     if case.remedy is None:
         assert verdict.remedy is None
     else:

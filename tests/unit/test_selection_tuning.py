@@ -343,6 +343,30 @@ def test_the_choice_says_whether_it_is_known_to_meet_the_targets(
     assert [part for part in parts if "meet spec.targets" in part] == ([met] if met else [])
 
 
+@pytest.mark.parametrize(
+    ("performance", "told"),
+    [
+        ([("declared", 1850, None)], "its author claims 925"),
+        ([("declared", 1850, None), ("declared", 900, None)], "its author claims 925"),
+        ([("vendor", 4000, "0.11.1")], "another engine version reached 2000 (published with 0.11.1)"),
+        ([("vendor", 4000, None), ("declared", 1850, None)], "published 2000 tok/s per GPU"),
+        ([], None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_that_do_not_count_are_told_beside_the_one_that_does(
+    performance: list[tuple[str, int, str | None]], told: str | None
+) -> None:
+    points = [
+        {"tokensPerSecond": rate, "provenance": {"kind": kind, "source": "x", "engineVersion": version}}
+        for kind, rate, version in performance
+    ]
+    message = choose([recipe("r", count=2, performance=points)], ALL).message
+    beside = [part for part in message.split(", ") if "claims" in part or "reached" in part]
+    assert beside == ([told] if told and "published 2000" not in told else [])
+    assert (told or "estimated ") in message
+
+
 def test_a_choice_for_latency_tells_the_latency() -> None:
     decision = choose([recipe("r", inter_token=12, tokens=1)], ALL, request(recipe={"objective": "latency"}))
     assert "published 12 ms between tokens" in decision.message

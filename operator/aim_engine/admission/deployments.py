@@ -18,6 +18,7 @@ from aim_engine.api.schema_faults import schema_faults
 from aim_engine.catalog.cautions import cautions
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.engines import engine
+from aim_engine.reconcile.revision import inputs_of
 from aim_engine.selection import (
     Assessment,
     Candidate,
@@ -78,7 +79,9 @@ def _problems(obj: Object, scene: Scene) -> tuple[SpecProblem, ...]:
 
 
 def _request(spec: AIMDeploymentSpec, scene: Scene) -> Request:
-    return Request(scene.namespace, spec, scene.namespace_labels, scene.allowed_images)
+    inputs = inputs_of(spec)
+    identity = f"{inputs.wishes}/{inputs.shape}"
+    return Request(scene.namespace, spec, scene.namespace_labels, scene.allowed_images, identity)
 
 
 def _warnings(request: Request, scene: Scene) -> Iterator[str]:

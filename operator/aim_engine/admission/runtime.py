@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -90,6 +91,17 @@ class Gate:
                 )
             )
 
+    def warm(self) -> None:
+        """Read the catalogues and check the recipes that there are, so that no request waits for it.
+
+        All of it stays for good, so the garbage collector need not walk through it again and again.
+        """
+        for each in self.cache.candidates(""):
+            self._memo.problems(each, {})
+            self.facts.model(each.spec.model_id)
+        gc.collect()
+        gc.freeze()
+
     def _labels(self, namespace: str) -> Mapping[str, str]:
         found = self.cache.namespaces.get(namespace)
         return found.labels if found else {}
@@ -145,6 +157,7 @@ class Validator:
             self._tasks[name] = asyncio.create_task(watch.run(), name=name)
             self._synced.append(watch.synced)
         await asyncio.gather(*(event.wait() for event in self._synced))
+        self.gate.warm()
         while self.keeper.problem is not None:
             await self.keeper.look()
             if self.keeper.problem is not None:

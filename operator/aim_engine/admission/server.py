@@ -10,16 +10,39 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import kopf
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from aim_engine.api.rules import is_deeper
+from aim_engine.api.wording import printable, shown
 
 log = logging.getLogger(__name__)
 
+
+class _Plainly(logging.Filter):
+    """What clients get wrong in HTTP is worth a line, and no traceback of the library."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args, record.exc_info = (
+                "a request that is no HTTP: %s",
+                (printable(shown(error.message)),),
+                None,
+            )
+        return True
+
+
+logging.getLogger("aiohttp.server").addFilter(_Plainly())
+
 LARGEST_BODY = 8 * 2**20
 """An AdmissionReview holds the new and the old object, of at most 3 MiB each."""
+DEEPEST = 100
+"""Levels of a review that kopf and we can walk through; the API server takes thousands."""
 READ_SECONDS = 10.0
 _CLOSING_SECONDS = 10.0
 
@@ -70,6 +93,9 @@ class AdmissionServer(kopf.WebhookServer):
         problem = _malformed(content)
         if problem is not None:
             return _refuse(400, f"this is no AdmissionReview: {problem}")
+        review = content["request"]
+        if is_deeper(review, DEEPEST):
+            return web.json_response(_too_deep(review))
         return await self._serve(fn, request)
 
 
@@ -92,6 +118,15 @@ def _malformed(content: object) -> str | None:
     if not all(body is None or isinstance(body, dict) for body in bodies) or not any(bodies):
         return "request.object is missing"
     return None
+
+
+def _too_deep(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to an object of more levels. One that was stored so may be changed: how else could it be mended?"""
+    stored = is_deeper(request.get("oldObject"), DEEPEST)
+    told = f"spec: is nested more than {DEEPEST} levels deep; write it with fewer"
+    answer: dict[str, Any] = {"uid": request["uid"], "allowed": stored}
+    answer |= {"warnings": [told]} if stored else {"status": {"code": 422, "message": told}}
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
 
 
 def _refuse(status: int, text: str) -> web.Response:

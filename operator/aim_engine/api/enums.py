@@ -47,7 +47,10 @@ class Maturity(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the most mature."""
-        return list(Maturity).index(self)
+        return _MATURITY_RANKS[self]
+
+
+_MATURITY_RANKS = {maturity: rank for rank, maturity in enumerate(Maturity)}
 
 
 class Objective(StrEnum):

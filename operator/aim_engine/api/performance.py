@@ -194,6 +194,15 @@ class Baseline(Model):
     ] = None
 
 
+class Hint(Model):
+    """What would serve the measured load better; nobody acts on it but the user."""
+
+    kind: Annotated[
+        str, Field(max_length=40, pattern="^[A-Za-z]+$", description="What was noticed, one word, CamelCase.")
+    ]
+    message: Annotated[str, Field(max_length=500, description="The numbers, and the change that would help.")]
+
+
 class PerformanceStatus(Model):
     """What the engines of a deployment deliver, measured by the operator over some minutes; written rarely."""
 
@@ -235,6 +244,14 @@ class PerformanceStatus(Model):
         str | None, Field(max_length=100, description="GPU driver of the nodes, where a label tells.")
     ] = None
     expected: Annotated[Expected | None, Field(description="What the throughput is compared with.")] = None
+    hints: Annotated[
+        list[Hint],
+        Field(
+            max_length=8,
+            description="What would serve this load better.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind"]},
+        ),
+    ] = []
     baseline: Annotated[Baseline | None, Field(description="What this recipe did here at first.")] = None
     under_load: Annotated[
         Measurement | None,

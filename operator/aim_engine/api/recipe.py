@@ -20,11 +20,23 @@ from aim_engine.api.meta import (
     Quantity,
 )
 from aim_engine.api.performance import Benchmark, Observed, Performance
-from aim_engine.api.rules import RECIPE_RULES, load_strictly
+from aim_engine.api.rules import RECIPE_RULES, is_deeper, load_strictly
+
+DEEPEST = 32
+"""Levels within engine arguments: more than any engine reads, and few enough for everybody who walks through them."""
+
+
+def _not_too_deep(args: dict[str, Any]) -> dict[str, Any]:
+    """The API server takes any depth; reading and hashing do not."""
+    if not is_deeper(args, DEEPEST):
+        return args
+    raise ValueError(f"is nested more than {DEEPEST} levels deep; write it with fewer")
+
 
 EngineArgs = Annotated[
     dict[str, Any],
     Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+    AfterValidator(_not_too_deep),
 ]
 
 

@@ -51,6 +51,17 @@ class Rule:
     field_path: str | None = None
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether mappings and lists are nested more than so many levels deep. Without recursion: that is what it protects."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
+
+
 NAMESPACE_FORM = "a DNS label: lower-case letters, digits and hyphens, at most 63 characters"
 
 
@@ -166,7 +177,7 @@ def load_strictly(kind: type[Kind], data: Any, rules: tuple[Rule, ...], before: 
     broken rules. Raises pydantic.ValidationError that names the fields."""
     if not isinstance(data, Mapping) or not isinstance(data.get("metadata"), Mapping):
         return kind.model_validate(data, extra="forbid")
-    stored = _as_stored(from_json(_json(kind, {**data, "metadata": _ours(kind, data["metadata"])})))
+    stored = _as_stored(_json(kind, {**data, "metadata": _ours(kind, data["metadata"])}))
     _refuse(kind, stored, tuple(rule for rule in rules if rule.rule is None), None)
     loaded = kind.model_validate_json(to_json(stored), strict=True, extra="forbid")
     _refuse(kind, stored, rules, before)
@@ -199,13 +210,18 @@ def _as_stored(value: Any) -> Any:
     return [_as_stored(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _json(kind: type[Model], value: Any) -> bytes:
+def _json(kind: type[Model], value: Any) -> Any:
+    """The value as JSON has it."""
     try:
-        return to_json(value)
-    except ValueError as error:  # text that is no Unicode, types that JSON does not have
-        problem = _problem(
-            f"the object cannot be written as JSON ({error}); write plain text and numbers", (), None
+        return from_json(to_json(value))
+    except ValueError as error:  # text that is no Unicode, types that JSON does not have, hundreds of levels
+        deep = "recursion" in str(error) or "depth" in str(error)
+        message = (
+            "the object is nested hundreds of levels deep; write it with fewer"
+            if deep
+            else f"the object cannot be written as JSON ({error}); write plain text and numbers"
         )
+        problem = _problem(message, (), None)
         raise ValidationError.from_exception_data(kind.__name__, [problem]) from None
 
 

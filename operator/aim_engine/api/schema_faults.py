@@ -52,7 +52,7 @@ def found(error: ValidationError, kind: str, root: str) -> Iterator[tuple[Path, 
         message, remedy = _told(each["type"], each["msg"], value, each.get("ctx", {}))
         told = (
             ""
-            if each["type"] == "missing" or isinstance(value, Mapping)
+            if value is None or each["type"] == "missing" or isinstance(value, Mapping)
             else shown(value if isinstance(value, str) else str(value))
         )
         yield path, told, message, remedy or _look_up(kind, root, path)

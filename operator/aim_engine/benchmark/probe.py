@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -16,6 +17,8 @@ from aim_engine.benchmark.wire import Fault, RequestError
 _LARGEST_LIST = 2**20
 _NEAR = 0.02
 _TRIES = 3
+_SILENCES = 5
+"""The whole probe takes at most so many times the silence that a request is granted."""
 _FEW = 4
 OPTIONAL = ("ignore_eos", "stream_options")
 """Fields of a request that some servers refuse."""
@@ -65,6 +68,19 @@ async def probe(
 
     `models`: names of the model that is meant, the preferred first; none: whatever is served. Raises RequestError.
     """
+    limit = _SILENCES * connection.silence
+    try:
+        async with asyncio.timeout(limit):
+            return await _probed(
+                connection, models, input_tokens, Ask("", output_tokens, input_tokens), chance
+            )
+    except TimeoutError:
+        raise RequestError(Fault.STALLED, f"a few tokens took more than {limit:g} s") from None
+
+
+async def _probed(
+    connection: Connection, models: Sequence[str], input_tokens: int, ask: Ask, chance: random.Random
+) -> Probed:
     offered = await served_models(connection)
     model = next((name for name in models or offered if name in offered), None)
     if model is None:
@@ -73,7 +89,7 @@ async def probe(
             Fault.NOT_FOUND, f"the server does not serve '{models[0] if models else ''}'; {there}"
         )
     notes: list[str] = []
-    ask = Ask(model, output_tokens, words=input_tokens)
+    ask = replace(ask, model=model)
     seen: list[tuple[int, int]] = []
     for _ in range(_TRIES):
         ask, counted = await _understood(connection, ask, chance, notes)

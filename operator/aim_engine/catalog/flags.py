@@ -116,8 +116,10 @@ class EnvRules:
     denied: Mapping[str, str]
     admin_only: Mapping[str, str]
     tenant_allowed: tuple[str, ...]
+    telling: re.Pattern[str]
+    """Names that sound dangerous: no pattern allows them."""
     reviewed: Mapping[str, str]
-    """Of these, names that sound dangerous and are not."""
+    """Of these, names that were looked at and are harmless."""
     notes: Mapping[str, str]
     """Names that do nothing in the pinned engine."""
     known: frozenset[str]
@@ -149,6 +151,7 @@ def env_rules(backend: Backend) -> EnvRules:
         denied=_section(files, "denied"),
         admin_only=_section(files, "adminOnly"),
         tenant_allowed=tuple(name for content in files for name in content.get("tenantAllowed", ())),
+        telling=re.compile(files[0]["telling"]),
         reviewed=_section(files, "reviewed"),
         notes=_section(files, "notes"),
         known=frozenset(read_yaml(f"engines/{own}")["known"] if own in _env_files() else ()),

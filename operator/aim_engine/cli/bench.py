@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import random
@@ -33,6 +34,7 @@ from aim_engine.cli.bench_table import table
 from aim_engine.cli.output import CommandError, Exit, emit, invalid, progress, tell
 
 _INTERRUPTED = 130
+_OTHER_FILES = 64
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "concurrency": (1, 4096),
     "input-tokens": (1, 1_000_000),
@@ -54,6 +56,7 @@ _REMEDIES: Mapping[Fault, str] = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure; 1 when no request was answered, 130 when interrupted."""
+    gc.enable()  # unlike other commands it runs for long
     load = _load(arguments)
     if arguments.name is None and (arguments.url is None or arguments.save):
         what = (
@@ -64,7 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"{what}: aim-engine bench DEPLOYMENT", Exit.USAGE)
     subject = find(arguments) if arguments.name is not None else None
     if arguments.save and subject is not None:
+        if arguments.model not in (None, *subject.models):
+            raise CommandError(
+                f"--save keeps results of {' or '.join(subject.models)}, not of {arguments.model}", Exit.USAGE
+            )
         check(subject)
+    _allow_connections(load.concurrency)
     endpoint = _endpoint(arguments.url or (subject.url if subject else ""))
     models = [arguments.model] if arguments.model else subject.models if subject else []
     headers = _headers(arguments.api_key_file)
@@ -125,6 +133,23 @@ def _load(arguments: argparse.Namespace) -> Load:
         warm_up=arguments.warmup,
         silence=arguments.timeout,
     )
+
+
+def _allow_connections(count: int) -> None:
+    """Raise the limit of open files where it is too low, as far as the system lets us."""
+    try:
+        import resource
+    except ImportError:  # not every system has it
+        return
+    needed = count + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise CommandError(
+            f"--concurrency {count} needs {needed} open files, the limit is {hard}; raise it, or ask for less"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _endpoint(url: str) -> Endpoint:

@@ -97,7 +97,7 @@ def save(subject: Subject, result: Mapping[str, Any], measured: Run) -> str:
     if problem is not None:
         raise CommandError(f"not saved: {problem}")
     entry = benchmark(subject, result, measured, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    with_client(lambda client: _write(client, str(subject.recipe), entry))
+    with_client(lambda client: record(client, str(subject.recipe), entry))
     return f"saved as observed performance of AIMRecipe {subject.recipe}"
 
 
@@ -158,8 +158,8 @@ async def _may_save(client: KubeClient, recipe: str) -> bool:
     return bool(mapping(answer.get("status")).get("allowed"))
 
 
-async def _write(client: KubeClient, recipe: str, entry: Benchmark) -> None:
-    """Put a record before those that are there; once more when somebody else wrote the status meanwhile."""
+async def record(client: KubeClient, recipe: str, entry: Benchmark) -> None:
+    """Put a result before those that are there; once more when somebody else wrote the status meanwhile."""
     for attempt in range(_ATTEMPTS):
         obj = await client.get(resources.RECIPES, None, recipe)
         known = AIMRecipeStatus.model_validate(obj.get("status") or {}).benchmarks

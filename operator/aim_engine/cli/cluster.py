@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import resources as package_resources
 from pathlib import Path
 
@@ -196,12 +196,12 @@ def check_deployment(found: Found, namespace: str) -> Object:
     return complete
 
 
-def named(world: World, name: str, namespace: str) -> Key:
-    """The key of a deployment of the world; raises CommandError when there is none."""
+def named(deployments: Collection[Key], name: str, namespace: str) -> Key:
+    """The key of one of the deployments; raises CommandError when there is none of that name."""
     key = (namespace, name)
-    if key in world.cache.deployments:
+    if key in deployments:
         return key
-    there = sorted(other for ns, other in world.cache.deployments if ns == namespace)
+    there = sorted(other for ns, other in deployments if ns == namespace)
     told = f"there are {', '.join(there[:5])}" if there else "there is none in that namespace"
     raise invalid(f"AIMDeployment '{name}' does not exist in namespace '{namespace}'; {told}")
 

@@ -21,7 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("name an AIMDeployment, or give a file with -f", Exit.USAGE)
     if arguments.name is not None:
         world = world_of(arguments)
-        document, _ = decide(world, named(world, arguments.name, home(arguments)), arguments.name)
+        document, _ = decide(
+            world, named(world.cache.deployments, arguments.name, home(arguments)), arguments.name
+        )
         return _show_one(arguments, world, document)
     folder = arguments.filename.is_dir()
     change = (read_folder if folder else read_file)(arguments.filename, home(arguments))

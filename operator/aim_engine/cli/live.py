@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from aim_engine.cli.files import Found, Object
-from aim_engine.cli.output import CommandError, invalid
+from aim_engine.cli.output import CommandError, ForbiddenError, invalid
 from aim_engine.cli.snapshot_file import Snapshot
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import KubeconfigError, connect
@@ -51,7 +51,8 @@ def with_client(work: Callable[[KubeClient], Awaitable[Result]], otherwise: str 
             raise CommandError(
                 f"the cluster does not answer: {error}; check the server of the kubeconfig and the network"
             ) from None
-        raise CommandError(f"the cluster refused: {error}; check `kubectl auth can-i --list`") from None
+        told = f"the cluster refused: {error}; check `kubectl auth can-i --list`"
+        raise (ForbiddenError(told) if error.code == 403 else CommandError(told)) from None
 
 
 def fetch_snapshot(namespaces: Sequence[str] = ()) -> Snapshot:
@@ -61,6 +62,11 @@ def fetch_snapshot(namespaces: Sequence[str] = ()) -> Snapshot:
     )
     found = [Found({**obj, "kind": kind}, f"{kind} {obj['metadata']['name']}") for kind, obj in objects]
     return Snapshot(found, config, NO_FACTS, datetime.now(UTC).timestamp())
+
+
+def fetch_deployments(namespace: str) -> list[Object]:
+    """The AIMDeployments of one namespace, which its users may read."""
+    return with_client(lambda client: _all(client, resources.DEPLOYMENTS_AIM, namespace))
 
 
 async def fetch(

@@ -35,6 +35,10 @@ class CommandError(Exception):
         self.code = code
 
 
+class ForbiddenError(CommandError):
+    """The user may not do what the command needs."""
+
+
 def invalid(message: str) -> CommandError:
     """Input that cannot be used."""
     return CommandError(message, Exit.INVALID_INPUT)

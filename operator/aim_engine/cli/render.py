@@ -62,7 +62,7 @@ def outlook_of(arguments: argparse.Namespace) -> Outlook:
         raise CommandError("name an AIMDeployment, or give a file with -f", Exit.USAGE)
     if arguments.name is not None:
         world = world_of(arguments)
-        key, where = named(world, arguments.name, home(arguments)), arguments.name
+        key, where = named(world.cache.deployments, arguments.name, home(arguments)), arguments.name
         now = world.running(key)
     else:
         found, change = read_one(arguments.filename, home(arguments))

@@ -8,9 +8,10 @@ from typing import Any
 
 from aim_engine.cli.cluster import home, named, world_of
 from aim_engine.cli.decision import inventory_table
-from aim_engine.cli.output import CommandError, Exit, columns, emit, printable
+from aim_engine.cli.output import CommandError, Exit, ForbiddenError, columns, emit, printable, tell
+from aim_engine.inventory import Inventory
 from aim_engine.inventory.quantities import items, mapping
-from aim_engine.reconcile.cache import StoredDeployment
+from aim_engine.reconcile.cache import Key, StoredDeployment, read_deployment
 from aim_engine.selection import inventory_summary
 
 _COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
@@ -25,20 +26,32 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the fleet; one namespace with -n, else all. With a name, one deployment and all that is known of it."""
     if arguments.all_namespaces and (arguments.namespace or arguments.name):
         raise CommandError("--all-namespaces goes with neither --namespace nor a name", Exit.USAGE)
-    world = world_of(arguments)
+    deployments, inventory = _seen(arguments)
     if arguments.name is not None:
-        key = named(world, arguments.name, home(arguments))
-        document = _row(world.cache.deployments[key])
+        document = _row(deployments[named(deployments, arguments.name, home(arguments))])
         emit(arguments.output, document, lambda _: _details(document))
         return Exit.OK
     rows = [
-        _row(stored)
-        for key, stored in sorted(world.cache.deployments.items())
-        if arguments.namespace in (None, key[0])
+        _row(stored) for key, stored in sorted(deployments.items()) if arguments.namespace in (None, key[0])
     ]
-    fleet = {"deployments": rows, "inventory": inventory_summary(world.tracker.inventory())}
+    fleet = {"deployments": rows, "inventory": inventory_summary(inventory) if inventory else None}
     emit(arguments.output, fleet, lambda wide: _table(fleet, wide=wide))
     return Exit.OK
+
+
+def _seen(arguments: argparse.Namespace) -> tuple[Mapping[Key, StoredDeployment], Inventory | None]:
+    """Deployments and GPUs; who may read a namespace alone sees no GPUs."""
+    try:
+        world = world_of(arguments)
+    except ForbiddenError as error:
+        if arguments.namespace is None and arguments.name is None:
+            raise CommandError(f"{error}, or name your namespace with -n") from None
+        from aim_engine.cli.live import fetch_deployments
+
+        found = [read_deployment(obj) for obj in fetch_deployments(home(arguments))]
+        tell(f"aim-engine: the GPUs of the cluster are not shown: {error}")
+        return {(stored.namespace, stored.name): stored for stored in found}, None
+    return world.cache.deployments, world.tracker.inventory()
 
 
 def _row(stored: StoredDeployment) -> dict[str, Any]:
@@ -103,7 +116,7 @@ def _table(document: Mapping[str, Any], *, wide: bool) -> str:
     names = [*head, *measured, *more]
     colours = {names.index("ready"): _COLOURS, names.index("performance"): _PERFORMANCE_COLOURS}
     fleet = columns([name.upper() for name in names], rows, colours)
-    return f"{fleet}\n{inventory_table(document['inventory'])}"
+    return f"{fleet}\n{inventory_table(document['inventory'])}" if document["inventory"] else fleet
 
 
 def _measured(seen: Mapping[str, Any]) -> list[str]:

@@ -46,11 +46,22 @@ def _refusal(name: str, value: str, rules: EnvRules, trust: Trust) -> tuple[str,
         )
     if not any(fnmatchcase(name, pattern) for pattern in rules.tenant_allowed):
         return f"{name} is not on the list of variables", "remove it, or ask an admin for a recipe"
+    if (
+        rules.telling.search(name)
+        and name not in rules.tenant_allowed
+        and not _matching(name, rules.reviewed)
+    ):
+        message = f"{name} is allowed in cluster recipes only: its name tells of files, hosts, code or logs"
+        return message, "remove it, or ask an admin for a recipe"
     return None
 
 
 def _matching(name: str, patterns: Mapping[str, str]) -> str | None:
-    return next((why for pattern, why in patterns.items() if fnmatchcase(name, pattern)), None)
+    if name in patterns:
+        return patterns[name]
+    return next(
+        (why for pattern, why in patterns.items() if "*" in pattern and fnmatchcase(name, pattern)), None
+    )
 
 
 def _without_kernels(env: Mapping[str, str], rules: EnvRules, gpu: GPU) -> Iterator[str]:

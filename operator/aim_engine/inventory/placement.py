@@ -71,7 +71,7 @@ class Placement:
     blocked_nodes: int
     """Matching nodes that do not take the pod."""
     blocked: tuple[Blocked, ...]
-    """The first of them by name; only told when nothing fits."""
+    """The first of them by name, those that the node selector matches before the others; only told when nothing fits."""
     short_of: Shortage | None
     """None when something fits, or when there is no node that takes the pod."""
 
@@ -207,7 +207,8 @@ def _fits(gpus: int, bucket: Bucket, need: PodNeed) -> int:
 
 def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: str | None) -> Placement:
     largest = max((gpus for gpus, _, usable in survey.open if usable), default=0)
-    node, best, short, blocked = None, Free(0, 0, 0), None, []
+    node, best, short = None, Free(0, 0, 0), None
+    blocked: list[Blocked] = []
     if not survey.fits:
         if largest:
             node = min(name for gpus, _, usable in survey.open if gpus == largest for name in usable)
@@ -222,10 +223,7 @@ def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: s
             best = Free(*(max(column) for column in zip(*enough, strict=True)))
         if survey.open:
             short = _shortage(enough, need)
-        first = nsmallest(
-            MAX_BLOCKED_LISTED, ((name, kind) for kind, names in survey.blocked for name in names)
-        )
-        blocked = [Blocked(name, _hurdles(kind, need, inventory.nodes[name].facts)) for name, kind in first]
+        blocked = _blocked(inventory, survey, need)
     return Placement(
         fits=survey.fits,
         resource=resource,
@@ -241,6 +239,16 @@ def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: s
         blocked=tuple(blocked),
         short_of=short,
     )
+
+
+def _blocked(inventory: Inventory, survey: _Survey, need: PodNeed) -> list[Blocked]:
+    wanted = inventory.selected(need.node_selector) if need.node_selector else inventory.nodes.keys()
+    first = nsmallest(
+        MAX_BLOCKED_LISTED,
+        ((name not in wanted, name, kind) for kind, names in survey.blocked for name in names),
+        key=lambda each: each[:2],
+    )
+    return [Blocked(name, _hurdles(kind, need, inventory.nodes[name].facts)) for _, name, kind in first]
 
 
 def _shortage(enough: list[Free], need: PodNeed) -> Shortage:

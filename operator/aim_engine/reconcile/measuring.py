@@ -25,9 +25,7 @@ from aim_engine.reconcile.cache import Cache, Key, StoredDeployment
 from aim_engine.reconcile.config import MeasuringConfig
 from aim_engine.reconcile.intake import Passes
 from aim_engine.reconcile.performance import (
-    Subject,
     expectation,
-    is_loaded,
     is_significant,
     judge,
     measurement,
@@ -40,6 +38,7 @@ from aim_engine.reconcile.performance import (
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Revision
 from aim_engine.reconcile.status import NOT_MEASURED, Judgement, wanted
+from aim_engine.reconcile.subject import Subject, is_loaded
 from aim_engine.selection import Candidate, Source, effective_args
 from aim_engine.telemetry.scraper import Scraper, Target
 from aim_engine.telemetry.window import Window

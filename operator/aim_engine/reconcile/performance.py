@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.performance import (
     Baseline,
@@ -18,7 +16,9 @@ from aim_engine.api.performance import (
     Workload,
 )
 from aim_engine.api.recipe import AIMRecipeSpec
+from aim_engine.reconcile.hints import hints
 from aim_engine.reconcile.status import Judgement
+from aim_engine.reconcile.subject import Subject, is_loaded
 from aim_engine.selection.performance import line_of
 from aim_engine.telemetry.window import Window
 
@@ -36,22 +36,6 @@ ENOUGH_REQUESTS = 5
 _SMOOTHING = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured, and what it is compared with."""
-
-    recipe_hash: str
-    engine_version: str
-    driver_version: str | None
-    targets: Targets
-    expected: tuple[int, str] | None
-    """Tokens per second of one replica by the recipe, and `published` or `declared`."""
-    max_num_seqs: int | None
-    """Requests one replica executes at a time."""
-    pristine: bool
-    """Runs the recipe as it stands: no overrides and no workload of the user's."""
-
-
 def expectation(spec: AIMRecipeSpec, engine_version: str) -> tuple[int, str] | None:
     """The best number that the recipe publishes for this engine line, else the one its author declares."""
     line = line_of(engine_version)
@@ -64,12 +48,6 @@ def expectation(spec: AIMRecipeSpec, engine_version: str) -> tuple[int, str] | N
         elif line_of(entry.provenance.engine_version or engine_version) == line:
             numbers["published"].append(entry.tokens_per_second)
     return next(((max(found), kind) for kind, found in numbers.items() if found), None)
-
-
-def is_loaded(window: Window, subject: Subject) -> bool:
-    """Whether the engines were asked for more than they could do at once: only then throughput tells what they can."""
-    full = subject.max_num_seqs is not None and window.running >= 0.9 * subject.max_num_seqs * window.replicas
-    return window.queued_share >= 0.5 or full
 
 
 def summarize(
@@ -99,6 +77,7 @@ def summarize(
         engine_version=subject.engine_version,
         driver_version=subject.driver_version,
         expected=_expected(window, subject),
+        hints=list(hints(window, subject)),
         baseline=_baseline(window, subject, kept.baseline if kept else None, steady, now),
         under_load=kept.under_load if kept and kept.engine_version == subject.engine_version else None,
     )
@@ -252,6 +231,7 @@ def _essence(performance: PerformanceStatus) -> dict[str, object]:
         "loaded": loaded.tokens_per_second if loaded else None,
         "baseline": baseline.tokens_per_second if baseline else None,
         "ratio": baseline.percent if baseline else None,
+        "hints": tuple(hint.kind for hint in performance.hints),
         "what": f"{performance.recipe_hash} {performance.engine_version} {performance.driver_version} {performance.replicas}",
     }
 

@@ -57,10 +57,11 @@ def _shortage(current: Assessment, replicas: int) -> Verdict | None:
             remedy=f"free or add {_counted(need, missing * need.gpus)}{each}", needed=f"{replicas} replicas", has=f"{placement.fits}",
         )  # fmt: skip
     on = f" on {placement.largest_free_node}" if placement.largest_free_node else ""
-    closed = f"; besides, {_named(placement)}" if placement.blocked else ""
+    closed = [each for each in placement.blocked if _is_selected(each)]
+    besides = f"; besides, {'; '.join(map(str, closed[:_NAMED]))}" if closed else ""
     return _told(
-        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{closed}",
-        remedy=f"free {_counted(need, need.gpus - placement.largest_free)}{on}, or {_opening(placement.blocked, need)}", needed=gpus, has=has,
+        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{besides}",
+        remedy=f"free {_counted(need, need.gpus - placement.largest_free)}{on}, or {_opening(closed, need)}", needed=gpus, has=has,
     )  # fmt: skip
 
 
@@ -109,6 +110,11 @@ def _named(placement: Placement) -> str:
     shown = placement.blocked[:_NAMED]
     more = placement.blocked_nodes - len(shown)
     return "; ".join(map(str, shown)) + (f"; and {more} more" if more else "")
+
+
+def _is_selected(blocked: Blocked) -> bool:
+    """Nodes that the user did not select are nobody's business where others are full."""
+    return all(hurdle.cause is not Cause.NOT_SELECTED for hurdle in blocked.hurdles)
 
 
 def _opening(blocked: Iterable[Blocked], need: PodNeed) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Objective, Outcome, Reason, Tier
 from aim_engine.catalog.gpus import devices, whole_partition
-from aim_engine.catalog.models import model_catalog
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
+from aim_engine.selection.absent import nothing_known
 from aim_engine.selection.capacity import capacity_verdict, never_here
 from aim_engine.selection.difference import difference
 from aim_engine.selection.generate import GENERATED_PREFIX, generated
-from aim_engine.selection.order import ranked
-from aim_engine.selection.performance import Yardstick, yardstick
+from aim_engine.selection.order import Ranking, ranked, ranking
 from aim_engine.selection.stages import STAGES, Context, Memo, assess
 from aim_engine.selection.targets import known_to_meet
 from aim_engine.selection.types import (
@@ -86,7 +84,10 @@ def decide(
     elif not pool or all(c.source is Source.GENERATED for c in pool):
         pool = [*pool, *generated(request, inventory, facts)]
         if not pool:
-            return _nothing_known(request, known, facts)
+            named = next(
+                (c for c in known if request.pinned_name and _is_named(c, request.pinned_name)), None
+            )
+            return nothing_known(request, named, known, facts)
     found = [_judge(context, pool)]
     choice = _choose(request, found[-1].order)
     if choice is None and request.fallback and not any(c.source is Source.GENERATED for c in pool):
@@ -134,9 +135,14 @@ def hold(
 class _Judged:
     """Every candidate with what became of it."""
 
-    order: list[Assessment]
-    """The eligible ones, best first."""
+    ranking: Ranking
+    """The eligible ones."""
     failed: list[tuple[Assessment, Verdict]]
+
+    @property
+    def order(self) -> list[Assessment]:
+        """Best first."""
+        return self.ranking.order
 
 
 def _judge(context: Context, pool: list[Candidate]) -> _Judged:
@@ -150,7 +156,7 @@ def _judge(context: Context, pool: list[Candidate]) -> _Judged:
             eligible.append(assessment)
         else:
             failed.append((assessment, verdict))
-    return _Judged(ranked(context.request, context.facts, eligible), failed)
+    return _Judged(ranking(context.request, context.facts, eligible), failed)
 
 
 def _last_resort(found: _Judged, generated: list[Candidate]) -> list[Candidate]:
@@ -170,11 +176,15 @@ def _hardware(each: Candidate) -> tuple[object, ...]:
 
 def _pending(context: Context, found: _Judged) -> tuple[_Judged, Choice] | None:
     """The best candidate although it has no room, or the best of those that lack nothing but hardware."""
-    order = found.order or ranked(context.request, context.facts, _hopeful(context, found.failed))[:1]
-    if not order:
+    hopeful = found.ranking
+    if not hopeful.order:
+        every = ranking(context.request, context.facts, _hopeful(context, found.failed))
+        hopeful = replace(every, order=every.order[:1])
+    if not hopeful.order:
         return None
-    failed = [(each, verdict) for each, verdict in found.failed if each.candidate is not order[0].candidate]
-    return _Judged(order, failed), Choice(order[0], _tier(order, order[0]), 0)
+    best = hopeful.order[0]
+    failed = [(each, verdict) for each, verdict in found.failed if each.candidate is not best.candidate]
+    return _Judged(hopeful, failed), Choice(best, _tier(hopeful.order, best), 0)
 
 
 def _told(context: Context, found: _Judged, choice: Choice | None) -> Decision:
@@ -225,9 +235,8 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     why = _why(request, choice, order)
     verdicts = [Verdict(chosen.candidate.name, Reason.CHOSEN, why)]
     place = next(i for i, current in enumerate(order) if current is chosen)
-    scale = yardstick(order)
     verdicts += [
-        _loser(context, scale, current, choice, before=i < place)
+        _loser(context, found.ranking, current, choice, before=i < place)
         for i, current in enumerate(order)
         if i != place
     ]
@@ -291,6 +300,8 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
     if chosen.elsewhere and not (chosen.rate and chosen.rate.is_evidence):
         per_gpu = chosen.elsewhere.value / chosen.candidate.spec.hardware.gpu_count
         parts.append(f"another engine version reached {per_gpu:.0f} ({chosen.elsewhere})")
+    if chosen.declared and not (chosen.rate and chosen.rate.is_evidence):
+        parts.append(f"its author claims {chosen.declared / chosen.candidate.spec.hardware.gpu_count:.0f}")
     if request.spec.targets != Targets():
         met = known_to_meet(request.spec.targets, chosen.points)
         parts.append(
@@ -302,7 +313,7 @@ def _why(request: Request, choice: Choice, order: list[Assessment]) -> str:
 
 
 def _loser(
-    context: Context, scale: Yardstick, current: Assessment, choice: Choice, *, before: bool
+    context: Context, ranking: Ranking, current: Assessment, choice: Choice, *, before: bool
 ) -> Verdict:
     """Why an eligible candidate was not taken; `before`: it stands before the chosen one in the order."""
     request = context.request
@@ -317,7 +328,7 @@ def _loser(
         return blocked or Verdict(current.candidate.name, Reason.OUTRANKED, why, eligible=True)
     return Verdict(
         current.candidate.name, Reason.OUTRANKED,
-        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, scale)}",
+        f"fits, but {winner.candidate.name} ranks higher: {difference(request, context.facts, current, winner, ranking)}",
         remedy=f"set spec.recipe.name: {current.candidate.name}" if "/" not in current.candidate.name else None,
         eligible=True,
     )  # fmt: skip
@@ -357,48 +368,6 @@ def _none_eligible(rejected: list[Verdict]) -> Decision:
         Outcome.NO_RECIPE, verdicts,
         f"none of {len(verdicts)} recipes can serve; nearest is {nearest.recipe}: {nearest.message}", nearest.remedy,
     )  # fmt: skip
-
-
-def _nothing_known(request: Request, candidates: list[Candidate], facts: Facts) -> Decision:
-    pinned = request.pinned_name
-    if pinned is not None:
-        kind = "ConfigMap" if pinned.startswith("configmap/") else "AIMRecipe"
-        name = pinned.removeprefix("configmap/")
-        named = next((c for c in candidates if _is_named(c, pinned)), None)
-        if named is not None:
-            return Decision(
-                Outcome.NO_RECIPE, (), f"{kind} '{name}' is for model {named.spec.model_id}, not {request.model_id}",
-                "correct spec.model.id, or name another recipe",
-            )  # fmt: skip
-        return Decision(
-            Outcome.NO_RECIPE,
-            (),
-            f"{kind} '{name}' does not exist",
-            f"create {kind} {name} or correct spec.recipe",
-        )
-    known = request.model_id is not None and facts.model(request.model_id) is not None
-    if known and not request.fallback:
-        return Decision(
-            Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', and fallback is off",
-            "allow spec.recipe.fallback and autoSelect for a generated configuration, or add a recipe",
-        )  # fmt: skip
-    told = facts.unknown(request.model_id) if request.model_id and not known else None
-    unknown = f"and its size is unknown: {told}" if told else "and its size is unknown"
-    why = "and it fits no GPU of this cluster" if known else unknown
-    near = _similar(request.model_id or "", candidates)
-    hint = f"did you mean {near}? Else " if near else ""
-    return Decision(
-        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', {why}",
-        f"{hint}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
-    )  # fmt: skip
-
-
-def _similar(model_id: str, candidates: Iterable[Candidate]) -> str | None:
-    """A model that somebody may have meant: the same in other letters, or nearly the same."""
-    known = sorted({each.spec.model_id for each in candidates if each.listed} | set(model_catalog()))
-    by_case = {name.lower(): name for name in known if name != model_id}
-    near = get_close_matches(model_id.lower(), by_case, n=1, cutoff=0.85)
-    return by_case[near[0]] if near else None
 
 
 def _by_progress(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from aim_engine.api.enums import Objective
 from aim_engine.catalog.gpus import whole_partition
-from aim_engine.selection.order import preference, rank_key
-from aim_engine.selection.performance import STEP, Yardstick, yardstick
+from aim_engine.selection.order import Ranking, preference, ranking
+from aim_engine.selection.performance import STEP, Yardstick
 from aim_engine.selection.types import Assessment, Facts, Prediction, Request
 
 
 def difference(
-    request: Request, facts: Facts, loser: Assessment, winner: Assessment, scale: Yardstick | None = None
+    request: Request, facts: Facts, loser: Assessment, winner: Assessment, among: Ranking | None = None
 ) -> str:
-    """Why `winner` goes before `loser`. `scale`: that of all that were ranked together, where there were more."""
-    scale = scale or yardstick((loser, winner))
-    keys = (rank_key(request, facts, scale, each) for each in (loser, winner))
+    """Why `winner` goes before `loser`. `among`: the order in which both stand, where it is of more than these two."""
+    found = among or ranking(request, facts, (loser, winner))
+    keys = (found.keys[each.candidate.name] for each in (loser, winner))
     unequal = (place for place, (ours, theirs) in enumerate(zip(*keys, strict=True)) if ours != theirs)
-    return WORDS[next(unequal, -1)](_Pair(request, facts, scale, loser, winner))
+    return WORDS[next(unequal, -1)](_Pair(request, facts, found.scale, loser, winner))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ docs/concepts/selection.md gives the reason of each place. Names are unique, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Objective, Precision
@@ -22,11 +23,33 @@ Preference = tuple[int, int, int]
 Key = tuple[int, int, int, int, int, int, int, int, Preference, int, str]
 
 
-def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> list[Assessment]:
-    """The assessments, best first, whatever order they came in."""
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in their order, with what it was made from."""
+
+    order: list[Assessment]
+    """Best first."""
+    scale: Yardstick
+    keys: Mapping[str, Key]
+    """By the candidate's name."""
+
+
+def ranking(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> Ranking:
+    """The order of the assessments, whatever order they came in."""
     candidates = list(assessments)
     scale = yardstick(candidates)
-    return sorted(candidates, key=lambda current: rank_key(request, facts, scale, current))
+    keyed = sorted(
+        ((rank_key(request, facts, scale, current), current) for current in candidates),
+        key=lambda pair: pair[0],
+    )
+    return Ranking(
+        [current for _, current in keyed], scale, {current.candidate.name: key for key, current in keyed}
+    )
+
+
+def ranked(request: Request, facts: Facts, assessments: Iterable[Assessment]) -> list[Assessment]:
+    """The assessments, best first."""
+    return ranking(request, facts, assessments).order
 
 
 def outranks(request: Request, facts: Facts, one: Assessment, other: Assessment) -> bool:

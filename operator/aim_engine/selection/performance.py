@@ -93,6 +93,7 @@ def with_performance(facts: Facts, current: Assessment, prompt_tokens: int | Non
         first_token=_first(_best(min, seen, "first_token_ms"), _best(min, published, "first_token_ms")),
         points=points,
         elsewhere=_best(max, others, "tokens_per_second"),
+        declared=_declared(spec.performance),
         estimate=guess,
         bound=limit,
     )
@@ -117,6 +118,11 @@ def _published(current: Assessment) -> tuple[tuple[Point, ...], tuple[Point, ...
     entries = [entry for entry in spec.performance if entry.provenance.kind is not ProvenanceKind.DECLARED]
     own = [entry for entry in entries if line_of(entry.provenance.engine_version or line) == line]
     return tuple(map(_point, own)), tuple(_point(entry) for entry in entries if entry not in own)
+
+
+def _declared(entries: Sequence[Performance]) -> int | None:
+    claims = (e.tokens_per_second for e in entries if e.provenance.kind is ProvenanceKind.DECLARED)
+    return max((claim for claim in claims if claim is not None), default=None)
 
 
 def _point(entry: Performance) -> Point:

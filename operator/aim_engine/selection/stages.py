@@ -16,6 +16,7 @@ from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
 from aim_engine.inventory import Inventory, PoolKey, place, whole_partition
 from aim_engine.selection.capacity import pod_need
+from aim_engine.selection.cluster_rules import selector_problems
 from aim_engine.selection.images import image_problems
 from aim_engine.selection.memory import Help, device_bytes, helping, sized
 from aim_engine.selection.performance import with_performance
@@ -91,6 +92,7 @@ class Memo:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Judged] = {}
+        self._problems: dict[tuple[object, ...], tuple[Problem, ...]] = {}
 
     def get(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
         """The result of a part of the stages, computed where it is not known."""
@@ -113,6 +115,15 @@ class Memo:
                 self._known.clear()
             self._known[key] = self._compute(context, candidate, part)
         return self._known[key]
+
+    def problems(self, candidate: Candidate, namespace_labels: Mapping[str, str]) -> tuple[Problem, ...]:
+        """What is wrong with a recipe by itself, whatever is asked."""
+        key = (candidate.hash, candidate.source, tenant_trust(namespace_labels))
+        if key not in self._problems:
+            if len(self._problems) >= _MEMO_LIMIT:
+                self._problems.clear()
+            self._problems[key] = recipe_problems(candidate, namespace_labels)
+        return self._problems[key]
 
     def _compute(self, context: Context, candidate: Candidate, part: tuple[Stage, ...]) -> Judged:
         if part is _BEFORE_CLUSTER:
@@ -149,6 +160,7 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
         *backend.check_args(spec.engine_args, version_of(spec), trust=trust),
         *backend.check_env(spec.env, trust=trust),
         *backend.check_combination(spec.engine_args),
+        *selector_problems(spec.allowed_namespaces, "allowedNamespaces"),
     ]
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
     if gpu is None:
@@ -190,7 +202,7 @@ def _verdict(
 def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
     request, spec = context.request, current.candidate.spec
     problems = (
-        *recipe_problems(current.candidate, request.namespace_labels),
+        *context.memo.problems(current.candidate, request.namespace_labels),
         *weights_problems(spec, context.facts),
         *(
             image_problems(spec.image, request.allowed_images, "image")

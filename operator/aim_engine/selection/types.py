@@ -227,6 +227,8 @@ class Assessment:
     """The evidence that the numbers above are from."""
     elsewhere: Prediction | None = None
     """Tokens per second published for another engine version: told, and not used."""
+    declared: int | None = None
+    """Tokens per second that the recipe's author claims: told, and not used."""
     estimate: Estimate | None = None
     """The roofline estimate, also where there is evidence: it is the yardstick for the others."""
     bound: Bound | None = None

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from aim_engine.catalog.gpus import GPU, devices, gpu_catalog
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine, version_of
-from aim_engine.selection.cluster_rules import selector_problems
 from aim_engine.selection.memory import helping, sized
 from aim_engine.selection.stages import recipe_problems
 from aim_engine.selection.types import Candidate, Facts
@@ -27,11 +26,7 @@ def validity_problems(
     """
     spec, facts = candidate.spec, _at_revision(candidate, facts)
     return (
-        (
-            *recipe_problems(candidate, namespace_labels),
-            *weights_problems(spec, facts),
-            *selector_problems(spec.allowed_namespaces, "allowedNamespaces"),
-        )
+        (*recipe_problems(candidate, namespace_labels), *weights_problems(spec, facts))
         or engine(spec.backend).check_parallelism(spec.engine_args, spec.hardware.gpu_count)
         or tuple(_hardware_problems(candidate, facts))
     )

@@ -70,6 +70,10 @@ class Metrics:
         self.active = Gauge(
             "aim_operator_active", "1 while this replica reconciles, 0 on standby.", registry=registry
         )
+        self.measuring = Gauge(
+            "aim_operator_measuring", "1 where this replica reads the engines' metrics, 0 where that is switched off.",
+            registry=registry,
+        )  # fmt: skip
         self._selection = Counter(
             "aim_recipe_selection",
             "Selections by result; one per decision, not per resync. `fallback`: selected, but not the best recipe; `waiting`: its "

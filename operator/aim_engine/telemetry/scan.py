@@ -127,7 +127,8 @@ def _scalar(name: str) -> _Family:
 @lru_cache(maxsize=64)
 def _bucket(name: str) -> _Family:
     raw = name.encode() + b"_bucket"
-    line = rb"^" + re.escape(raw) + rb'\{(?:[^\n]*?,)?le="([^"]*)"[^\n]*\}[ \t]+(\S+)'
+    # The atomic group keeps a hostile line from being tried from each of its `le=`.
+    line = rb"^" + re.escape(raw) + rb'\{(?>(?:[^\n]*?,)?le=")([^"\n]*)"[^\n]*\}[ \t]+(\S+)'
     return _Family(b"\n" + raw, re.compile(line, re.MULTILINE))
 
 

@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import ipaddress
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,8 @@ from aim_engine.api.enums import Backend
 from aim_engine.engines import engine
 from aim_engine.telemetry.scan import Reading, Trouble, UnreadableError, scan
 from aim_engine.telemetry.window import Series, Window, window
+
+log = logging.getLogger(__name__)
 
 PATH = "/metrics"
 LARGEST_PAGE = 2 * 2**20
@@ -94,7 +97,9 @@ class Scraper:
 
     def watch(self, key: Key, targets: Iterable[Target]) -> None:
         """These are the engines of a deployment now; what others of it said is forgotten."""
-        wanted = {each.process: each for each in targets if is_pod_address(each.address)}
+        here = {each.address: each for each in targets if is_pod_address(each.address)}
+        # Two processes at one address would count what answers there twice.
+        wanted = {each.process: each for each in here.values()}
         known = self._watched.get(key, {})
         if known.keys() == wanted.keys() and all(known[name].target == wanted[name] for name in known):
             return
@@ -198,9 +203,12 @@ class Scraper:
             except UnreadableError as error:
                 watched.failures += 1
                 self.failed(error.trouble.value)
+            except Exception:
+                watched.failures += 1
+                log.exception("engine %s of %s/%s: a fault of ours; it is asked again later", name, *key)
+        finally:
             if self._watched.get(key, {}).get(name) is watched:
                 self._schedule(key, name, watched, self.clock() + self._pause_after(watched.failures))
-        finally:
             slots.release()
 
     def take(self, key: Key, process: str, reading: Reading) -> None:
@@ -224,10 +232,12 @@ class Scraper:
                     page += chunk
                     if len(page) > LARGEST_PAGE:
                         raise UnreadableError(Trouble.TOO_LARGE, f"more than {LARGEST_PAGE} bytes")
+                if page and not page.endswith(b"\n"):
+                    raise UnreadableError(Trouble.NOT_METRICS, "the page ends in the middle of a line")
                 return bytes(page)
         except TimeoutError:
             raise UnreadableError(Trouble.TIMEOUT, f"no whole answer within {self.timeout:g} s") from None
-        except aiohttp.ClientConnectionError as error:
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:  # refused, or broken off
             raise UnreadableError(Trouble.REFUSED, str(error)) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise UnreadableError(Trouble.NOT_METRICS, str(error)) from None

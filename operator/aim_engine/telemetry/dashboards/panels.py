@@ -301,7 +301,7 @@ def table(
     }  # fmt: skip
     options = {
         "showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "countRows": False, "fields": ""},
-        "sortBy": [{"displayName": sort or columns[0].title, "desc": descending if sort else False}],
+        "sortBy": [{"displayName": sort or columns[0].title, "desc": bool(sort) and descending}],
     }  # fmt: skip
     return _panel(
         "table",

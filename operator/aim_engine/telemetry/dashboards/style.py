@@ -49,6 +49,8 @@ STATE = mapped({"0": ("False", RED), "1": ("Unknown", GREY), "2": ("True", GREEN
 TIER = mapped(
     {"Primary": ("Primary", GREEN), "Secondary": ("Secondary", YELLOW), "Tertiary": ("Tertiary", ORANGE), "Default": ("Default", PURPLE)}
 )  # fmt: skip
+ALERT = mapped({"firing": ("Firing", RED), "pending": ("Pending", YELLOW)})
+SEVERITY = mapped({"critical": ("Critical", RED), "warning": ("Warning", ORANGE), "info": ("Info", BLUE)})
 HEALTH = mapped({"1": ("Healthy", GREEN), "0": ("Unhealthy", RED)})
 ACTIONS = mapped(
     {reason.value: (doc.action.replace("`", ""), "") for reason, doc in CONDITION_REASONS.items()}

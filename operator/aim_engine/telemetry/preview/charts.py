@@ -305,6 +305,6 @@ def draw_donut(canvas: Canvas, panel: Json, client: Client, scope: Scope) -> Non
     for row, (curve, value, ink) in enumerate(zip(found, values, inks, strict=True)):
         middle = top + row * line
         canvas.patch(Rectangle((left, middle - 5), 10, 10, facecolor=ink, edgecolor=BORDER))
-        canvas.write(left + 17, middle, fitted(curve.name, 12, canvas.width - left - 88), 12, TEXT)
-        canvas.write(canvas.width - 40, middle, written(value, "none", 0), 12, TEXT, align="right")
+        canvas.write(left + 17, middle, fitted(curve.name, 12, canvas.width - left - 92), 12, TEXT)
+        canvas.write(canvas.width - 46, middle, written(value, "none", 0), 12, TEXT, align="right")
         canvas.write(canvas.width - 4, middle, f"{value / sum(values):.0%}", 12, FAINT, align="right")

@@ -81,9 +81,21 @@ class Client:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 (http and https only)
                 return json.loads(answer.read())["data"]
         except urllib.error.HTTPError as error:
-            told = error.read().decode(errors="replace")[:500]
+            told = _words(error)
+            if told is None:
+                raise PrometheusError(
+                    f"{self._url} answers {error.code} to {path}: is it Prometheus?"
+                ) from error
             raise PrometheusError(f"Prometheus refuses {parameters.get('query', path)}: {told}") from error
         except (OSError, ValueError, KeyError) as error:
             raise PrometheusError(
                 f"Prometheus at {self._url} does not answer as it should: {error}"
             ) from error
+
+
+def _words(error: urllib.error.HTTPError) -> str | None:
+    """What Prometheus says is wrong; None when that is not how Prometheus speaks."""
+    try:
+        return str(json.loads(error.read())["error"])
+    except (ValueError, KeyError, TypeError):
+        return None

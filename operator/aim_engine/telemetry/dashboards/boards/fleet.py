@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from aim_engine.telemetry.alerts import source
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to
+from aim_engine.telemetry.dashboards.overrides import SELECTION_RESULTS
 from aim_engine.telemetry.dashboards.panels import (
     Column,
     Panel,
@@ -16,6 +18,7 @@ from aim_engine.telemetry.dashboards.panels import (
 from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, condition, each, per_minute
 from aim_engine.telemetry.dashboards.style import (
     ACTIONS,
+    ALERT,
     BLUE,
     FILLING,
     GREEN,
@@ -29,6 +32,7 @@ from aim_engine.telemetry.dashboards.style import (
     RATIO,
     RED,
     SECONDS,
+    SEVERITY,
     SHARE_OF_EXPECTED,
     SOME_IS_GOOD,
     STATUS,
@@ -62,7 +66,7 @@ def board() -> Board:
             chosen("namespace", "Namespace", "label_values(aim_deployment_info, namespace)"),
         ],
         rows=[
-            Row(title="", panels=_summary()),
+            Row(title="", panels=[*_summary(), _alerts()]),
             Row(title="Deployments", panels=[_deployments(), _readiness(), _unserved()]),
             Row(title="Recipe selection", panels=[_results(), _totals(), _tiers(), _conditions()]),
             Row(title="GPUs", panels=[_gpus(), _gpus_over_time()]),
@@ -97,7 +101,7 @@ def _summary() -> list[Panel]:
         stat(
             "Requests waiting", "Requests in the queues of all engines.",
             Target(expr=f"sum({each('aim_performance_requests_waiting', ALL)})"), steps=((None, GREEN), (10, ORANGE), (100, RED)),
-            graph=True, size=(3, 4),
+            decimals=0, graph=True, size=(3, 4),
         ),
         stat(
             "GPUs used by AIM", "Share of all allocatable GPUs that AIMDeployments hold.",
@@ -108,6 +112,27 @@ def _summary() -> list[Panel]:
             Target(expr="sum(max by (gpu_type) (aim_gpu_free))"), steps=((None, ORANGE), (1, GREEN)), graph=True, size=(3, 4),
         ),
     ]  # fmt: skip
+
+
+def _alerts() -> Panel:
+    labels = "alertname, severity, alertstate, namespace, aimdeployment"
+    runbook = f"{source()['runbooks']}/${{__data.fields.Alert}}.md"
+    return table(
+        "Alerts",
+        "Alerts of AIM Engine that fire, or will unless what they tell of ends. A click on one opens its runbook.",
+        {"found": f'max by ({labels}) (ALERTS{{alertname=~"AIMEngine.+",namespace=~"$namespace|"}})'},
+        [
+            Column(field="alertname", title="Alert", width=330, link=("Open the runbook", runbook)),
+            Column(field="alertstate", title="State", width=100, cell="color-text", mappings=(ALERT,)),
+            Column(field="severity", title="Severity", width=100, cell="color-text", mappings=(SEVERITY,)),
+            Column(field="namespace", title="Namespace", width=160),
+            Column(field="aimdeployment", title="Deployment", link=_OPEN_DEPLOYMENT),
+        ],
+        sort="State",
+        descending=False,
+        empty="No alert is pending or fires",
+        size=(24, 6),
+    )
 
 
 def _deployments() -> Panel:
@@ -180,18 +205,12 @@ def _conditions() -> Panel:
         {"true": of("true"), "false": of("false"), "unknown": of("unknown")},
         [
             Column(field="condition", title="Condition"),
-            Column(field="true", title="True", unit="none", cell="color-text", thresholds=((None, GREEN),)),
-            Column(field="false", title="False", unit="none", cell="color-text", thresholds=((None, GREY), (1, RED))),
-            Column(field="unknown", title="Unknown", unit="none", cell="color-text", thresholds=((None, GREY),)),
+            Column(field="true", title="True", unit="none", width=70, cell="color-text", thresholds=((None, GREEN),)),
+            Column(field="false", title="False", unit="none", width=70, cell="color-text", thresholds=((None, GREY), (1, RED))),
+            Column(field="unknown", title="Unknown", unit="none", width=90, cell="color-text", thresholds=((None, GREY),)),
         ],
         size=(7, 8),
     )  # fmt: skip
-
-
-_RESULTS = (
-    coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE), coloured("^not_found$", RED),
-    coloured("^(error|invalid)$", PURPLE),
-)  # fmt: skip
 
 
 def _results() -> Panel:
@@ -202,7 +221,7 @@ def _results() -> Panel:
         unit=PER_MINUTE,
         stacked=True,
         bars=True,
-        overrides=_RESULTS,
+        overrides=SELECTION_RESULTS,
         calcs=("mean", "max"),
         size=(7, 8),
     )
@@ -215,7 +234,7 @@ def _totals() -> Panel:
         Target(expr="sum by (result) (increase(aim_recipe_selection_total[$__range]))", legend="{{result}}"),
         unit="none",
         decimals=0,
-        overrides=_RESULTS,
+        overrides=SELECTION_RESULTS,
         size=(5, 8),
     )
 

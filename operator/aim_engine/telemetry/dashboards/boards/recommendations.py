@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to, typed
 from aim_engine.telemetry.dashboards.panels import Column, Panel, Target, stat, table, timeseries
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, RATE, constant_label, each, either
+from aim_engine.telemetry.dashboards.series import (
+    ALL,
+    DEPLOYMENT,
+    EXPORTER,
+    RATE,
+    constant_label,
+    each,
+    either,
+)
 from aim_engine.telemetry.dashboards.style import (
     ADVICE,
     BLUE,
@@ -22,7 +30,6 @@ from aim_engine.telemetry.dashboards.style import (
 
 UID = "aim-recommendations"
 RANGE = "$__range"
-EXPORTER = "${exporter_prefix:raw}"
 
 CONTEXT_SHARE = 0.25
 """A context of which the longest requests use less than this is over-provisioned."""
@@ -34,6 +41,8 @@ PREEMPTION_RATE = 0.05
 """Preemptions a second from which they cost throughput."""
 HIT_SHARE = 0.1
 """Prefix cache hits below this share are misses worth a look."""
+SLOWER = 0.85
+"""Share of a deployment's own baseline, at a like load, below which it has become slower."""
 EXPECTED_SHARE = 0.8
 """Delivered share of the expected throughput below which a recipe does not keep its promise."""
 
@@ -69,7 +78,7 @@ def board() -> Board:
         ],
         rows=[
             Row(title="", panels=_summary()),
-            Row(title="Recipes", panels=[_recipes(), _promises()]),
+            Row(title="Recipes", panels=[_recipes(), _promises(), _slower()]),
             Row(title="GPU memory", panels=[_context(), _preemptions(), _preemptions_over_time()]),
             Row(title="GPUs with little work", panels=[_idle_replicas(), _idle_gpus()]),
             Row(title="Prefix cache", panels=[_misses(), _hits_over_time()]),
@@ -150,7 +159,8 @@ def _summary() -> list[Panel]:
 
 
 def _advice(
-    title: str, about: str, change: str, queries: Mapping[str, str], columns: Sequence[Column], *, sort: str, size: tuple[int, int] = (24, 5),
+    title: str, about: str, change: str, queries: Mapping[str, str], columns: Sequence[Column], *, sort: str, descending: bool = True,
+    size: tuple[int, int] = (24, 5),
 ) -> Panel:  # fmt: skip
     """A table of what the first query finds, with the suggested change as a label; the other queries tell more of it."""
     first, *others = queries
@@ -162,6 +172,7 @@ def _advice(
         told,
         [*_NAMES, *columns, Column(field="change", title="Suggested change", cell="auto")],
         sort=sort,
+        descending=descending,
         empty="Nothing to suggest",
         size=size,
     )
@@ -183,7 +194,7 @@ def _recipes() -> Panel:
         [
             Column(field="current", title="Recipe", width=270),
             Column(field="recommended", title="Recommended", width=270),
-            Column(field="gain_kind", title="Gain", width=150, mappings=(_GAIN_KIND,)),
+            Column(field="gain_kind", title="Gain", width=190, mappings=(_GAIN_KIND,)),
             Column(field="gain", title="By", unit=RATIO, decimals=0, width=80, cell="color-text", thresholds=((None, BLUE),)),
         ],
         sort="By",
@@ -208,6 +219,28 @@ def _promises() -> Panel:
             Column(field="share", title="Share", unit=RATIO, decimals=0, width=140, cell="gauge", thresholds=SHARE_OF_EXPECTED, limits=(0, 1)),
         ],
         sort="Share",
+        descending=False,
+    )  # fmt: skip
+
+
+def _slower() -> Panel:
+    ratio = f"{each('aim_performance_baseline_ratio', ALL)} < {SLOWER}"
+    return _advice(
+        "Slower than it was",
+        f"Less than {SLOWER:.0%} of the deployment's own baseline at a like load, as after a change of the engine or the GPU driver.",
+        "Compare engine and driver version in status.performance with those of the baseline; see the runbook of AIMEnginePerformanceRegressed",
+        {
+            "ratio": ratio,
+            "now": each("aim_performance_tokens_per_second", ALL),
+            "baseline": each("aim_performance_baseline_tokens_per_second", ALL),
+        },
+        [
+            Column(field="now", title="Now", unit=TOKENS, decimals=1, width=120),
+            Column(field="baseline", title="Baseline", unit=TOKENS, decimals=1, width=120),
+            Column(field="ratio", title="Of baseline", unit=RATIO, decimals=0, width=140, cell="gauge", thresholds=((None, RED), (0.7, ORANGE)), limits=(0, 1)),
+        ],
+        sort="Of baseline",
+        descending=False,
     )  # fmt: skip
 
 

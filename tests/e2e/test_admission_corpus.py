@@ -6,14 +6,17 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
 
 from admission.corpus import Case, Json, cases, judge, matches
+from admission.mutants import mutants
 from admission.test_corpus import SHIPPED
 from aim_engine.api.wording import briefly
 from testbed.api import Answered
 from testbed.plane import ControlPlane
 from testbed.product import GROUP
 from testbed.validator import Validator
+from unit.selection_world import UNHURRIED
 
 BAD, GOOD = cases("bad"), cases("good")
 DRY_RUN = "?dryRun=All&fieldValidation=Strict"
@@ -97,3 +100,16 @@ def test_the_validator_said_nothing_of_a_fault_of_its_own(
     answers: dict[str, Answered], validator: Validator
 ) -> None:
     assert "Traceback" not in validator.log()
+
+
+@settings(UNHURRIED, max_examples=150)
+@given(obj=mutants())
+def test_what_the_gate_takes_the_api_server_takes_and_the_other_way_round(
+    guarded: ControlPlane, validator: Validator, obj: Json
+) -> None:
+    """The gate's functions know the schema as well as the API server does, and no rule of ours is hidden from them."""
+    obj = {**obj, "metadata": {**obj["metadata"], "name": "mutant"}}
+    answered = guarded.ask("POST", path(obj), obj)
+    refusals = judge(obj).refusals
+    assert answered.code in (201, 400, 422), answered.message
+    assert (answered.code == 201) is (not refusals), (answered.message, refusals)
