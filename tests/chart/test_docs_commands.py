@@ -95,9 +95,13 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    """A plane with the kinds of the Prometheus Operator, and an operator that outlives every installation."""
+    """A plane with the kinds of the Prometheus Operator and cert-manager, and an operator that outlives every installation."""
     with plane_of_releases() as running:
-        crds = [*(ROOT / "deploy" / "helm" / "crds").iterdir(), *foreign.crds("prometheus-operator")]
+        crds = [
+            *(ROOT / "deploy" / "helm" / "crds").iterdir(),
+            *foreign.crds("prometheus-operator"),
+            *foreign.crds("cert-manager"),
+        ]
         running.kubectl(
             "apply",
             "--server-side",
@@ -190,7 +194,7 @@ def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: D
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
 NEEDS = {
     "kubectl logs": "a kubelet", "kubectl get --raw": "an engine in the pod", "kubectl top": "a metrics server", "kubectl get secret": "a validator that made one",
-    "kubectl get certificates": "cert-manager", "aim-engine doctor": "the operator's Lease", "make": "a checkout", "curl": "a server", "amd-smi": "a GPU",
+    "aim-engine doctor": "the operator's Lease", "make": "a checkout", "curl": "a server", "amd-smi": "a GPU",
     "rocm-smi": "a GPU",
 }  # fmt: skip
 """Beginnings of commands of runbooks that cannot work on simulated nodes, and what they need."""

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from aim_engine.telemetry import alerts
+from chart.documented import MONITORING
+from chart.helm import helm, rendered
 from e2e.support import PATIENCE, is_true, recipe_object
 from testbed.engines import EngineFleet
 from testbed.fixtures import WITHOUT_CLUSTER
@@ -192,3 +194,55 @@ def test_no_alert_is_pending_on_a_model_that_serves_well(watched: Watched) -> No
     assert pending - {"AIMEnginePerformanceSampleStale"} == set(), (
         "of that one the operator's first window takes a minute"
     )
+
+
+def chart(*words: str, **values: Any) -> list[dict[str, Any]]:
+    """The chart's objects of the Prometheus Operator, for another release than the manifests'."""
+    told = yaml.safe_dump({"operator": {"mode": "always"}, **values})
+    versions = [word for version in MONITORING for word in ("--api-versions", version)]
+    done = helm(
+        "template", "second", "./helm", "-n", NAMESPACE, "--values", "-", *versions, *words, stdin=told
+    )
+    return [obj for obj in rendered(done.stdout) if obj["apiVersion"].startswith("monitoring.coreos.com/")]
+
+
+def test_the_charts_objects_are_accepted_with_every_value_set(watched: Watched) -> None:
+    rules = [
+        {
+            "name": "Mine",
+            "condition": "up == 0",
+            "severity": "info",
+            "runbook_url": "https://wiki.example.com",
+        }
+    ]
+    found = chart(
+        operator={"mode": "always", "metrics": {"tlsSecret": "operator-tls", "authentication": True}},
+        monitoring={"prometheus": {"scrape_interval": "90s", "additionalLabels": {"release": "x"}}, "alerting": {"rules": rules}},
+    )  # fmt: skip
+    assert sorted(obj["kind"] for obj in found) == [
+        "PodMonitor", "PodMonitor", "PrometheusRule", "PrometheusRule", "ServiceMonitor",
+    ]  # fmt: skip
+    done = watched.plane.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=yaml.safe_dump_all(found)
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == len(found)
+    assert "Warning" not in done.stderr
+
+
+def test_a_condition_of_the_user_that_cannot_be_parsed_takes_none_of_our_alerts_away(
+    watched: Watched,
+) -> None:
+    broken = {"name": "Broken", "condition": "sum by (up"}
+    fine = {"name": "Fine", "condition": "vector(1) > 2"}
+    plane = watched.plane
+    for rule in (broken, fine):
+        found = chart(monitoring={"alerting": {"rules": [rule]}, "prometheus": {"enabled": False}})
+        user = next(obj for obj in found if obj["metadata"]["name"] == "second-user-alerts")
+        plane.apply({**user, "metadata": {**user["metadata"], "name": rule["name"].lower()}})
+
+    def read() -> bool:
+        files = watched.translator.rules()
+        text = "".join(files.values())
+        return "Fine" in text and "AIMEngineOperatorDown" in text and "Broken" not in text
+
+    plane.wait_for(read, 60, f"the good rules alone\n{watched.translator.log()}")
