@@ -213,7 +213,7 @@ def _users() -> Panel:
 def _latency(title: str, name: str) -> Panel:
     # An engine's label has a dot where the name of a ConfigMap's recipe has a slash.
     labelled = (
-        f'label_replace(aim_recipe_info{{{_RECIPES}}}, "aimrecipe", "$1.$2", "aimrecipe", "([^/]+)/(.+)")'
+        f'label_replace(aim_recipe_info{{{_RECIPES}}}, "aimrecipe", "$1.$2", "aimrecipe", "(configmap)/(.+)")'
     )
     shown = f"and on (aimrecipe) group by (aimrecipe) ({labelled})"
     return timeseries(
