@@ -116,7 +116,7 @@ DOUBTFUL: Json = {
 
 TRIAL: Json = {
     "apiVersion": "aim.engine.amd.com/v1alpha1", "kind": "AIMDeployment", "metadata": {"name": "trial", "namespace": "research"},
-    "spec": {"model": {"id": "example/coder-120b"}, "replicas": 0},
+    "spec": {"model": {"id": "example/chat-32b"}, "replicas": 0},
 }  # fmt: skip
 """Gets a recipe and runs nothing."""
 
