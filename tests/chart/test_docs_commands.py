@@ -29,6 +29,11 @@ ELSEWHERE = {
     "kubectl port-forward": "tests/cluster: simulated kubelets forward nothing",
     "helm test": "tests/cluster: its Pod is not run here",
     "aim-engine doctor": "tests/e2e/test_cli.py: the operator of these tests holds a Lease of its own",
+    "aim-engine bench": "tests/e2e/test_bench.py: nothing answers here",
+    "kubectl run bench": "tests/e2e/test_bench.py: no image runs here",
+    "aim-engine dashboards preview": "tests/unit/test_dashboards_preview.py: needs a Prometheus",
+    "kubectl apply --server-side -k deploy/manifests/monitoring": "tests/e2e/test_monitoring.py: another installation",
+    "kubectl apply --server-side -k dashboards": "tests/e2e/test_dashboards.py: another installation",
     "aim-engine recipes import": "tests/unit/test_cli_recipes_import.py: needs checkouts of other projects",
     "kubectl apply --server-side -k deploy/manifests": "tests/unit/test_deploy_cluster.py: another installation",
     "kubectl apply --server-side -R -f recipes": "tests/unit/test_deploy_cluster.py: another installation",
@@ -36,7 +41,7 @@ ELSEWHERE = {
 }
 """Beginnings of commands that are not run here, and who shows them, or why nobody can."""
 PAGES = {
-    "reference/configuration.md": True, "concepts/selection.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True,
+    "reference/configuration.md": True, "concepts/selection.md": True, "guides/gitops.md": True, "guides/troubleshooting.md": True, "guides/tenancy.md": True, "guides/monitoring.md": True, "guides/benchmarking.md": True,
     "guides/disaster-recovery.md": True, "operations/upgrade.md": True, "getting-started.md": False,
     "guides/helm.md": False, "guides/custom-recipes.md": False, "guides/multi-model.md": False, "guides/air-gapped.md": False,
     "operations/install.md": False, "../README.md": False,
