@@ -18,6 +18,7 @@ from aim_engine.cli.completion import parser_of
 from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
+import admission_page
 import engines_page
 import metrics_page
 import rbac_page
@@ -334,6 +335,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli(),
         "engines.md": NOTE + engines_page.page(table),
         "rbac.md": NOTE + rbac_page.page(table),
+        "admission.md": NOTE + admission_page.page(table),
         "sizing.md": NOTE + sizing_page.page(table),
         "values.md": NOTE + settings_page.values(table),
         "configuration.md": NOTE + settings_page.configuration(table),

@@ -175,6 +175,9 @@ def test_no_switch_lets_a_tenant_do_more() -> None:
     for args in ({"middleware": ["a.b"]}, {"port": 1}, {"trust-remote-code": True}, {"frobnicate": 1}):
         assert judge(deployment(overrides={"engineArgs": args}), checks=frozenset()).refusals
     assert judge(deployment(overrides={"image": "evil.example/x"}), checks=frozenset()).refusals
+    tenants = {case.name.split(": ")[1]: case.object for case in BAD if case.kind == "ConfigMap"}
+    for name in ("remote code of a tenant", "a library in the variables", "an image of somebody else"):
+        assert judge(tenants[name], checks=frozenset()).refusals
 
 
 def test_the_switches_hold_for_recipes_too() -> None:

@@ -270,6 +270,43 @@ def test_the_release_passes_its_own_test(cluster: RealCluster, uninstalled: None
         assert step in done.stdout + done.stderr, done.stderr
 
 
+def test_one_namespace_only(cluster: RealCluster, uninstalled: None) -> None:
+    """With rights in its own namespace alone, all of the release does its work: hooks, operator, validator."""
+    ours = f"watchNamespaces={{{NAMESPACE}}}"
+    mark = cluster.audit.mark()
+    helm(
+        cluster,
+        "install",
+        "aim-engine",
+        "./helm",
+        "--set",
+        ours,
+        "--set",
+        "aim_engine.model_id=Qwen/Qwen3-32B",
+    )
+    served(cluster)
+    cluster.wait_deployment(NAMESPACE, "aim-engine-recipe-validator")
+    cluster.wait_for(lambda: bool(webhooks(cluster)), PATIENCE, "the gate to be on")
+    (selector,) = webhooks(cluster)[0]["namespaceSelector"]["matchExpressions"]
+    assert selector["values"] == [NAMESPACE]
+    helm(cluster, "upgrade", "aim-engine", "./helm", "--reuse-values", "--set", "aim_engine.debug=true")
+    served(cluster)
+    accounts = f"system:serviceaccount:{NAMESPACE}:aim-engine-"
+    asked = [each for each in cluster.audit.records(mark) if each.user.startswith(accounts)]
+    assert {"operator", "recipe-validator", "recipe-selector", "crd-upgrade"} <= {
+        each.user.removeprefix(accounts) for each in asked
+    }
+    assert [each for each in asked if each.code == 403] == []
+    assert {each.namespace for each in asked} <= {"", NAMESPACE}
+
+
+def webhooks(cluster: RealCluster) -> list[Json]:
+    """What the validator has filled in."""
+    group = "/apis/admissionregistration.k8s.io/v1"
+    found = cluster.request("GET", f"{group}/validatingwebhookconfigurations/aim-engine-recipe-validator")
+    return list(found.get("webhooks", ()))
+
+
 def install_monitoring_crds(cluster: RealCluster) -> None:
     wanted = ("servicemonitors", "podmonitors", "prometheusrules")
     files = [path for path in foreign.crds("prometheus-operator") if path.stem.split("_")[-1] in wanted]

@@ -134,15 +134,20 @@ class BusyCluster:
                     self.fleet.set(namespace, pod, **vars_of(load))
 
     def _be_used(self) -> None:
-        """What users do all day: try what is refused, and change their minds about a model that waits."""
+        """What users do all day: try what is refused, change their minds, and look what a model would get."""
         where = scenario.deployments_path("research")
         for turn in itertools.count():
             with contextlib.suppress(ApiStatusError):
                 self.plane.request("POST", f"{where}?dryRun=All", scenario.REFUSED)
             self.plane.request("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
-            target = {"spec": {"targets": {"minTokensPerSecond": 1000 + turn // 4 % 2}}}
-            if turn % 4 == 0:
-                self.plane.request("PATCH", f"{where}/giant", target)
+            match turn % 12:
+                case 0:
+                    targets = {"minTokensPerSecond": 1000 + turn // 12 % 2}
+                    self.plane.request("PATCH", f"{where}/giant", {"spec": {"targets": targets}})
+                case 4:
+                    self.plane.request("POST", where, scenario.TRIAL)
+                case 8:
+                    self.plane.request("DELETE", f"{where}/{scenario.TRIAL['metadata']['name']}")
             if self._over.wait(1.5):
                 return
 
@@ -240,7 +245,8 @@ def main() -> None:
             "dashboards", "preview", "--prometheus", cluster.prometheus.url, "--output", str(options.pictures),
             "--since", f"{round(options.minutes * 60)}s", "--scrape-interval", "2s",
         ]  # fmt: skip
-        command([*shared, "fleet", "recipes", "recommendations", "operator"])
+        command([*shared, "fleet", "recommendations", "operator"])
+        command([*shared, "recipes", "--var", "model=example/chat-.*"])
         command([*shared, "deployment", "--var", "namespace=team-b", "--var", "aimdeployment=reasoner"])
 
 

@@ -88,7 +88,7 @@ TENANTS = (
     Tenant("team-a", "assistant", "chat-70b", min_tokens=900, max_first_token_ms=1000, rate=1500, busy=0.8, load=replace(_ORDINARY, prompt_tokens_per_request=1800)),
     Tenant("team-b", "reasoner", "reasoner-671b", min_tokens=4000, max_first_token_ms=2500, rate=5300, busy=0.97, load=replace(_ORDINARY, tokens_per_request=700, preemptions_per_second=0.4)),
     Tenant("team-b", "coder", "coder-120b", replicas=2, min_tokens=3000, rate=2400, busy=0.93, load=replace(_ORDINARY, error_ratio=0.012)),
-    Tenant("research", "chat-eval", "chat-32b", replicas=2, precision="bf16", rate=2900, busy=0.009, load=replace(_ORDINARY, prefix_cache_hit_ratio=0.04)),
+    Tenant("research", "chat-eval", "chat-32b", replicas=2, precision="bf16", rate=2900, busy=0.007, load=replace(_ORDINARY, prefix_cache_hit_ratio=0.04)),
     Tenant("research", "giant", "giant-1t"),
     Tenant("research", "unheard-of", "nobody-knows"),
 )  # fmt: skip
@@ -113,6 +113,12 @@ DOUBTFUL: Json = {
     "spec": {"model": {"id": "example/chat-32b", "tokenSecret": {"name": "not-there", "key": "token"}}, "recipe": {"name": "not-there"}},
 }  # fmt: skip
 """What it names may come later, so the validator warns."""
+
+TRIAL: Json = {
+    "apiVersion": "aim.engine.amd.com/v1alpha1", "kind": "AIMDeployment", "metadata": {"name": "trial", "namespace": "research"},
+    "spec": {"model": {"id": "example/chat-32b"}, "replicas": 0},
+}  # fmt: skip
+"""Gets a recipe and runs nothing."""
 
 
 def load_at(tenant: Tenant, replica: int, seconds: float) -> Load:

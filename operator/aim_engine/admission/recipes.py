@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,8 +33,6 @@ from aim_engine.selection import (
 )
 from aim_engine.sizing import FitVerdict
 
-_LIMITS = ("hardware", "precision")
-"""Fields of a recipe whose faults are about what the GPUs hold."""
 _DATA = f"data[{RECIPE_FILE}]"
 
 
@@ -88,7 +87,7 @@ def _recipe_problems(obj: Object, facts: Facts) -> tuple[SpecProblem, ...]:
     except ValidationError as error:
         return tuple(unreadable(schema_faults(error, "aimrecipe")))
     made = candidate(loaded.metadata.name, Source.CATALOGUE, loaded.spec)
-    return tuple(_sorted_out(validity_problems(made, facts), "spec.{}".format))
+    return tuple(_sorted_out(validity_problems(made, facts), "spec.{}".format, Check.RECIPE_COMPATIBILITY))
 
 
 def _config_map_problems(
@@ -134,10 +133,18 @@ def _place(found: NamedRecipe, field: str) -> str:
     return f"{_DATA} {found.place(field)}"
 
 
-def _sorted_out(problems: Iterable[Problem], place: Callable[[str], str]) -> Iterator[SpecProblem]:
+def _sorted_out(
+    problems: Iterable[Problem], place: Callable[[str], str], flags: Check = Check.SPEC
+) -> Iterator[SpecProblem]:
+    """Each under its check. `flags`: that of flags and variables, which for a tenant nobody turns off."""
     for problem in problems:
-        limits = problem.field.split(".")[0] in _LIMITS
-        check = Check.RESOURCE_LIMITS if limits else Check.RECIPE_COMPATIBILITY
+        match re.split(r"[.\[]", problem.field)[0]:
+            case "hardware" | "precision":
+                check = Check.RESOURCE_LIMITS
+            case "engineArgs" | "env":
+                check = flags
+            case _:
+                check = Check.RECIPE_COMPATIBILITY
         yield SpecProblem(check, replace(problem, field=place(problem.field)))
 
 

@@ -12,6 +12,8 @@ ALL = 'namespace=~"$namespace"'
 ONE = 'namespace="$namespace",aimdeployment="$aimdeployment"'
 """Selector of a board about one deployment."""
 RATE = "$__rate_interval"
+EXPORTER = "${exporter_prefix:raw}"
+"""Goes before the names of AMD's device metrics exporter."""
 
 
 def each(metric: str, where: str = "", by: str = DEPLOYMENT) -> str:

@@ -21,6 +21,7 @@ from aim_engine.telemetry.preview.theme import (
     BORDER,
     FAINT,
     GRID,
+    HEAT,
     PALETTE,
     PANEL,
     TEXT,
@@ -139,7 +140,23 @@ def _ticks(unit: str, top: float, count: int) -> Locator:
     if unit == "bytes" and top > 0:
         return MultipleLocator(2.0 ** math.ceil(math.log2(top / count)))
     if unit == "s" and top >= 120:
-        steps = (30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 7 * 86400, 14 * 86400, 28 * 86400)
+        steps = (
+            30,
+            60,
+            120,
+            300,
+            600,
+            1800,
+            3600,
+            7200,
+            21600,
+            86400,
+            7 * 86400,
+            14 * 86400,
+            28 * 86400,
+            91 * 86400,
+            182 * 86400,
+        )
         return MultipleLocator(next((float(s) for s in steps if top / s <= count), float(steps[-1])))
     return MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
 
@@ -271,7 +288,7 @@ def draw_heatmap(canvas: Canvas, panel: Json, client: Client, scope: Scope) -> N
     used = np.flatnonzero(counts.sum(axis=1) > 0)
     low, high = (max(0, used[0] - 1), min(len(found), used[-1] + 2)) if len(used) else (0, len(found))
     chart = canvas.chart(58, 4, 8, 22)
-    shades = LinearSegmentedColormap.from_list("heat", ["#3d2a1e", "#b4541a", "#ff9830", "#ffe0b0"])
+    shades = LinearSegmentedColormap.from_list("heat", HEAT)
     visible = np.ma.masked_less_equal(np.sqrt(counts[low:high]), 0)
     chart.imshow(visible, origin="lower", aspect="auto", interpolation="nearest", cmap=shades, extent=(window.start, window.end, 0, high - low))  # fmt: skip
     _axes(chart, {}, window, canvas.height)

@@ -26,6 +26,7 @@ from aim_engine.telemetry.preview.theme import (
     PANEL,
     TEXT,
     fitted,
+    picture_palette,
     width_of,
 )
 from aim_engine.telemetry.preview.variables import Scope, resolve
@@ -94,5 +95,7 @@ def _png(figure: Figure) -> bytes:
     canvas.draw()  # type: ignore[no-untyped-call]
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])  # type: ignore[no-untyped-call]
     out = io.BytesIO()
-    drawn.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for each in picture_palette() for part in each])
+    drawn.quantize(palette=palette, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()

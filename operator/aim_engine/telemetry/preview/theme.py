@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
@@ -15,6 +16,22 @@ PALETTE = (
     "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#37a2b4", "#fade2a", "#96d98d",
     "#ffb357", "#ff7383", "#c0d8ff", "#ca95e5", "#e0b400", "#56a64b",
 )  # fmt: skip
+HEAT = ("#3d2a1e", "#b4541a", "#ff9830", "#ffe0b0")
+
+
+def picture_palette() -> list[tuple[int, int, int]]:
+    """At most 256 colours that pictures consist of: each ink, and what becomes of it on a panel where it is thin or see-through."""
+    inks = dict.fromkeys((*PALETTE, *NAMED.values(), "#8e8e8e", TEXT, FAINT, LINK))
+    mixed = [_mixed(ink, PANEL, share / 8) for ink in inks for share in range(1, 9)]
+    heat = [_mixed(one, other, share / 8) for one, other in pairwise(HEAT) for share in range(8)]
+    plain = [_mixed(one, one, 1) for one in (GROUND, PANEL, BORDER, GRID, "#ffffff")]
+    return list(dict.fromkeys((*plain, *mixed, *heat)))[:256]
+
+
+def _mixed(ink: str, ground: str, share: float) -> tuple[int, int, int]:
+    one, other = (tuple(int(each[at : at + 2], 16) for at in (1, 3, 5)) for each in (ink, ground))
+    red, green, blue = (round(a * share + b * (1 - share)) for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 def colour(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to, typed
+from aim_engine.telemetry.dashboards.boards.gpus import gpu_panels
+from aim_engine.telemetry.dashboards.overrides import PERCENTILES
 from aim_engine.telemetry.dashboards.panels import (
     Panel,
     Target,
@@ -22,10 +24,8 @@ from aim_engine.telemetry.dashboards.style import (
     GOOD,
     GREEN,
     GREY,
-    HEALTH,
     NEUTRAL,
     ORANGE,
-    PER_MINUTE,
     PURPLE,
     RATIO,
     RED,
@@ -42,12 +42,9 @@ from aim_engine.telemetry.dashboards.style import (
 UID = "aim-deployment"
 _STATE: Thresholds = ((None, RED), (1, GREY), (2, GREEN))
 _LIMIT: Thresholds = ((None, GREEN), (0.95, ORANGE))
-_GPU = 'namespace="$namespace",pod=~"$pod"'
-EXPORTER = "${exporter_prefix:raw}"
 _PODS = (
     'label_values({__name__=~"vllm:num_requests_running|sglang:num_running_reqs",namespace="$namespace",aimdeployment="$aimdeployment"}, pod)'
 )  # fmt: skip
-_NO_EXPORTER = "Needs AMD's device metrics exporter; see the monitoring guide."
 
 
 def board() -> Board:
@@ -70,7 +67,7 @@ def board() -> Board:
             Row(title="Tokens", panels=[_tokens(), _prompt_tokens()]),
             Row(title="Latency", panels=[_first_token(), _first_token_map(), _between_tokens(), _attainment(), _phases()]),
             Row(title="Saturation", panels=[_queue(), _kv_cache(), _preemptions(), _prefix_cache(), _lengths()]),
-            Row(title="GPUs (AMD device metrics exporter)", panels=_gpus()),
+            Row(title="GPUs (AMD device metrics exporter)", panels=gpu_panels()),
             Row(title="Life", panels=[_conditions(), _replicas(), _time_to_ready()]),
         ],
     )  # fmt: skip
@@ -177,7 +174,7 @@ def _quantiles(title: str, about: str, name: str, size: tuple[int, int], *extra:
         title, about,
         *(Target(expr=quantile(share, name, ONE), legend=f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)),
         *extra, unit=SECONDS,
-        overrides=[coloured("^p50$", GREEN), coloured("^p95$", YELLOW), coloured("^p99$", RED), line("^target$", PURPLE)], size=size,
+        overrides=[*PERCENTILES, line("^target$", PURPLE)], size=size,
     )  # fmt: skip
 
 
@@ -326,45 +323,6 @@ def _lengths() -> Panel:
         Target(expr=each("aim_deployment_max_model_len", ONE), legend="context"),
         unit="short", overrides=[line("^context$", PURPLE)], size=(12, 8),
     )  # fmt: skip
-
-
-def _gpus() -> list[Panel]:
-    def gpu(name: str) -> str:
-        return f"{EXPORTER}{name}{{{_GPU}}}"
-
-    legend = "GPU {{gpu_id}} of {{pod}}"
-    by = "pod, gpu_id"
-    memory = f"max by ({by}) ({gpu('gpu_used_vram')}) / max by ({by}) ({gpu('gpu_total_vram')})"
-    power = f"{gpu('gpu_package_power')} or {gpu('gpu_average_package_power')}"
-    heat = f"{gpu('gpu_junction_temperature')} or {gpu('gpu_edge_temperature')}"
-    return [
-        timeseries(
-            "GPU activity", f"Share of time in which the graphics engine computed. On a partitioned GPU only the first partition tells. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({gpu('gpu_gfx_activity')})", legend=legend), unit="percent", top=100, size=(8, 8),
-        ),
-        timeseries(
-            "GPU memory", f"Share of the GPU's memory in use. vLLM takes its share at the start and keeps it. {_NO_EXPORTER}",
-            Target(expr=memory, legend=legend), unit=RATIO, top=1, size=(8, 8),
-        ),
-        timeseries(
-            "GPU power", f"Power of the package: present on MI300 and later, mean on MI200. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({power})", legend=legend), unit="watt", size=(8, 8),
-        ),
-        timeseries(
-            "GPU temperature", f"Hottest place of the die on MI300 and later, its edge on MI200. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({heat})", legend=legend), unit="celsius", size=(8, 8),
-        ),
-        timeseries(
-            "GPU memory errors a minute", f"Errors of the GPUs' memory that could be corrected, and that could not. One that could not ends the engine. {_NO_EXPORTER}",
-            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_uncorrect_total')}[{RATE}])) * 60", legend="uncorrectable {{pod}}"),
-            Target(expr=f"sum by (pod) (rate({gpu('gpu_ecc_correct_total')}[{RATE}])) * 60", legend="correctable {{pod}}"),
-            unit=PER_MINUTE, overrides=[coloured("^uncorrectable", RED)], calcs=("max", "lastNotNull"), size=(8, 8),
-        ),
-        timeline(
-            "GPU health", f"What the exporter says of each GPU. {_NO_EXPORTER}",
-            Target(expr=f"min by ({by}) ({gpu('gpu_health')})", legend=legend), mappings=[HEALTH], size=(8, 8),
-        ),
-    ]  # fmt: skip
 
 
 def _conditions() -> Panel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aim_engine.telemetry.alerts import source
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to
+from aim_engine.telemetry.dashboards.overrides import SELECTION_RESULTS
 from aim_engine.telemetry.dashboards.panels import (
     Column,
     Panel,
@@ -130,7 +131,7 @@ def _alerts() -> Panel:
         sort="State",
         descending=False,
         empty="No alert is pending or fires",
-        size=(24, 5),
+        size=(24, 6),
     )
 
 
@@ -212,12 +213,6 @@ def _conditions() -> Panel:
     )  # fmt: skip
 
 
-_RESULTS = (
-    coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE), coloured("^not_found$", RED),
-    coloured("^(error|invalid)$", PURPLE),
-)  # fmt: skip
-
-
 def _results() -> Panel:
     return timeseries(
         "Selections a minute by result",
@@ -226,7 +221,7 @@ def _results() -> Panel:
         unit=PER_MINUTE,
         stacked=True,
         bars=True,
-        overrides=_RESULTS,
+        overrides=SELECTION_RESULTS,
         calcs=("mean", "max"),
         size=(7, 8),
     )
@@ -239,7 +234,7 @@ def _totals() -> Panel:
         Target(expr="sum by (result) (increase(aim_recipe_selection_total[$__range]))", legend="{{result}}"),
         unit="none",
         decimals=0,
-        overrides=_RESULTS,
+        overrides=SELECTION_RESULTS,
         size=(5, 8),
     )
 

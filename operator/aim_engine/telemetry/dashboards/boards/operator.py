@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aim_engine.telemetry.dashboards.board import Board, Row
+from aim_engine.telemetry.dashboards.overrides import PERCENTILES, SELECTION_RESULTS
 from aim_engine.telemetry.dashboards.panels import (
     Column,
     Panel,
@@ -22,7 +23,6 @@ from aim_engine.telemetry.dashboards.style import (
     NONE_IS_GOOD,
     ORANGE,
     PER_MINUTE,
-    PURPLE,
     RATIO,
     RED,
     REQUESTS,
@@ -122,7 +122,7 @@ def _pass_time() -> Panel:
         "From the start of a pass to its last write.",
         *_quantiles("aim_operator_reconcile_duration_seconds"),
         unit=SECONDS,
-        overrides=[coloured("^p50", GREEN), coloured("^p95", YELLOW), coloured("^p99", RED)],
+        overrides=PERCENTILES,
         size=(8, 8),
     )
 
@@ -158,7 +158,7 @@ def _selections() -> Panel:
         "Decisions that changed something.",
         Target(expr=per_minute("aim_recipe_selection_total", "result"), legend="{{result}}"),
         unit=PER_MINUTE, stacked=True, bars=True,
-        overrides=[coloured("^selected$", GREEN), coloured("^fallback$", YELLOW), coloured("^waiting$", ORANGE), coloured("^not_found$", RED), coloured("^(error|invalid)$", PURPLE)],
+        overrides=SELECTION_RESULTS,
         calcs=("mean", "max"), size=(8, 8),
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def _selection_time() -> Panel:
         "All recipes of a model judged and ranked against the GPUs that are free.",
         *_quantiles("aim_recipe_selection_duration_seconds"),
         unit=SECONDS,
-        overrides=[coloured("^p50", GREEN), coloured("^p95", YELLOW), coloured("^p99", RED)],
+        overrides=PERCENTILES,
         size=(8, 8),
     )
 
@@ -248,7 +248,7 @@ def _review_time() -> Panel:
         "Time to judge an object. The API server waits for it.",
         *_quantiles("aim_webhook_review_duration_seconds"),
         unit=SECONDS,
-        overrides=[coloured("^p50", GREEN), coloured("^p95", YELLOW), coloured("^p99", RED)],
+        overrides=PERCENTILES,
         size=(6, 8),
     )
 

@@ -31,7 +31,7 @@ UID = "aim-recipes"
 _RECIPES = 'model=~"$model",gpu_type=~"$gpu_type",aimrecipe=~"$aimrecipe"'
 _USES = f'aimrecipe!="",{_RECIPES}'
 _P95 = 'quantile="0.95"'
-_ENGINES = 'aimrecipe=~"$aimrecipe"'
+_ENGINES = 'aimrecipe!=""'
 _INFO = "aimrecipe, model, gpu_type, gpu_count, precision, backend"
 _OPEN_DEPLOYMENT = (
     "Open this deployment",
@@ -211,11 +211,16 @@ def _users() -> Panel:
 
 
 def _latency(title: str, name: str) -> Panel:
+    # An engine's label has a dot where the name of a ConfigMap's recipe has a slash.
+    labelled = (
+        f'label_replace(aim_recipe_info{{{_RECIPES}}}, "aimrecipe", "$1.$2", "aimrecipe", "(configmap)/(.+)")'
+    )
+    shown = f"and on (aimrecipe) group by (aimrecipe) ({labelled})"
     return timeseries(
         f"{title} by recipe",
         f"{title}, median and 95th percentile over all engines of a recipe, from the engines' own histograms.",
-        Target(expr=quantile(0.5, name, _ENGINES, "aimrecipe"), legend="p50 {{aimrecipe}}"),
-        Target(expr=quantile(0.95, name, _ENGINES, "aimrecipe"), legend="p95 {{aimrecipe}}"),
+        Target(expr=f"{quantile(0.5, name, _ENGINES, 'aimrecipe')} {shown}", legend="p50 {{aimrecipe}}"),
+        Target(expr=f"{quantile(0.95, name, _ENGINES, 'aimrecipe')} {shown}", legend="p95 {{aimrecipe}}"),
         unit=SECONDS,
         size=(12, 8),
     )

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from aim_engine.telemetry.dashboards.board import Board, Row, chosen, link_to, typed
 from aim_engine.telemetry.dashboards.panels import Column, Panel, Target, stat, table, timeseries
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, RATE, constant_label, each, either
+from aim_engine.telemetry.dashboards.series import (
+    ALL,
+    DEPLOYMENT,
+    EXPORTER,
+    RATE,
+    constant_label,
+    each,
+    either,
+)
 from aim_engine.telemetry.dashboards.style import (
     ADVICE,
     BLUE,
@@ -22,7 +30,6 @@ from aim_engine.telemetry.dashboards.style import (
 
 UID = "aim-recommendations"
 RANGE = "$__range"
-EXPORTER = "${exporter_prefix:raw}"
 
 CONTEXT_SHARE = 0.25
 """A context of which the longest requests use less than this is over-provisioned."""
@@ -187,7 +194,7 @@ def _recipes() -> Panel:
         [
             Column(field="current", title="Recipe", width=270),
             Column(field="recommended", title="Recommended", width=270),
-            Column(field="gain_kind", title="Gain", width=150, mappings=(_GAIN_KIND,)),
+            Column(field="gain_kind", title="Gain", width=190, mappings=(_GAIN_KIND,)),
             Column(field="gain", title="By", unit=RATIO, decimals=0, width=80, cell="color-text", thresholds=((None, BLUE),)),
         ],
         sort="By",
