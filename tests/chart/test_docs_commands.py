@@ -174,23 +174,6 @@ def shown(page: str) -> list[tuple[Block, str]]:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: Desk, page: str) -> None:
-    if not PAGES[page]:
-        clear(plane)
-    elif "aim-engine" not in desk.releases():
-        desk.install("aim-engine")
-        ready(plane, "aim-engine")
-    for name in (NAMESPACE, "team-a"):
-        plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    for block, command in shown(page):
-        line = desk.prepared(command)
-        done = desk.run(line)
-        assert done.returncode == 0, f"{block.place}: {line}\n{done.stdout}{done.stderr}"
-        if line.startswith("helm install") and line == command and "recipe-config" in block.page.read_text():
-            select(plane, words(command)[2], desk.directory)
-
-
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
 NEEDS = {
     "kubectl logs": "a kubelet", "kubectl get --raw": "an engine in the pod", "kubectl top": "a metrics server", "kubectl get secret": "a validator that made one",
@@ -224,6 +207,23 @@ def test_the_commands_of_the_runbooks_work(plane: ControlPlane, desk: Desk) -> N
         line = re.sub(r"\b(NAMESPACE|NAME|POD|NODE)\b(?!:)", lambda found: stand_ins[found[0]], command)
         done = desk.run(line)
         assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work_in_their_order(plane: ControlPlane, desk: Desk, page: str) -> None:
+    if not PAGES[page]:
+        clear(plane)
+    elif "aim-engine" not in desk.releases():
+        desk.install("aim-engine")
+        ready(plane, "aim-engine")
+    for name in (NAMESPACE, "team-a"):
+        plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    for block, command in shown(page):
+        line = desk.prepared(command)
+        done = desk.run(line)
+        assert done.returncode == 0, f"{block.place}: {line}\n{done.stdout}{done.stderr}"
+        if line.startswith("helm install") and line == command and "recipe-config" in block.page.read_text():
+            select(plane, words(command)[2], desk.directory)
 
 
 def clear(plane: ControlPlane) -> None:

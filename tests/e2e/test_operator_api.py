@@ -82,7 +82,7 @@ def test_recipes_are_listed_with_their_columns(tenant: Tenant) -> None:
     assert table[1][:7] == [name, tenant.model, "MI300X", "2", "bf16", "vllm", "preview"]
     assert table[1][-2] == "1"
     wide = words(tenant.plane.kubectl("get", "aimr", name, "-o", "wide").stdout)
-    assert wide[0][-2:] == ["VALID", "NODES"]
+    assert wide[0][-3:] == ["VALID", "OBSERVED", "NODES"]
     assert wide[1][-2] == "True"
 
 
@@ -99,13 +99,15 @@ def test_deployments_are_listed_with_their_columns(tenant: Tenant) -> None:
         "GPUS",
         "PRECISION",
         "REPLICAS",
+        "TOK/S",
         "AGE",
         "REASON",
         "TIER",
         "URL",
     ]
     assert table[0] == columns
-    row = dict(zip(columns, table[1], strict=True))
+    filled = [column for column in columns if column != "TOK/S"]  # empty until it is measured
+    row = dict(zip(filled, table[1], strict=True))
     assert (row["READY"], row["MODEL"], row["RECIPE"], row["GPUS"]) == (
         "True",
         tenant.model,
@@ -120,7 +122,7 @@ def test_deployments_are_listed_with_their_columns(tenant: Tenant) -> None:
     )
     assert row["URL"] == f"http://app-service.{tenant.namespace}.svc:8000/v1"
     short = words(tenant.plane.kubectl("get", "aimdeployments", "-n", tenant.namespace).stdout)
-    assert short[0] == columns[:8]
+    assert short[0] == columns[:9]
 
 
 def test_the_category_lists_both_kinds(tenant: Tenant) -> None:
