@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.render import EngineConfig, RenderInput, ResolvedRecipe, render

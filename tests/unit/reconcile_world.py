@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aim_engine.api.deployment import AIMDeployment, Recommendation
+from aim_engine.api.deployment import AIMDeployment
+from aim_engine.api.deployment_status import Recommendation
 from aim_engine.inventory import Inventory
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, make_plan

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aim_engine.api import crd
-from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, AIMDeploymentStatus
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
+from aim_engine.api.deployment_status import AIMDeploymentStatus
 from aim_engine.api.meta import Model
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, AIMRecipeStatus
 from unit.selection_world import UNHURRIED

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim_engine.api.deployment import RolloutStrategy, Toleration
+from aim_engine.api.deployment import Toleration
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.inventory import (
     Freed,
     Inventory,

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.deployment import AIMDeploymentSpec, Recommendation, RolloutStrategy
-from aim_engine.api.enums import GainKind, Outcome, Tier
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.deployment_status import Recommendation
+from aim_engine.api.enums import GainKind, Outcome, RolloutStrategy, Tier
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.inventory import PoolKey
 from aim_engine.reconcile.config import OperatorConfig

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionReason, ConditionType
-from aim_engine.api.deployment import AIMDeploymentStatus, CandidateStatus
+from aim_engine.api.deployment_status import AIMDeploymentStatus, CandidateStatus
 from aim_engine.api.enums import Outcome, Reason
 from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.recorder import transitions

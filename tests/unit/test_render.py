@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.inventory import read_node

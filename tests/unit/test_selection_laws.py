@@ -8,8 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_engine.api.deployment import WhenNoCapacity
-from aim_engine.api.enums import Maturity, Objective, Outcome, Precision, Reason
+from aim_engine.api.enums import Maturity, Objective, Outcome, Precision, Reason, WhenNoCapacity
 from aim_engine.inventory import Inventory, NodeState, Tracker, build_inventory, place, read_pod
 from aim_engine.selection import Candidate, Decision, Facts, Memo, Request, Source, decide, pod_need
 from unit.selection_world import FACTS, QWEN, UNHURRIED, UNKNOWN, NoFacts, node, node_object, recipe, request

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, AIMDeploymentStatus
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
+from aim_engine.api.deployment_status import AIMDeploymentStatus
 from aim_engine.api.meta import GROUP, VERSION, Model
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, AIMRecipeStatus
 from aim_engine.api.rules import DEPLOYMENT_RULES, RECIPE_RULES, Rule

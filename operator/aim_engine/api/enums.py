@@ -121,3 +121,40 @@ class Reason(StrEnum):
     NODE_NOT_USABLE = "NodeNotUsable"
     NODE_RESOURCES_INSUFFICIENT = "NodeResourcesInsufficient"
     CAPACITY_INSUFFICIENT = "CapacityInsufficient"
+
+
+class UpdatePolicy(StrEnum):
+    """Whether a running deployment follows better recipes."""
+
+    PINNED = "Pinned"
+    AUTOMATIC = "Automatic"
+
+
+class WhenNoCapacity(StrEnum):
+    """What to do while the GPUs are not free."""
+
+    WAIT = "Wait"
+    CREATE_PENDING = "CreatePending"
+
+
+class RolloutStrategy(StrEnum):
+    """How pods are replaced when the pod template changes."""
+
+    AUTO = "Auto"
+    SURGE = "Surge"
+    RECREATE = "Recreate"
+
+
+class ServiceType(StrEnum):
+    """Types of Service the operator makes."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class AccessMode(StrEnum):
+    """Access modes of the cache volume."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_MANY = "ReadWriteMany"

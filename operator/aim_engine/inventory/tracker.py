@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aim_engine.api.deployment import RolloutStrategy
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.inventory.hurdles import standing
 from aim_engine.inventory.nodes import NodeFacts, read_node
 from aim_engine.inventory.placement import admits, best_fit, has_room

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from aim_engine.api.deployment import Recommendation, RolloutStrategy
-from aim_engine.api.enums import GainKind, Objective, Tier
+from aim_engine.api.deployment_status import Recommendation
+from aim_engine.api.enums import GainKind, Objective, RolloutStrategy, Tier
 from aim_engine.engines import engine
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import (

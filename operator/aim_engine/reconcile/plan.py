@@ -7,16 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
-from aim_engine.api.deployment import (
-    AIMDeployment,
-    AIMDeploymentSpec,
-    Recommendation,
-    RolloutStrategy,
-    SelectionStatus,
-    UpdatePolicy,
-    WhenNoCapacity,
-)
-from aim_engine.api.enums import Outcome
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
+from aim_engine.api.deployment_status import Recommendation, SelectionStatus
+from aim_engine.api.enums import Outcome, RolloutStrategy, UpdatePolicy, WhenNoCapacity
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import gpu_catalog

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aim_engine.api.deployment import AIMDeployment, Recommendation
+from aim_engine.api.deployment import AIMDeployment
+from aim_engine.api.deployment_status import Recommendation
 from aim_engine.api.enums import Tier
 from aim_engine.inventory import Inventory, PoolKey, Tracker, withhold
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment

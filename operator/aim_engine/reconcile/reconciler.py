@@ -11,7 +11,8 @@ from typing import Any
 
 from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.configmap_yaml import Faults
-from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile import resources

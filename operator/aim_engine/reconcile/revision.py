@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy, SelectionStatus
-from aim_engine.api.enums import Tier
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.deployment_status import SelectionStatus
+from aim_engine.api.enums import RolloutStrategy, Tier
 from aim_engine.api.meta import API_VERSION, LABEL_DEPLOYMENT, LABEL_MANAGED_BY, MANAGED_BY
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.selection import Source, content_hash

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from aim_engine.api.conditions import Condition, ConditionReason, ConditionType
-from aim_engine.api.deployment import (
-    AIMDeploymentSpec,
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.deployment_status import (
     AIMDeploymentStatus,
     CandidateStatus,
     ChosenRecipe,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aim_engine.api.configmap_yaml import Faults
-from aim_engine.api.deployment import AIMDeployment, WhenNoCapacity
+from aim_engine.api.deployment import AIMDeployment
+from aim_engine.api.enums import WhenNoCapacity
 from aim_engine.api.meta import LABEL_RECIPE
 from aim_engine.inventory import Tracker
 from aim_engine.kube.resource import Resource

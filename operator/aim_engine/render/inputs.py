@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aim_engine.api.deployment import AIMDeploymentSpec, RolloutStrategy
+from aim_engine.api.deployment import AIMDeploymentSpec
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import GPU
 from aim_engine.render.config import EngineConfig

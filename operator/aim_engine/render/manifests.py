@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from aim_engine.api.deployment import RolloutStrategy
+from aim_engine.api.enums import RolloutStrategy
 from aim_engine.api.meta import API_VERSION
 from aim_engine.render.inputs import Manifest, Manifests, RenderInput
 from aim_engine.render.names import (

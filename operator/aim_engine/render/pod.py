@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aim_engine.api.deployment import AccessMode, AIMDeploymentSpec, SecretKey, Toleration
+from aim_engine.api.deployment import AIMDeploymentSpec, SecretKey, Toleration
+from aim_engine.api.enums import AccessMode
 from aim_engine.api.quantity import whole
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.engines import Engine, Server, engine, version_of

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec, WhenNoCapacity
-from aim_engine.api.enums import Outcome, Reason, Tier
+from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
+from aim_engine.api.enums import Outcome, Reason, Tier, WhenNoCapacity
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
