@@ -55,7 +55,7 @@ def judge_config_map(
     """A ConfigMap with our label. Its author is a tenant of the namespace."""
     before = (
         ()
-        if old is None or not _labelled(old)
+        if old is None or not labelled(old)
         else _config_map_problems(old, namespace_labels, allowed_images, facts)
     )
     read = recipe_document(_complete(new))
@@ -157,7 +157,8 @@ def _warnings(made: Candidate, facts: Facts, env: str) -> Iterator[str]:
         yield f"the dimensions of {spec.model_id} are not known, so whether it fits its GPUs was not checked"
 
 
-def _labelled(obj: Object) -> bool:
+def labelled(obj: Object) -> bool:
+    """Whether a ConfigMap carries the label of a recipe."""
     labels = _metadata(obj).get("labels")
     return isinstance(labels, Mapping) and labels.get(LABEL_RECIPE) == "true"
 

@@ -9,6 +9,7 @@ from aim_engine.cli.changes import Change, Wrong, read_file, read_folder
 from aim_engine.cli.cluster import home, named, put, world_of
 from aim_engine.cli.decision import decide, decision_table, exit_code, hint_at_hub
 from aim_engine.cli.files import Found
+from aim_engine.cli.gate import through_the_gate, warn_of_deployment
 from aim_engine.cli.output import CommandError, Exit, columns, emit, tell
 from aim_engine.reconcile.world import World
 
@@ -28,6 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.filename.is_dir()
     change = (read_folder if folder else read_file)(arguments.filename, home(arguments))
     world = world_of(arguments, change.objects)
+    change = through_the_gate(world, change, home(arguments))
+    if not folder:
+        _refuse(change)
     if not folder and len(change.parts) == 1:
         (found,) = change.deployments
         return _show_one(arguments, world, _explained(world, arguments, found))
@@ -38,6 +42,15 @@ def _show_one(arguments: argparse.Namespace, world: World, document: dict[str, A
     hint_at_hub(world, document, asked=arguments.hub)
     emit(arguments.output, document, lambda wide: decision_table(document, wide=wide))
     return exit_code(document)
+
+
+def _refuse(change: Change) -> None:
+    """Tell all that is wrong in a file; raises CommandError when anything is."""
+    wrong = [part.error for part in change.parts if isinstance(part, Wrong)]
+    for error in wrong[:-1]:
+        tell(f"aim-engine: {error}")
+    if wrong:
+        raise wrong[-1]
 
 
 def _show_all(arguments: argparse.Namespace, world: World, change: Change) -> Exit:
@@ -63,6 +76,7 @@ def _explained(world: World, arguments: argparse.Namespace, found: Found) -> dic
     """The decision on a deployment of a file. What is chosen for it counts as taken for the next, as it would in the cluster."""
     key = put(world, found, home(arguments))
     document, plan = decide(world, key, found.where)
+    warn_of_deployment(world, found, key)
     world.settle(key, plan)
     return {"file": found.where, **document}
 
