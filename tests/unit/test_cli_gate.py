@@ -92,3 +92,37 @@ def test_what_the_gate_warns_about_is_told_and_changes_nothing_else(
     assert (ended.code, len(warned)) == (0, 1 if told else 0), ended.err
     assert told in ended.err
     assert run("explain", "-f", app, "--cluster", cluster, "-o", "json").json["outcome"] == "Selected"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        (CUSTOM, 0, "1 recipe, 0 with problems"),
+        (CUSTOM.replace("gpu_count: 2", "gpu_count: 3"), 4, "64 attention heads cannot be divided over 3 GPUs"),
+        (CUSTOM.replace("gpu_count", "gpu_cout"), 4, "there is no such field; did you mean gpu_count?"),
+        (f"{CUSTOM}config: {{env: {{LD_PRELOAD: x}}}}\n", 4, "line 6, config.env.LD_PRELOAD: LD_PRELOAD is denied"),
+        (f"{CUSTOM}config: {{args: {{--swap-space: 4}}}}\n", 4, "removed in 0.18; remove it"),
+        ("a: [", 4, "1 recipe, 1 with problems"),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "named"])
+def test_recipes_of_teams_are_validated(
+    run: Terminal, tmp_path: Path, text: str, code: int, told: str, *, labelled: bool
+) -> None:
+    path = write(tmp_path / "mine.yaml", config_map("mine", text, labelled=labelled), plain("app", "team-a"))
+    ended = run("recipes", "validate", path)
+    assert (ended.code, told in ended.out) == (code, True), ended.out
+    assert ("mine.yaml: document 1: data[recipe.yaml] " in ended.out) is (code == 4)
+
+
+def test_the_sample_of_a_team_is_valid(run: Terminal) -> None:
+    sample = Path(__file__).parents[2] / "deploy" / "samples" / "custom-recipe.yaml"
+    assert run("recipes", "validate", sample).out == "1 recipe, 0 with problems\n"
+
+
+def test_what_is_neither_recipe_nor_beside_one_is_refused(run: Terminal, tmp_path: Path) -> None:
+    kind, empty = config_map("other", "", labelled=False)
+    for part in (plain("app"), (kind, {**empty, "data": {"x": "y"}})):
+        ended = run("recipes", "validate", write(tmp_path / "a.yaml", recipe("fine"), part))
+        assert (ended.code, "document 2" in ended.out) == (4, True)

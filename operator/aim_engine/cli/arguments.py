@@ -312,7 +312,11 @@ def _recipes(parser: Parser, words: Collection[str]) -> None:
     _recipe_source(each["show"])
     _manifests(each["show"])
     each["validate"].add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="recipe file, or folder of them"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="file of AIMRecipes or ConfigMap recipes, or folder of them",
     )
     if "import" in words:
         import_module("aim_engine.cli.recipes_import").add_arguments(each["import"])

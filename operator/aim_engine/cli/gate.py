@@ -36,13 +36,13 @@ def warn_of_deployment(world: World, found: Found, key: Key) -> None:
         checks=_CHECKS,
         memo=Memo(),
     )
-    _warn(found, judge_deployment(found.obj, None, scene))
+    warn(found, judge_deployment(found.obj, None, scene))
 
 
 def _refused(world: World, change: Change, namespace: str) -> Iterator[Wrong]:
     for found in change.beside:
         answer = _of_recipe(world, found, namespace)
-        _warn(found, answer)
+        warn(found, answer)
         if answer.refusals:
             yield Wrong(found.where, invalid(f"{found.where}: {found.name}: {'; '.join(answer.refusals)}"))
 
@@ -58,6 +58,7 @@ def _of_recipe(world: World, found: Found, namespace: str) -> Answer:
     return Answer()
 
 
-def _warn(found: Found, answer: Answer) -> None:
+def warn(found: Found, answer: Answer) -> None:
+    """Tell the warnings about an object."""
     for text in answer.warnings:
         tell(f"Warning: {found.where}: {text}")
