@@ -58,9 +58,10 @@ def test_a_recipe_that_the_gate_refuses_fails_the_change(
     assert "b.yaml: " in line
     assert [part for part in told if part not in line] == []
     together = write(tmp_path / "one.yaml", plain("good", "team-a"), wrong)
-    ended = run("explain", "-f", together, "--cluster", cluster)
-    assert (ended.code, ended.out) == (4, "")
-    assert [part for part in told if part not in ended.err] == []
+    for command in ("explain", "render", "diff"):
+        ended = run(command, "-f", together, "--cluster", cluster)
+        assert (ended.code, ended.out) == (4, "")
+        assert [part for part in told if part not in ended.err] == []
 
 
 def test_recipes_of_a_change_without_a_fault_pass(run: Terminal, cluster: Path, tmp_path: Path) -> None:

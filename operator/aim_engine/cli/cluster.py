@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from aim_engine.admission.recipes import labelled
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.recipe import AIMRecipe
 from aim_engine.api.rules import DEPLOYMENT_RULES, NAMESPACE_FORM, RECIPE_RULES, Rule, broken, is_namespace
@@ -43,11 +44,16 @@ def home(arguments: argparse.Namespace) -> str:
 
 
 def world_of(
-    arguments: argparse.Namespace, applied: Iterable[Found] = (), model_id: str | None = None
+    arguments: argparse.Namespace,
+    applied: Iterable[Found] = (),
+    model_id: str | None = None,
+    *,
+    everywhere: bool = False,
 ) -> World:
     """The world that the flags name, with objects `applied` over it; raises CommandError.
 
-    `model_id`: shipped recipes of other models need not be read.
+    `model_id`: shipped recipes of other models need not be read. `everywhere`: what is wrong in any namespace is told,
+    else only in those asked for.
     """
     namespace, change = home(arguments), list(applied)
     given = read_config(arguments.config) if arguments.config else None
@@ -62,10 +68,11 @@ def world_of(
         ]
     elif getattr(arguments, "shipped", True) and not any(each.obj["kind"] == "AIMRecipe" for each in objects):
         objects = [*objects, *_shipped(model_id)]
-    objects = [*objects, *_changes(change, objects, namespace)]
+    stored, objects = objects, [*objects, *_changes(change, objects, namespace)]
     facts = snapshot.facts.over(facts_of_records(objects))
     world = _build(objects, config, facts, snapshot.clock)
-    _tell_unreadable(world, objects)
+    asked = {namespace, *(each.identity(namespace)["namespace"] for each in change)}
+    _tell_unreadable(world, stored, None if everywhere else asked)
     if getattr(arguments, "hub", False):
         from aim_engine.cli.inquiry import ask
 
@@ -117,12 +124,18 @@ def _changes(applied: Iterable[Found], objects: list[Found], namespace: str) -> 
             yield Found({**each.obj, "metadata": metadata}, each.where)
 
 
-def _tell_unreadable(world: World, objects: list[Found]) -> None:
-    """A recipe that cannot be read takes no part, and nobody would know why."""
+def _tell_unreadable(world: World, objects: list[Found], namespaces: Collection[str] | None) -> None:
+    """A stored recipe that cannot be read takes no part, and nobody would know why."""
     where = {each.obj["metadata"]["name"]: each.where for each in objects if each.obj["kind"] == "AIMRecipe"}
     for name, stored in sorted(world.cache.recipes.items()):
         if stored.error is not None:
             tell(f"aim-engine: {where.get(name, '')}: AIMRecipe {name} is passed over: {stored.error}")
+    for each in objects:
+        if each.obj["kind"] == "ConfigMap" and labelled(each.obj):
+            home, name = each.identity("default").values()
+            error = world.cache.config_errors.get((home, name))
+            if error is not None and (namespaces is None or home in namespaces):
+                tell(f"aim-engine: {each.where}: ConfigMap {home}/{name} is passed over: {error}")
 
 
 def read_config(path: Path) -> OperatorConfig:

@@ -9,7 +9,7 @@ from aim_engine.cli.changes import Change, Wrong, read_file, read_folder
 from aim_engine.cli.cluster import home, named, put, world_of
 from aim_engine.cli.decision import decide, decision_table, exit_code, hint_at_hub
 from aim_engine.cli.files import Found
-from aim_engine.cli.gate import through_the_gate, warn_of_deployment
+from aim_engine.cli.gate import refuse_wrong, through_the_gate, warn_of_deployment
 from aim_engine.cli.output import CommandError, Exit, columns, emit, tell
 from aim_engine.reconcile.world import World
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     world = world_of(arguments, change.objects)
     change = through_the_gate(world, change, home(arguments))
     if not folder:
-        _refuse(change)
+        refuse_wrong(change)
     if not folder and len(change.parts) == 1:
         (found,) = change.deployments
         return _show_one(arguments, world, _explained(world, arguments, found))
@@ -42,15 +42,6 @@ def _show_one(arguments: argparse.Namespace, world: World, document: dict[str, A
     hint_at_hub(world, document, asked=arguments.hub)
     emit(arguments.output, document, lambda wide: decision_table(document, wide=wide))
     return exit_code(document)
-
-
-def _refuse(change: Change) -> None:
-    """Tell all that is wrong in a file; raises CommandError when anything is."""
-    wrong = [part.error for part in change.parts if isinstance(part, Wrong)]
-    for error in wrong[:-1]:
-        tell(f"aim-engine: {error}")
-    if wrong:
-        raise wrong[-1]
 
 
 def _show_all(arguments: argparse.Namespace, world: World, change: Change) -> Exit:

@@ -24,6 +24,15 @@ def through_the_gate(world: World, change: Change, namespace: str) -> Change:
     return replace(change, parts=(*change.parts, *_refused(world, change, namespace)))
 
 
+def refuse_wrong(change: Change) -> None:
+    """Tell all that is wrong in a file; raises CommandError when anything is."""
+    wrong = [part.error for part in change.parts if isinstance(part, Wrong)]
+    for error in wrong[:-1]:
+        tell(f"aim-engine: {error}")
+    if wrong:
+        raise wrong[-1]
+
+
 def warn_of_deployment(world: World, found: Found, key: Key) -> None:
     """Tell what the gate would warn about. What is free is the decision's to tell, which knows the nodes."""
     scene = Scene(

@@ -9,6 +9,7 @@ from typing import Any
 from aim_engine.cli.changes import read_one
 from aim_engine.cli.cluster import home, named, put, world_of
 from aim_engine.cli.decision import decide, exit_code, hint_at_hub
+from aim_engine.cli.gate import refuse_wrong, through_the_gate
 from aim_engine.cli.output import CommandError, Exit, emit, tell
 from aim_engine.reconcile.cache import Key
 from aim_engine.reconcile.desired import with_replicas
@@ -67,6 +68,7 @@ def outlook_of(arguments: argparse.Namespace) -> Outlook:
     else:
         found, change = read_one(arguments.filename, home(arguments))
         world, where = world_of(arguments, change.objects), found.where
+        refuse_wrong(through_the_gate(world, change, home(arguments)))
         who = found.identity(home(arguments))
         now = world.running((who["namespace"], who["name"]))
         key = put(world, found, home(arguments))

@@ -12,6 +12,7 @@ from aim_engine.cli.output import CommandError, Exit, ForbiddenError, columns, e
 from aim_engine.inventory import Inventory
 from aim_engine.inventory.quantities import items, mapping
 from aim_engine.reconcile.cache import Key, StoredDeployment, read_deployment
+from aim_engine.reconcile.world import World
 from aim_engine.selection import inventory_summary
 
 _COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the fleet; one namespace with -n, else all. With a name, one deployment and all that is known of it."""
     if arguments.all_namespaces and (arguments.namespace or arguments.name):
         raise CommandError("--all-namespaces goes with neither --namespace nor a name", Exit.USAGE)
-    deployments, inventory = _seen(arguments)
+    world, deployments, inventory = _seen(arguments)
     if arguments.name is not None:
         document = _row(deployments[named(deployments, arguments.name, home(arguments))])
         emit(arguments.output, document, lambda _: _details(document))
@@ -34,15 +35,29 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [
         _row(stored) for key, stored in sorted(deployments.items()) if arguments.namespace in (None, key[0])
     ]
+    if not rows:
+        tell(_nothing(arguments.namespace, world))
     fleet = {"deployments": rows, "inventory": inventory_summary(inventory) if inventory else None}
     emit(arguments.output, fleet, lambda wide: _table(fleet, wide=wide))
     return Exit.OK
 
 
-def _seen(arguments: argparse.Namespace) -> tuple[Mapping[Key, StoredDeployment], Inventory | None]:
-    """Deployments and GPUs; who may read a namespace alone sees no GPUs."""
+def _nothing(namespace: str | None, world: World | None) -> str:
+    """Why there are no rows. A file of nodes alone knows no namespaces."""
+    if namespace is None:
+        return "there are no AIMDeployments"
+    known = world.cache.namespaces if world else {}
+    if known and namespace not in known:
+        return f"namespace '{namespace}' does not exist"
+    return f"there are no AIMDeployments in namespace '{namespace}'"
+
+
+def _seen(
+    arguments: argparse.Namespace,
+) -> tuple[World | None, Mapping[Key, StoredDeployment], Inventory | None]:
+    """The cluster, its deployments and GPUs; who may read a namespace alone sees the deployments there."""
     try:
-        world = world_of(arguments)
+        world = world_of(arguments, everywhere=arguments.namespace is None and arguments.name is None)
     except ForbiddenError as error:
         if arguments.namespace is None and arguments.name is None:
             raise CommandError(f"{error}, or name your namespace with -n") from None
@@ -50,8 +65,8 @@ def _seen(arguments: argparse.Namespace) -> tuple[Mapping[Key, StoredDeployment]
 
         found = [read_deployment(obj) for obj in fetch_deployments(home(arguments))]
         tell(f"aim-engine: the GPUs of the cluster are not shown: {error}")
-        return {(stored.namespace, stored.name): stored for stored in found}, None
-    return world.cache.deployments, world.tracker.inventory()
+        return None, {(stored.namespace, stored.name): stored for stored in found}, None
+    return world, world.cache.deployments, world.tracker.inventory()
 
 
 def _row(stored: StoredDeployment) -> dict[str, Any]:

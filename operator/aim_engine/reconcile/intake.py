@@ -275,7 +275,6 @@ class Intake:
         read = read_config_recipe(obj)
         if isinstance(read, Faults):
             self.cache.config_errors[key] = read
-            log.warning("ConfigMap %s/%s is no recipe and takes no part: %s", *key, read)
             self.refuse_config_map(obj, str(read))
             self._wake_model(None, f"configmap/{key[1]}")
             return

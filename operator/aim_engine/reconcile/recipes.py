@@ -157,9 +157,13 @@ def _hardware(candidate: Candidate, usable: int, matching: int) -> Judgement:
     hardware = candidate.spec.hardware
     what = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
     if usable:
-        return Judgement("True", ConditionReason.NODES_MATCH, f"{usable} usable nodes have {what}")
+        return Judgement(
+            "True",
+            ConditionReason.NODES_MATCH,
+            f"{usable} usable {'node has' if usable == 1 else 'nodes have'} {what}",
+        )
     why = (
-        f"{matching} nodes have {what}, none is usable (cordon, NotReady, taint or unhealthy GPUs)"
+        f"{matching} {'node has' if matching == 1 else 'nodes have'} {what}, none is usable (cordon, NotReady, taint or unhealthy GPUs)"
         if matching
         else f"no node has {what}"
     )

@@ -173,6 +173,10 @@ class Runtime:
         self.intake.observed(recipe)
 
     def _refuse_config_map(self, obj: Mapping[str, Any], why: str) -> None:
+        where = obj["metadata"]
+        log.warning(
+            "ConfigMap %s/%s is no recipe and takes no part: %s", where["namespace"], where["name"], why
+        )
         if self.election.leading:
             self.recorder.refuse_config_map(obj, why)
 
