@@ -184,7 +184,8 @@ def test_what_stays_unknown_is_told_with_the_reason(
     assert "its size is unknown: the repository is gated" in ended.out
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     ended = run("select", MODEL, "--cluster", snapshot(tmp_path, NODE), "--hub")
-    assert (ended.code, "could not be asked" in ended.err) == (3, True)
+    assert (ended.code, "could not be asked: 127.0.0.1:9 cannot be reached: " in ended.err) == (3, True)
+    assert ("Error" in ended.err, "ssl:" in ended.err) == (False, False)
 
 
 def test_models_of_recipes_and_configmaps_are_named_with_their_weights_and_revisions() -> None:

@@ -308,12 +308,14 @@ def test_what_is_generated_keeps_the_precision_asked_for(
         ("Qwen/Qwen3-32b", QWEN),
         ("Qwen/Qwen3-23B", QWEN),
         ("acme/Model-X", "acme/model-x"),
+        ("qwen3-32b", QWEN),
+        ("model-x", "acme/model-x"),
     ],
 )
 def test_a_model_in_other_letters_or_nearly_the_same_is_asked_back(model: str, near: str) -> None:
     decision = choose([recipe("r", model="acme/model-x")], ALL, request(model))
-    assert decision.remedy
-    assert decision.remedy.startswith(f"did you mean {near}? ")
+    assert decision.message.startswith(f"no recipe exists for model '{model}' (did you mean {near}?), and ")
+    assert (decision.remedy or "").startswith("else add an AIMRecipe")
 
 
 def test_a_gpu_model_that_does_not_exist_is_asked_back() -> None:

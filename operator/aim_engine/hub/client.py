@@ -79,9 +79,14 @@ async def inquire(
     except TimeoutError:
         return Answer(HubResult.UNREACHABLE, f"the Hub did not answer within {timeout_seconds:g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Answer(
-            HubResult.UNREACHABLE, f"the Hub could not be asked: {type(error).__name__}: {error}"[:300]
-        )
+        return Answer(HubResult.UNREACHABLE, f"the Hub could not be asked: {_why(error)}"[:300])
+
+
+def _why(error: Exception) -> str:
+    """In words for people; what is not about the connection is told with its class, else it says little."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{error.host}:{error.port} cannot be reached: {error.os_error.strerror or error.os_error}"
+    return f"{type(error).__name__}: {error}"
 
 
 async def _inquire(session: aiohttp.ClientSession, endpoint: str, model_id: str, revision: str) -> Answer:

@@ -39,10 +39,10 @@ def nothing_known(
     unknown = f"and its size is unknown: {told}" if told else "and its size is unknown"
     why = "and it fits no GPU of this cluster" if known else unknown
     near = _similar(request.model_id or "", candidates)
-    hint = f"did you mean {near}? Else " if near else ""
+    hint = f" (did you mean {near}?)" if near else ""
     return Decision(
-        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}', {why}",
-        f"{hint}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
+        Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}'{hint}, {why}",
+        f"{'else ' if near else ''}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
     )  # fmt: skip
 
 
@@ -50,5 +50,7 @@ def _similar(model_id: str, candidates: Iterable[Candidate]) -> str | None:
     """A model that somebody may have meant: the same in other letters, or nearly the same."""
     known = sorted({each.spec.model_id for each in candidates if each.listed} | set(model_catalog()))
     by_case = {name.lower(): name for name in known if name != model_id}
+    if "/" not in model_id:  # the owner was left out
+        by_case = {name.rpartition("/")[2]: full for name, full in by_case.items()}
     near = get_close_matches(model_id.lower(), by_case, n=1, cutoff=0.85)
     return by_case[near[0]] if near else None
