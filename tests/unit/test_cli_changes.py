@@ -317,6 +317,11 @@ def test_a_file_changes_of_a_deployment_that_runs_only_what_it_changes(run: Term
     assert (told["chosen"]["recipe"], told["change"]) == ("small", "Rendering")
     assert "-    port: 8000\n+    port: 80\n" in run("diff", "-f", port, "--cluster", cluster).out
     table = run("explain", "chat", "-n", "team-a", "--cluster", cluster).out
+    assert "\n(its own GPUs are counted as free)\n" in table
+    assert (
+        "counted as free"
+        not in run("explain", "-f", write(tmp_path / "new.yaml", plain("new")), "--cluster", cluster).out
+    )
     assert "In force: small (1xMI300X, bf16), Tertiary, revision 1 on gpu-1\n" in table
     assert "Recommended: big (8xMI300X, bf16)" in table
     assert "  gain: " in table

@@ -60,6 +60,8 @@ def decision_table(document: Mapping[str, Any], *, wide: bool) -> str:
     if document["candidates"]:
         lines.append("\n" + _candidates(document, wide=wide))
     lines.append("\n" + inventory_table(document["inventory"]))
+    if document["inForce"] is not None and document["inventory"]["gpus"]:
+        lines.append("(its own GPUs are counted as free)\n")
     return "".join(lines)
 
 
