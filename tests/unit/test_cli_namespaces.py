@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from aim_engine.cli import build_parser
+from aim_engine.cli.cluster import home
 from unit.cli_world import Json, Terminal, config_map, deployment, node, recipe, snapshot
 from unit.selection_world import QWEN
 
@@ -74,3 +77,58 @@ def test_status_of_nodes_alone_knows_no_namespaces(run: Terminal, tmp_path: Path
     assert run("status", "--nodes", nodes).err == "there are no AIMDeployments\n"
     told = run("status", "--nodes", nodes, "-n", "x").err
     assert told == "there are no AIMDeployments in namespace 'x'\n"
+
+
+def kubeconfig(path: Path, context: Json) -> Path:
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1", "kind": "Config", "current-context": "a",
+                "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:9"}}],
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a", **context}}],
+                "users": [{"name": "a", "user": {"token": "x"}}],
+            }
+        )
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("words", [("explain", "chat"), ("status", "chat"), ("bench", "chat"), ("diff", "chat"), ("render", "chat"), ("select", QWEN)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("context", "flags", "meant"),
+    [
+        ({"namespace": "team-b"}, (), "team-b"),
+        ({"namespace": "team-b"}, ("-n", "team-a"), "team-a"),
+        ({}, (), "default"),
+        (None, (), "default"),
+    ],
+    ids=str,
+)
+def test_the_namespace_is_that_of_the_context_as_with_kubectl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], context: Json | None,
+    flags: tuple[str, ...], meant: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "kubeconfig"
+    monkeypatch.setenv("KUBECONFIG", str(path if context is None else kubeconfig(path, context)))
+    typed = [*words, *flags]
+    assert home(build_parser(typed).parse_args(typed)) == meant
+
+
+def test_a_snapshot_is_not_of_the_context(
+    run: Terminal, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline decides the same on every machine."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", {"namespace": "team-b"})))
+    ended = run("explain", "chat", "--cluster", cluster)
+    assert (ended.code, "does not exist in namespace 'default'" in ended.err) == (4, True)
+
+
+def test_a_context_with_a_namespace_that_cannot_be_is_refused(
+    run: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", {"namespace": "Team B"})))
+    ended = run("explain", "chat")
+    assert (ended.code, "the namespace of the kubeconfig's context, 'Team B' must be" in ended.err) == (
+        4,
+        True,
+    )

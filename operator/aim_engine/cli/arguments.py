@@ -14,6 +14,7 @@ from aim_engine.cli.output import add_output
 Parser = argparse.ArgumentParser
 OPERATOR_NAMESPACE = "aim-engine"
 API_KEY_VARIABLE = "AIM_ENGINE_API_KEY"
+_NAMESPACE = "namespace (default: that of the kubeconfig's context)"
 RECIPE_ACTIONS = {
     "list": "list recipes",
     "show": "print recipes",
@@ -134,7 +135,7 @@ def _status(parser: Parser) -> None:
     parser.add_argument(
         "name", nargs="?", help="name of an AIMDeployment, to show everything that is known of it"
     )
-    _cluster(parser, hub=False)
+    _cluster(parser, hub=False, namespace=f"{_NAMESPACE}; without a name: all namespaces")
     parser.add_argument(
         "-A",
         "--all-namespaces",
@@ -151,7 +152,7 @@ examples:
 
 def _bench(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="name of an AIMDeployment of the cluster")
-    parser.add_argument("-n", "--namespace", help="namespace (default: default)")
+    parser.add_argument("-n", "--namespace", help=_NAMESPACE)
     server = parser.add_argument_group("server", "default: the Service of the AIMDeployment")
     server.add_argument(
         "--url", metavar="URL", help="OpenAI-compatible server to ask, for example http://127.0.0.1:8000/v1"
@@ -347,7 +348,9 @@ def _deployment(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def _cluster(parser: Parser, *, hub: bool = True) -> None:
+def _cluster(
+    parser: Parser, *, hub: bool = True, namespace: str = f"{_NAMESPACE}; with a file: default"
+) -> None:
     """The flags that say which cluster is meant."""
     group = parser.add_argument_group("cluster", "default: the cluster of the kubeconfig")
     group.add_argument(
@@ -361,7 +364,7 @@ def _cluster(parser: Parser, *, hub: bool = True) -> None:
         help="AIMRecipe files to use instead of the cluster's; the shipped ones are used when there are none",
     )  # fmt: skip
     group.add_argument("--config", type=Path, metavar="FILE", help="configuration of the operator")
-    group.add_argument("-n", "--namespace", help="namespace (default: default)")
+    group.add_argument("-n", "--namespace", help=namespace)
     if hub:
         group.add_argument(
             "--hub", action="store_true",

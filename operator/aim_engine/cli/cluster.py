@@ -34,13 +34,26 @@ APPLIED = ("AIMRecipe", "ConfigMap", "Namespace", "PriorityClass")
 
 
 def home(arguments: argparse.Namespace) -> str:
-    """The namespace that the flags mean; raises CommandError for what cannot be one."""
-    name = arguments.namespace
+    """The namespace that the flags mean, else that of the kubeconfig's context where its cluster is asked.
+
+    Raises CommandError for what cannot be one.
+    """
+    name, where = arguments.namespace, "--namespace"
+    if name is None and _from_file(arguments) is None:
+        from aim_engine.kube.connection import context_namespace
+
+        name, where = context_namespace(), "the namespace of the kubeconfig's context,"
     if name is None:
         return "default"
     if not is_namespace(name):
-        raise invalid(f"--namespace '{short(name)}' must be {NAMESPACE_FORM}")
+        raise invalid(f"{where} '{short(name)}' must be {NAMESPACE_FORM}")
     return str(name)
+
+
+def _from_file(arguments: argparse.Namespace) -> Path | None:
+    """The file that stands for the cluster; None where the cluster of the kubeconfig is asked."""
+    path: Path | None = getattr(arguments, "cluster", None) or getattr(arguments, "nodes", None)
+    return path
 
 
 def world_of(
@@ -224,7 +237,7 @@ def _snapshot(arguments: argparse.Namespace, namespaces: Sequence[str]) -> Snaps
         raise CommandError(
             "--cluster and --nodes exclude each other; a snapshot has nodes of its own", Exit.USAGE
         )
-    path = arguments.cluster or arguments.nodes
+    path = _from_file(arguments)
     if path is not None:
         progress(f"reading {path}")
         return read_snapshot(path, time.time())

@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -20,6 +21,8 @@ POOL_LIMIT = 64
 _READ_BUFFER = 2**20
 _TOKEN_SECONDS = 10.0
 """How long a token is used before the official client is asked for it again."""
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_DEFAULT_NAMESPACE = "default"
 
 
 class KubeconfigError(Exception):
@@ -89,6 +92,24 @@ async def connect() -> Connection:
         proxy=proxy,
     )
     return Connection(configuration.host.rstrip("/"), session, authorize, proxy)
+
+
+def context_namespace() -> str:
+    """The namespace that kubectl would take: of the pod we are in, else of the kubeconfig's current context.
+
+    `default` where neither says one; a kubeconfig that cannot be used is `connect`'s to tell.
+    """
+    configuration = kubernetes_client.Configuration()
+    try:
+        kubernetes_config.load_incluster_config(client_configuration=configuration)
+        return _POD_NAMESPACE.read_text(encoding="utf-8").strip() or _DEFAULT_NAMESPACE
+    except (kubernetes_config.ConfigException, OSError):
+        pass
+    try:
+        _, active = kubernetes_config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+        return str(active["context"].get("namespace") or _DEFAULT_NAMESPACE)
+    except Exception:  # the official client checks little of what it reads
+        return _DEFAULT_NAMESPACE
 
 
 def _one_line(error: Exception) -> str:
