@@ -315,7 +315,7 @@ def test_what_is_generated_keeps_the_precision_asked_for(
 def test_a_model_in_other_letters_or_nearly_the_same_is_asked_back(model: str, near: str) -> None:
     decision = choose([recipe("r", model="acme/model-x")], ALL, request(model))
     assert decision.message.startswith(f"no recipe exists for model '{model}' (did you mean {near}?), and ")
-    assert (decision.remedy or "").startswith("else add an AIMRecipe")
+    assert (decision.remedy or "").startswith(f"write {near}, or add an AIMRecipe")
 
 
 def test_a_gpu_model_that_does_not_exist_is_asked_back() -> None:

@@ -128,7 +128,7 @@ class RecipeStatuses:
         placement = place(self.tracker.inventory(), pod_need(stored.candidate, _NO_WISHES))
         judged = {
             ConditionType.VALID: self._valid(stored.candidate),
-            ConditionType.HARDWARE_AVAILABLE: _hardware(
+            ConditionType.HARDWARE_AVAILABLE: availability(
                 stored.candidate, placement.usable_nodes, placement.matching_nodes
             ),
         }
@@ -153,7 +153,8 @@ def validity(candidate: Candidate, facts: Facts) -> Judgement:
     )
 
 
-def _hardware(candidate: Candidate, usable: int, matching: int) -> Judgement:
+def availability(candidate: Candidate, usable: int, matching: int) -> Judgement:
+    """Whether the cluster has the recipe's GPUs: on `usable` of `matching` nodes a pod could start."""
     hardware = candidate.spec.hardware
     what = devices(hardware.gpu_count, hardware.gpu_model, hardware.partition)
     if usable:

@@ -42,7 +42,7 @@ def nothing_known(
     hint = f" (did you mean {near}?)" if near else ""
     return Decision(
         Outcome.NO_RECIPE, (), f"no recipe exists for model '{request.model_id}'{hint}, {why}",
-        f"{'else ' if near else ''}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
+        f"{f'write {near}, or ' if near else ''}add an AIMRecipe or a ConfigMap recipe for it; kubectl get aimrecipes lists the models there are",
     )  # fmt: skip
 
 
