@@ -20,7 +20,7 @@ from testbed.engines import EngineFleet
 from testbed.product import ROOT
 from unit.cli_examples import examples, placed
 
-LOAD = ("--concurrency", "4", "--input-tokens", "64", "--output-tokens", "8", "--warmup", "0.5")
+LOAD = ("--concurrency", "8", "--input-tokens", "64", "--output-tokens", "8", "--warmup", "0.5")
 SAVED = (*LOAD, "--duration", "11", "--save")
 QUICK = (*LOAD, "--duration", "30", "--requests", "5")
 
@@ -68,7 +68,7 @@ def test_a_saved_result_stays_with_the_recipe_and_is_evidence_for_others(
     assert entry["source"] == f"{tenant.namespace}/app"
     assert entry["tokensPerSecond"] == round(result["outputTokensPerSecond"])
     assert entry["requests"] == result["requests"]["answered"]
-    assert entry["workload"]["concurrency"] == 4
+    assert entry["workload"]["concurrency"] == 8
     assert entry["workload"]["outputTokens"] == 8
     assert entry["timeToFirstTokenMilliseconds"]["p50"] >= 50, "the simulated engine takes that long"
     assert entry["recipeHash"] == tenant.get("app")["status"]["recipe"]["hash"]

@@ -277,7 +277,7 @@ def test_unhealthy_gpus_are_not_given_away(tenant: Tenant) -> None:
     tenant.add_node(allocatable={"amd.com/gpu": "7"})
     tenant.add_recipe(gpus=8)
     tenant.deploy()
-    assert "7" in message(refused(tenant), "RecipeSelected")
+    assert "has 1 unhealthy GPUs of 8" in message(refused(tenant), "RecipeSelected")
 
 
 def stranger(name: str, node: str, **spec: Any) -> Json:

@@ -314,8 +314,14 @@ def test_selection_takes_what_was_observed_of_this_content() -> None:
 
 def test_a_saved_benchmark_counts_where_no_deployment_was_seen_under_load() -> None:
     runs = [
-        {"recipeHash": RECIPE.hash, "gpuModel": "MI300X", "engineVersion": "0.32.0", "tokensPerSecond": rate}
-        for rate in (50, 80)
+        {
+            "recipeHash": RECIPE.hash,
+            "gpuModel": "MI300X",
+            "engineVersion": "0.32.0",
+            "tokensPerSecond": rate,
+            "workload": {"concurrency": concurrency},
+        }
+        for rate, concurrency in ((50, 8), (80, 64), (900, 7))
     ]
     seen = with_observation(
         RECIPE, {"benchmarks": [*runs, {"recipeHash": "x", "tokensPerSecond": 999}]}

@@ -49,9 +49,9 @@ def _pods(outlook: Outlook) -> str:
     then = outlook.plan.revision
     if before is None or after is None or then is None:
         return ""
-    were, will_be = before["replicas"], after["replicas"]
+    were, will_be = before.get("replicas"), after.get("replicas")
     scaled = "" if were == will_be else f"; replicas {were} -> {will_be}"
-    if before["template"] == after["template"]:
+    if before.get("template") == after.get("template"):
         return f"{scaled}; pods that run are left alone"
     return f"{scaled}; pods are replaced by {then.strategy}: {then.strategy_reason}"
 

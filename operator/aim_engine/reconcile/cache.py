@@ -24,6 +24,8 @@ from aim_engine.selection import Candidate, Observation, Recorded, Source, candi
 Key = tuple[str, str]
 """(namespace, name) of an AIMDeployment."""
 RECIPE_FILE = "recipe.yaml"
+LEAST_CONCURRENCY = 8
+"""A benchmark with fewer requests at a time says nothing of what a recipe can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,8 @@ def with_observation(found: Candidate, status: Mapping[str, Any]) -> Candidate:
 
 def _observation(found: Candidate, status: Mapping[str, Any]) -> Observation | None:
     """What deployments showed under load, else the best saved benchmark: a client's load may have been too small."""
-    told = [status.get("observed"), *sorted(_maps(status.get("benchmarks")), key=_rate, reverse=True)]
+    loads = [run for run in _maps(status.get("benchmarks")) if _concurrency(run) >= LEAST_CONCURRENCY]
+    told = [status.get("observed"), *sorted(loads, key=_rate, reverse=True)]
     for each in told:
         if isinstance(each, Mapping) and each.get("recipeHash") == found.hash and _rate(each):
             first, token = (
@@ -238,6 +241,12 @@ def _observation(found: Candidate, status: Mapping[str, Any]) -> Observation | N
 
 def _maps(listed: Any) -> list[Mapping[str, Any]]:
     return [each for each in listed or [] if isinstance(each, Mapping)]
+
+
+def _concurrency(run: Mapping[str, Any]) -> int:
+    load = run.get("workload")
+    value = load.get("concurrency") if isinstance(load, Mapping) else None
+    return value if isinstance(value, int) else 0
 
 
 def _rate(told: Mapping[str, Any]) -> float:

@@ -146,6 +146,7 @@ class Runtime:
         certificate = Certificate(Path(settings.tls_directory)) if settings.tls_directory else None
         pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects, access)
         runner = await serve(self.config.listen, pages, certificate.context if certificate else None)
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.lost.wait())]
         try:
             if certificate is not None:
                 self._spawn(certificate.watch(), "certificate of the metrics port")
@@ -153,14 +154,12 @@ class Runtime:
             await self._sync()
             self._spawn(self._resync_forever(), "resync")
             self._spawn(self._lead(), "leader election")
-            await asyncio.wait(
-                [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self.lost.wait())],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in self._tasks:
+            # Whatever is left over keeps kopf waiting for five seconds: it takes every task for its own.
+            for task in (*self._tasks, *ends):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, *ends, return_exceptions=True)
             await self.election.release()
             await runner.cleanup()
 
