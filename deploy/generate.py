@@ -1,4 +1,4 @@
-"""Writes what of the chart is made from the code: its CRDs, and two parts of values.schema.json. `--check` only tells what is out of date.
+"""Writes what of the chart is made from the code: its CRDs, two parts of values.schema.json, and files/gpus.txt for the deploy script. `--check` only tells what is out of date.
 
 The parts are `aim_engine.spec` (the spec of an AIMDeployment) and `operator.config` (the operator's configuration file).
 """
@@ -14,6 +14,7 @@ from typing import Any
 from aim_engine.api import crd
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.meta import Model
+from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.reconcile.config import OperatorConfig
 
 HELM = Path(__file__).parent / "helm"
@@ -65,10 +66,16 @@ def values_schema() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def gpus() -> str:
+    """Known GPU models, one a line: name, device IDs, product names."""
+    rows = ([gpu.model, *gpu.device_ids, *gpu.product_names] for gpu in gpu_catalog().values())
+    return "".join(f"{' '.join(row)}\n" for row in rows)
+
+
 def files() -> dict[Path, str]:
     """Everything of the chart that is generated, with what it should hold."""
     crds = {HELM / "crds" / name: crd.to_yaml(definition) for name, definition in crd.definitions().items()}
-    return {**crds, HELM / "values.schema.json": values_schema()}
+    return {**crds, HELM / "values.schema.json": values_schema(), HELM / "files" / "gpus.txt": gpus()}
 
 
 def main(arguments: Sequence[str]) -> int:

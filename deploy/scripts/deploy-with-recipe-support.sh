@@ -41,11 +41,13 @@ wrong() {
 chart="$(cd "$(dirname "${BASH_SOURCE[0]}")/../helm" && pwd)"
 release=aim-engine
 namespace=
+gpu_type=
 timeout=30m
 wait_ready=1
 check_only=0
 broken=0
 helm_arguments=()
+extra_arguments=()
 
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -55,7 +57,10 @@ while [ $# -gt 0 ]; do
                 --release) release="$2" ;;
                 --namespace) namespace="$2" ;;
                 --model) helm_arguments+=(--set-string "aim_engine.model_id=$2") ;;
-                --gpu-type) helm_arguments+=(--set-string "aim_engine.hardware.gpu_type=$2") ;;
+                --gpu-type)
+                    gpu_type="$2"
+                    helm_arguments+=(--set-string "aim_engine.hardware.gpu_type=$2")
+                    ;;
                 --gpu-count) helm_arguments+=(--set "aim_engine.gpu_count=$2") ;;
                 --precision) helm_arguments+=(--set-string "aim_engine.precision=$2") ;;
                 --values) helm_arguments+=(--values "$2") ;;
@@ -77,7 +82,7 @@ while [ $# -gt 0 ]; do
             ;;
         --)
             shift
-            helm_arguments+=("$@")
+            extra_arguments=("$@")
             break
             ;;
         *) wrong "unknown argument '$1'; see --help" ;;
@@ -90,6 +95,26 @@ check_programs() {
         if command -v "$program" >/dev/null; then ok "$program is there"; else fail "$program is not on PATH; install it"; fi
     done
     [ "$broken" = 0 ] || exit 3
+    local version major minor
+    version="$(helm version --template '{{.Version}}')"
+    IFS=. read -r major minor _ <<<"${version#v}"
+    if [ "${major:-0}" -ge 4 ] || { [ "${major:-0}" = 3 ] && [ "${minor:-0}" -ge 14 ]; }; then
+        ok "helm $version"
+    else
+        fail "helm $version is too old; 4, or 3.14 and newer, is needed"
+    fi
+}
+
+# What the schema of the values refuses, and GPU models that nobody knows. Arguments after -- are helm's alone.
+check_values() {
+    local told
+    if ! told="$(helm template "$release" "$chart" --namespace "$namespace" ${helm_arguments[@]+"${helm_arguments[@]}"} 2>&1 >/dev/null)"; then
+        wrong "$told"
+    fi
+    if [ -n "$gpu_type" ] && ! grep -q "^$gpu_type " "$chart/files/gpus.txt"; then
+        wrong "--gpu-type $gpu_type: no such GPU is known; use one of $(cut -d ' ' -f 1 "$chart/files/gpus.txt" | paste -s -d ' ' -)"
+    fi
+    ok "the values are well formed"
 }
 
 check_cluster() {
@@ -147,7 +172,23 @@ check_gpus() {
         return 0
     fi
     labelled="$(kubectl get nodes --show-labels --no-headers | grep -cE 'amd\.com/gpu\.(device-id|product-name)' || true)"
-    [ "$labelled" -gt 0 ] || warn "no node has labels of AMD's node labeller, so GPU models are not known; install it, or set operator.config.engine.gpuLabels"
+    if [ "$labelled" = 0 ]; then
+        warn "no node has labels of AMD's node labeller, so GPU models are not known; install it, or set operator.config.engine.gpuLabels"
+    elif [ -n "$gpu_type" ]; then
+        check_gpu_type
+    fi
+}
+
+check_gpu_type() {
+    local known nodes
+    # A device ID, or a product name among the words of AMD_Instinct_MI300X_OAM; MI250X and MI250 are not one.
+    known="$(sed -n "s/^$gpu_type //p" "$chart/files/gpus.txt" | tr ' ' '|')"
+    nodes="$(kubectl get nodes --show-labels --no-headers)"
+    if grep -qE "amd\.com/gpu\.(device-id=|product-name=([^,]*_)?)($known)(_|,|$)" <<<"$nodes"; then
+        ok "a node has $gpu_type"
+    else
+        warn "no node is labelled as $gpu_type: the model will wait; leave --gpu-type out, or add such nodes"
+    fi
 }
 
 ensure_namespace() {
@@ -165,7 +206,7 @@ install() {
     local words=(install)
     if helm status "$release" --namespace "$namespace" >/dev/null 2>&1; then words=(upgrade --reset-then-reuse-values); fi
     words+=("$release" "$chart" --namespace "$namespace")
-    if helm "${words[@]}" ${helm_arguments[@]+"${helm_arguments[@]}"}; then return 0; fi
+    if helm "${words[@]}" ${helm_arguments[@]+"${helm_arguments[@]}"} ${extra_arguments[@]+"${extra_arguments[@]}"}; then return 0; fi
     say
     say "helm did not succeed. What the selector said:"
     kubectl logs "job/$release-recipe-selector" -n "$namespace" --all-containers --tail=60 2>/dev/null || say "  nothing: it did not run"
@@ -186,6 +227,7 @@ explain() {
 step "Checks"
 check_programs
 check_cluster
+check_values
 check_rights
 check_gpus
 [ "$broken" = 0 ] || exit 3

@@ -213,6 +213,17 @@ def test_a_rule_that_likely_never_fires_or_never_ends_is_told_of() -> None:
     ]  # fmt: skip
 
 
+def test_engines_closed_to_prometheus_are_told_of() -> None:
+    def told(*flags: str) -> bool:
+        done = helm("install", "aim-engine", "./helm", "-n", "aim-engine", "--dry-run=client", "--set", "operator.mode=always", *flags)  # fmt: skip
+        return "engineFromNamespaces closes the engine to Prometheus too" in done.stdout
+
+    closed = ("--set", "networkPolicy.engineFromNamespaces={gateway}")
+    assert told(*closed)
+    assert not told()
+    assert not told(*closed, "--set", "networkPolicy.fromNamespaces={monitoring}")
+
+
 def test_the_manifests_hold_the_same_as_the_chart() -> None:
     directory = ROOT / "deploy" / "manifests" / "monitoring"
     listed = yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]

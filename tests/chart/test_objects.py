@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from chart.documented import NAMESPACE
-from chart.helm import Json, named
+from chart.helm import Json, named, template
 from chart.pages import WRITTEN, blocks
 from chart.test_docs import CLUSTER_KINDS
 from chart.test_golden import CASES, render
@@ -45,6 +45,20 @@ def objects() -> list[Json]:
     """Each object of each case once."""
     found = {json.dumps(obj, sort_keys=True): obj for case in CASES for obj in render(case)}
     return list(found.values())
+
+
+def test_releases_of_one_name_in_two_namespaces_share_no_cluster_wide_hook() -> None:
+    def names(namespace: str) -> set[tuple[str, str]]:
+        words = ("model", "./helm", "--namespace", namespace, "--set", "operator.mode=never")
+        return {
+            (obj["kind"], obj["metadata"]["name"])
+            for obj in template(*words)
+            if "namespace" not in obj["metadata"]
+        }
+
+    mine, others = names("team-a"), names("team-b")
+    assert ("ClusterRole", "model-recipe-selector:team-a") in mine
+    assert not mine & others
 
 
 def judged(plane: Cluster, given: list[Json]) -> tuple[list[str], list[str]]:

@@ -121,11 +121,37 @@ def test_it_checks_installs_waits_and_explains(
             assert "Not ready yet" in late.stdout
             assert "RecipeSelected=False" in late.stdout
         refused = script(shell, "deploy-with-recipe-support.sh", "--no-wait", "--precision", "bf17")
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "value must be one of 'bf16'" in refused.stderr
     finally:
         uninstall_all(plane)
         plane.kubectl("delete", "configmap", "aim-engine-recipe-config", "-n", NAMESPACE)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--gpu-type", "MI300"), "--gpu-type MI300: no such GPU is known; use one of MI210 MI250 "),
+        (("--model", "not a model"), "aim_engine/model_id"),
+        (("--gpu-count", "none"), "aim_engine/gpu_count"),
+    ],
+)
+def test_a_check_refuses_what_cannot_be_meant(
+    shell: dict[str, str], words: tuple[str, ...], told: str
+) -> None:
+    done = script(shell, "deploy-with-recipe-support.sh", "--check", *words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in done.stderr
+
+
+def test_a_check_tells_whether_a_node_has_the_gpu(shell: dict[str, str]) -> None:
+    there = script(shell, "deploy-with-recipe-support.sh", "--check", "--gpu-type", "MI300X")
+    assert there.returncode == 0, there.stderr
+    assert "a node has MI300X" in there.stdout
+    assert "helm v" in there.stdout
+    missing = script(shell, "deploy-with-recipe-support.sh", "--check", "--gpu-type", "MI355X")
+    assert missing.returncode == 0
+    assert "no node is labelled as MI355X: the model will wait" in missing.stderr
 
 
 def own_objects() -> list[Json]:

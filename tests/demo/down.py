@@ -12,7 +12,8 @@ from testbed.background import down as plane_down
 from testbed.background import holder as plane_holder
 
 REMOVED = (ROOT / "deploy" / "samples" / "namespace.yaml", ROOT / "crds" / "aimdeployments.yaml",
-           ROOT / "crds" / "aimrecipes.yaml", ROOT / "deploy" / "manifests" / "rbac.yaml",
+           ROOT / "crds" / "aimrecipes.yaml", ROOT / "deploy" / "manifests" / "user-roles.yaml",
+           ROOT / "deploy" / "manifests" / "rbac.yaml",
            ROOT / "deploy" / "manifests" / "namespace.yaml")  # fmt: skip
 """From the user's cluster. With the CRDs go all recipes; the demo refuses a cluster that had them before."""
 

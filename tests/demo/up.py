@@ -63,7 +63,7 @@ class Demo:
             self.admin.run(
                 "wait", "--for=condition=Established", *(f"crd/{name}" for name in CRDS), "--timeout=30s"
             )
-            for name in ("namespace.yaml", "rbac.yaml"):
+            for name in ("namespace.yaml", "rbac.yaml", "user-roles.yaml"):
                 self.admin.apply(ROOT / "deploy" / "manifests" / name)
             self.admin.apply(ROOT / "recipes")
 

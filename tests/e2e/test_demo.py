@@ -56,6 +56,21 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
+def may_create(plane: ControlPlane, namespace: str) -> bool:
+    """Whether a member of the group team-a may create AIMDeployments there."""
+    attributes = {
+        "group": "aim.engine.amd.com",
+        "resource": "aimdeployments",
+        "verb": "create",
+        "namespace": namespace,
+    }
+    review = plane.request(
+        "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        {"spec": {"user": "jane", "groups": ["team-a"], "resourceAttributes": attributes}},
+    )  # fmt: skip
+    return bool(review["status"]["allowed"])
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """A directory for a demo, which is taken down whatever happens."""
@@ -123,6 +138,12 @@ def test_the_demo_runs_on_a_cluster_of_the_user(directory: Path, tmp_path: Path)
         assert second.returncode == 1
         assert "has AIM Engine already" in second.stderr
         assert own.kubectl("get", "aimd", "-n", "aim-demo", "-o", "name").stdout
+        own.kubectl("create", "namespace", "team-a")
+        own.kubectl("create", "rolebinding", "edit", "-n", "team-a", "--clusterrole=edit", "--group=team-a")
+        own.wait_for(
+            lambda: may_create(own, "team-a"), 60, "an editor of team-a to be allowed AIMDeployments"
+        )
+        assert not may_create(own, "aim-demo"), "rights end at the namespace"
         down = demo("down", directory, DOWN_TIMEOUT)
         assert down.returncode == 0, down.stdout + down.stderr
         left = own.kubectl("get", "crd,ns,clusterrole,clusterrolebinding", "-o", "name").stdout

@@ -185,8 +185,17 @@ def test_an_engine_is_reached_from_declared_namespaces_prometheus_and_its_operat
     assert not reaches(policy, "http", "team-a", {})
     assert not reaches(policy, "http", "team-a", OPERATOR), "labels of the operator in another namespace"
     assert not reaches(policy, "29500", "aim-engine", {}), "torch.distributed"
-    elsewhere = policies(operator={"mode": "never"})["aim-engine-engine"]
+    elsewhere = policies(operator={"mode": "never"}, networkPolicy=declared)["aim-engine-engine"]
     assert reaches(elsewhere, "http", "wherever-it-is", OPERATOR)
+    assert not reaches(elsewhere, "http", "wherever-it-is", {})
+
+
+def test_a_default_installation_lets_a_prometheus_of_any_namespace_scrape_engine_operator_and_validator() -> (
+    None
+):
+    for name, port in (("engine", "http"), ("operator", "http"), ("recipe-validator", "health")):
+        assert reaches(policies()[f"aim-engine-{name}"], port, "monitoring", {})
+    assert not reaches(policies()["aim-engine-engine"], "29500", "monitoring", {}), "torch.distributed"
 
 
 def test_metrics_are_read_from_declared_namespaces_alone_and_reviews_come_from_the_api_server() -> None:

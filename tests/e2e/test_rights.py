@@ -377,7 +377,7 @@ def test_only_the_jobs_of_hooks_have_rights_that_go(mode: str) -> None:
     for each in chart.of_kind(
         objects, "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"
     ):
-        name = each["metadata"]["name"].removesuffix("-tenant")
+        name = each["metadata"]["name"].partition(":")[0].removesuffix("-tenant")
         policy = each["metadata"].get("annotations", {}).get("helm.sh/hook-delete-policy", "")
         assert ("hook-succeeded" in policy and "hook-failed" in policy) is (name in SHORT_LIVED), name
 

@@ -17,7 +17,7 @@ from aim_engine.api.performance import Benchmark
 from aim_engine.benchmark import Ending, Fault, Run
 from aim_engine.benchmark.book import Failures
 from aim_engine.cli.bench_deployment import Subject
-from aim_engine.cli.bench_save import benchmark, unconvincing, unsuitable
+from aim_engine.cli.bench_save import benchmark, small_load, unconvincing, unsuitable
 from aim_engine.cli.bench_table import table
 from aim_engine.reconcile.cache import read_deployment, read_stored_recipe
 from unit.cli_world import Json, Terminal, deployment, node, recipe, snapshot
@@ -256,6 +256,12 @@ def measured_run(**changes: Any) -> Run:
 def test_what_is_no_evidence_is_not_saved(measured: Run, told: str | None) -> None:
     problem = unconvincing(measured)
     assert problem is None if told is None else told in (problem or "")
+
+
+def test_a_load_that_does_not_show_what_a_recipe_can_do_is_warned_of() -> None:
+    assert "--concurrency 1 does not show" in (small_load(1) or "")
+    assert "--concurrency 7 does not show" in (small_load(7) or "")
+    assert small_load(8) is None
 
 
 def test_the_record_has_workload_source_and_what_it_was_measured_on() -> None:

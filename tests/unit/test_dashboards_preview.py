@@ -189,4 +189,4 @@ def test_without_matplotlib_the_command_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", missing)
     assert main(["dashboards", "preview"]) == 1
-    assert "pip install 'aim-engine-operator[preview]'" in capsys.readouterr().err
+    assert "pip install '.[preview]' in a clone" in capsys.readouterr().err

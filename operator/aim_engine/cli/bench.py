@@ -29,7 +29,7 @@ from aim_engine.benchmark import (
 )
 from aim_engine.cli.arguments import API_KEY_VARIABLE
 from aim_engine.cli.bench_deployment import Subject, find
-from aim_engine.cli.bench_save import check, save
+from aim_engine.cli.bench_save import check, save, small_load
 from aim_engine.cli.bench_table import table
 from aim_engine.cli.output import CommandError, Exit, emit, invalid, progress, tell
 
@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
                 f"--save keeps results of {' or '.join(subject.models)}, not of {arguments.model}", Exit.USAGE
             )
         check(subject)
+        if (warning := small_load(load.concurrency)) is not None:
+            tell(warning)
     _allow_connections(load.concurrency)
     endpoint = _endpoint(arguments.url or (subject.url if subject else ""))
     models = [arguments.model] if arguments.model else subject.models if subject else []

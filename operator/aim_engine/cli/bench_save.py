@@ -25,6 +25,8 @@ KEPT = 8
 """Benchmarks that a recipe keeps."""
 LEAST_REQUESTS = 10
 LEAST_SECONDS = 10
+LEAST_CONCURRENCY = 8
+"""Requests at once below which a run does not show what a recipe can do."""
 MOST_FAILED = 0.05
 _ATTEMPTS = 5
 _MANAGER = "aim-engine-bench"
@@ -98,7 +100,17 @@ def save(subject: Subject, result: Mapping[str, Any], measured: Run) -> str:
         raise CommandError(f"not saved: {problem}")
     entry = benchmark(subject, result, measured, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     with_client(lambda client: record(client, str(subject.recipe), entry))
-    return f"saved as observed performance of AIMRecipe {subject.recipe}"
+    return f"saved as observed performance of AIMRecipe {subject.recipe}, in its status.benchmarks"
+
+
+def small_load(concurrency: int) -> str | None:
+    """A warning where so small a load does not show what the recipe can do; None where it may."""
+    if concurrency >= LEAST_CONCURRENCY:
+        return None
+    return (
+        f"warning: --concurrency {concurrency} does not show what the recipe can do, and selection takes a saved result as just that: a better "
+        f"recipe may be preferred by mistake, or this one passed over. Save with --concurrency {LEAST_CONCURRENCY} or more, as many as it serves"
+    )
 
 
 def benchmark(subject: Subject, result: Mapping[str, Any], measured: Run, at: str) -> Benchmark:

@@ -95,7 +95,7 @@ def _drawer() -> Callable[[dict[str, Any], Any, Any, Mapping[str, str]], bytes]:
         from aim_engine.telemetry.preview.figure import picture
     except ImportError as error:
         raise CommandError(
-            f"drawing needs matplotlib ({error}); install it with pip install 'aim-engine-operator[preview]'"
+            f"drawing needs matplotlib ({error}); install it with pip install '.[preview]' in a clone of the repository"
         ) from error
     return picture
 

@@ -136,12 +136,12 @@ def _override(matcher: str, options: str, properties: Mapping[str, Any]) -> Json
 def timeseries(
     title: str, about: str, *targets: Target, unit: str = COUNT, stacked: bool = False, bars: bool = False,
     steps: Thresholds | None = None, top: float | None = None, overrides: Sequence[Json] = (), calcs: Sequence[str] = ("mean", "lastNotNull"),
-    mappings: Sequence[Json] = (), link: tuple[str, str] | None = None, size: tuple[int, int] = (12, 8),
+    mappings: Sequence[Json] = (), link: tuple[str, str] | None = None, fill: bool = True, size: tuple[int, int] = (12, 8),
 ) -> Panel:  # fmt: skip
-    """Curves over time with a table of them below. `steps` are drawn as lines, `top` ends the axis."""
+    """Curves over time with a table of them below. `steps` are drawn as lines, `top` ends the axis; many curves are legible without `fill`."""
     custom = {
         "drawStyle": "bars" if bars else "line", "lineInterpolation": "linear", "lineWidth": 1 if stacked or bars else 2,
-        "fillOpacity": 70 if bars else 45 if stacked else 8, "gradientMode": "none", "showPoints": "never", "pointSize": 5,
+        "fillOpacity": 70 if bars else 45 if stacked else 8 if fill else 0, "gradientMode": "none", "showPoints": "never", "pointSize": 5,
         "spanNulls": False, "axisPlacement": "auto", "axisLabel": "", "axisSoftMin": 0, "barAlignment": 0,
         "scaleDistribution": {"type": "linear"}, "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "dashed" if steps else "off"}, "hideFrom": {"legend": False, "tooltip": False, "viz": False},

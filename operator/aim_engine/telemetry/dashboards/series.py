@@ -27,6 +27,12 @@ def condition(kind: str, status: str, where: str) -> str:
     return f"count({found}) or vector(0)"
 
 
+def demanded(query: str, where: str = "") -> str:
+    """The query's series of deployments in which requests wait: without demand a low throughput says nothing."""
+    waiting = each("aim_performance_requests_waiting", where)
+    return f"{query} and on ({DEPLOYMENT}) ({waiting} > 0)"
+
+
 def either(name: str, where: str) -> str:
     """The series of that name of vLLM and of SGLang."""
     return f'{{__name__=~"vllm:{name}|sglang:{name}",{where}}}'

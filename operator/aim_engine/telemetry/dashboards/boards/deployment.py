@@ -15,7 +15,7 @@ from aim_engine.telemetry.dashboards.panels import (
     timeline,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import ONE, RATE, each, either, quantile
+from aim_engine.telemetry.dashboards.series import ONE, RATE, demanded, each, either, quantile
 from aim_engine.telemetry.dashboards.style import (
     ATTAINMENT,
     BLUE,
@@ -110,8 +110,8 @@ def _summary() -> list[Panel]:
             Target(expr=measured, legend="tokens"), unit=TOKENS, decimals=1, graph=True, steps=NEUTRAL, size=(4, 4),
         ),
         stat(
-            "Of expected", "Measured throughput as a share of what the recipe promises for the replicas that are ready. Low without waiting requests means low demand.",
-            Target(expr=f"{measured} / ({expected} > 0)", legend="ratio"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, graph=True, size=(4, 4),
+            "Of expected", "Measured throughput as a share of what the recipe promises for the replicas that are ready, when requests waited the last time. Without them a low share would mean low demand.",
+            Target(expr=demanded(f"{measured} / ({expected} > 0)", ONE), legend="ratio"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, graph=True, size=(4, 4),
         ),
         stat(
             "TTFT p95", "95 of 100 requests get their first token within this time.",

@@ -15,7 +15,7 @@ from aim_engine.telemetry.dashboards.panels import (
     table,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, condition, each, per_minute
+from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, condition, demanded, each, per_minute
 from aim_engine.telemetry.dashboards.style import (
     ACTIONS,
     ALERT,
@@ -146,14 +146,14 @@ def _deployments() -> Panel:
     return table(
         "Deployments, recipes and what they deliver",
         "One row for each deployment: the recipe it uses, what that recipe promises for the replicas that are ready, what is measured, and the ratio. "
-        "A low ratio without waiting requests only says that there is no more demand. A click on a deployment opens it.",
+        "The ratio is there only while requests wait: without, a low one says no more than that there is no demand. A click on a deployment opens it.",
         {
             "info": f"max by ({labels}) ({info})",
             "ready": ready,
             "replicas": each("aim_deployment_status_replicas_ready", ALL),
             "expected": f"{expected} > 0",
             "measured": measured,
-            "ratio": f"{measured} / ({expected} > 0)",
+            "ratio": demanded(f"{measured} / ({expected} > 0)", ALL),
             "ttft": each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ALL}'),
             "waiting": each("aim_performance_requests_waiting", ALL),
             "kv": each("aim_performance_kv_cache_usage_ratio", ALL),
@@ -217,7 +217,7 @@ def _results() -> Panel:
     return timeseries(
         "Selections a minute by result",
         "Decisions that changed something: the best recipe, a fallback, waiting for GPUs, no recipe, or an error of the operator.",
-        Target(expr=per_minute("aim_recipe_selection_total", "result"), legend="{{result}}"),
+        Target(expr=f"{per_minute('aim_recipe_selection_total', 'result')} > 0", legend="{{result}}"),
         unit=PER_MINUTE,
         stacked=True,
         bars=True,

@@ -24,19 +24,19 @@ def gpu_panels() -> list[Panel]:
     return [
         timeseries(
             "GPU activity", f"Share of time in which the graphics engine computed. On a partitioned GPU only the first partition tells. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({gpu('gpu_gfx_activity')})", legend=legend), unit="percent", top=100, size=(8, 8),
+            Target(expr=f"max by ({by}) ({gpu('gpu_gfx_activity')})", legend=legend), unit="percent", top=100, fill=False, size=(8, 8),
         ),
         timeseries(
             "GPU memory", f"Share of the GPU's memory in use. vLLM takes its share at the start and keeps it. {_NO_EXPORTER}",
-            Target(expr=memory, legend=legend), unit=RATIO, top=1, size=(8, 8),
+            Target(expr=memory, legend=legend), unit=RATIO, top=1, fill=False, size=(8, 8),
         ),
         timeseries(
             "GPU power", f"Power of the package: present on MI300 and later, mean on MI200. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({power})", legend=legend), unit="watt", size=(8, 8),
+            Target(expr=f"max by ({by}) ({power})", legend=legend), unit="watt", fill=False, size=(8, 8),
         ),
         timeseries(
             "GPU temperature", f"Hottest place of the die on MI300 and later, its edge on MI200. {_NO_EXPORTER}",
-            Target(expr=f"max by ({by}) ({heat})", legend=legend), unit="celsius", size=(8, 8),
+            Target(expr=f"max by ({by}) ({heat})", legend=legend), unit="celsius", fill=False, size=(8, 8),
         ),
         timeseries(
             "GPU memory errors a minute", f"Errors of the GPUs' memory that could be corrected, and that could not. One that could not ends the engine. {_NO_EXPORTER}",

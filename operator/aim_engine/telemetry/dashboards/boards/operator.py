@@ -156,7 +156,7 @@ def _selections() -> Panel:
     return timeseries(
         "Selections a minute by result",
         "Decisions that changed something.",
-        Target(expr=per_minute("aim_recipe_selection_total", "result"), legend="{{result}}"),
+        Target(expr=f"{per_minute('aim_recipe_selection_total', 'result')} > 0", legend="{{result}}"),
         unit=PER_MINUTE, stacked=True, bars=True,
         overrides=SELECTION_RESULTS,
         calcs=("mean", "max"), size=(8, 8),

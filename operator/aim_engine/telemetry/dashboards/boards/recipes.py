@@ -13,7 +13,7 @@ from aim_engine.telemetry.dashboards.panels import (
     table,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import DEPLOYMENT, by_recipe, each, quantile
+from aim_engine.telemetry.dashboards.series import DEPLOYMENT, by_recipe, demanded, each, quantile
 from aim_engine.telemetry.dashboards.style import (
     GOOD,
     GREY,
@@ -110,8 +110,8 @@ def _summary() -> list[Panel]:
             Target(expr=f"topk(1, {_tokens_per_gpu()})", legend="{{aimrecipe}}"), unit=TOKENS, decimals=1, steps=GOOD, text="value_and_name", size=(8, 4),
         ),
         stat(
-            "Delivered of expected", "Measured throughput of all deployments of these recipes as a share of what the recipes promise.",
-            Target(expr=f"sum({measured}) / sum({expected})"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, size=(4, 4),
+            "Delivered of expected", "Measured throughput of the deployments of these recipes in which requests wait, as a share of what the recipes promise. Empty without demand.",
+            Target(expr=f"sum({demanded(measured)}) / sum({demanded(expected)})"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, size=(4, 4),
         ),
     ]  # fmt: skip
 
