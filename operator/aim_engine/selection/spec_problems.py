@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
+from aim_engine.api.deployment import RecipeWishes, Targets
 from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.quantity import format_bytes, milli, whole
 from aim_engine.api.wording import is_secret, printable, shown
-from aim_engine.catalog.assumptions import memory_assumptions
+from aim_engine.catalog.assumptions import division_sizes, memory_assumptions
 from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine
+from aim_engine.inventory import every_gpu
 from aim_engine.selection.cluster_rules import scheduling_problems, service_problems
+from aim_engine.selection.generate import generated
 from aim_engine.selection.images import image_problems
-from aim_engine.selection.stages import tenant_trust
+from aim_engine.selection.stages import Context, Memo, assess, tenant_trust
 from aim_engine.selection.types import Facts, Request
 from aim_engine.sizing import Bound, hardware_bound
 
@@ -63,7 +66,7 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
     model = facts.model(request.model_id) if request.model_id else None
     groups = (
         (Check.RECIPE_COMPATIBILITY, _gpu(request)),
-        (Check.RESOURCE_LIMITS, _memory(request, model)),
+        (Check.RESOURCE_LIMITS, _memory(request, model, facts)),
         (
             Check.SPEC,
             image_problems(request.spec.overrides.image, request.allowed_images, "spec.overrides.image"),
@@ -95,7 +98,7 @@ def _gpu(request: Request) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
+def _memory(request: Request, model: ModelFacts | None, facts: Facts) -> Iterator[Problem]:
     """Weights alone, in the smallest format the wishes allow, against all memory of the GPUs."""
     wishes = request.spec.recipe
     gpu = _known(wishes.gpu_model) if wishes.gpu_model else None
@@ -104,13 +107,28 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     need = math.ceil(model.parameters * least_bytes(wishes.precision))
     if need <= wishes.gpu_count * gpu.vram_bytes:
         return
+    enough = _enough(request, facts)
+    more = f"set spec.recipe.gpuCount to {enough}, " if enough else ""
     form = f"in {wishes.precision}" if wishes.precision else "even in 4 bit"
     yield Problem(
         "spec.recipe.gpuCount", wishes.gpu_count,
         f"weights of {model.id} need at least {format_bytes(need)} {form}; {wishes.gpu_count} x {gpu.model} have "
         f"{format_bytes(wishes.gpu_count * gpu.vram_bytes)}",
-        f"set spec.recipe.gpuCount >= {math.ceil(need / gpu.vram_bytes)}, use a larger GPU model, or leave them out",
+        f"{more}use a larger GPU model, or leave them out",
     )  # fmt: skip
+
+
+def _enough(request: Request, facts: Facts) -> int | None:
+    """The fewest GPUs of the model on which a generated configuration fits; None where no number is known to do."""
+    everything, wishes = every_gpu(), request.spec.recipe
+    for count in division_sizes():
+        wider = RecipeWishes(gpu_model=wishes.gpu_model, gpu_count=count, precision=wishes.precision)
+        spec = request.spec.model_copy(update={"recipe": wider, "targets": Targets()})
+        asked = replace(request, spec=spec, identity=None, recorded=None)
+        context = Context(asked, everything, facts, Memo())
+        if any(assess(context, each)[1] is None for each in generated(asked, everything, facts)):
+            return count
+    return None
 
 
 def least_bytes(precision: Precision | None) -> float:
