@@ -167,7 +167,9 @@ def test_a_configmap_that_is_no_recipe_is_told_with_its_line(run: Terminal, tmp_
     )  # fmt: skip
     ended = run("explain", "chat", "-n", "team-a", "--cluster", cluster)
     assert ended.code == 3
-    assert "ConfigMap 'mine': line" in ended.out
+    assert "ConfigMap 'mine' cannot be read: line" in ended.out
+    assert "correct the lines named of ConfigMap mine" in ended.out
+    assert "create" not in ended.out
 
 
 def test_render_gives_the_objects_and_diff_what_would_change(

@@ -66,6 +66,7 @@ class ConditionReason(StrEnum):
     RECIPE_DRIFTED = "RecipeDrifted"
     FALLBACK_USED = "FallbackUsed"
     RECIPE_NOT_FOUND = "RecipeNotFound"
+    RECIPE_INVALID = "RecipeInvalid"
     NO_ELIGIBLE_RECIPE = "NoEligibleRecipe"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     INVALID_SPEC = "InvalidSpec"
@@ -129,6 +130,7 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.RECIPE_DRIFTED: ReasonDoc(_S, "True", "The recipe was edited or removed after it was chosen; the running model keeps the version it has.", "Set `spec.recipe.updatePolicy: Automatic`, or change the spec, to follow it."),
     ConditionReason.FALLBACK_USED: ReasonDoc(_S, "True", "The best recipe has no free GPUs; another one was chosen.", "Free GPUs and see `status.recommendation`, or set `spec.recipe.fallback.enabled: false` to wait instead."),
     ConditionReason.RECIPE_NOT_FOUND: ReasonDoc(_S, "False", "No recipe exists for the model, or the named one does not exist.", "Add an AIMRecipe or a ConfigMap recipe, or correct the name."),
+    ConditionReason.RECIPE_INVALID: ReasonDoc(_S, "False", "The ConfigMap that the deployment names exists, and its recipe cannot be read.", "Correct the lines named in the message."),
     ConditionReason.NO_ELIGIBLE_RECIPE: ReasonDoc(_S, "False", "Recipes exist, but none can serve under these wishes on this cluster's GPUs.", "Follow the remedy of a candidate in `status.selection.candidates`."),
     ConditionReason.INSUFFICIENT_CAPACITY: ReasonDoc(_S, "False", "A recipe would do, but its GPUs are not free.", "Free or add GPUs; the deployment starts by itself. `spec.recipe.whenNoCapacity: CreatePending` creates the pods for a cluster autoscaler."),
     ConditionReason.INVALID_SPEC: ReasonDoc(_S, "False", "A field of the spec cannot work.", "Correct the named field."),

@@ -28,7 +28,9 @@ def decide(world: World, key: Key, where: str) -> tuple[dict[str, Any], Plan]:
     document, plan = world.explain(key)
     error = world.config_error(key)
     if error is not None and not document["candidates"]:
-        document["message"] = f"ConfigMap '{world.config_map(key)}': {error}"
+        name = world.config_map(key)
+        document["message"] = f"ConfigMap '{name}' cannot be read: {error}"
+        document["remedy"] = f"correct the lines named of ConfigMap {name}"
     waits = world.told_to_wait(key)
     if waits is not None and document["outcome"] == Outcome.SELECTED and document["inForce"] is None:
         document["operatorSays"] = waits

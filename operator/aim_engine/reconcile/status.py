@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from aim_engine.api.conditions import Condition, ConditionReason, ConditionType
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.deployment_status import (
     AIMDeploymentStatus,
@@ -185,6 +186,13 @@ def not_selected(decision: Decision) -> Judgement:
     else:
         reason = ConditionReason.RECIPE_NOT_FOUND
     return Judgement("False", reason, text)
+
+
+def with_config_error(judgement: Judgement, name: str, error: Faults | None) -> Judgement:
+    """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""
+    if error is None or judgement.reason is not ConditionReason.RECIPE_NOT_FOUND:
+        return judgement
+    return Judgement("False", ConditionReason.RECIPE_INVALID, f"ConfigMap '{name}' cannot be read: {error}")
 
 
 def workload_of(deployment: Mapping[str, Any] | None) -> Workload:
