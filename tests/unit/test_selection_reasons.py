@@ -580,3 +580,15 @@ def test_a_recipe_for_gpus_that_are_there_is_nearer_than_one_for_better_gpus_tha
     asked = request(QWEN, recipe={"gpuCount": 4, "fallback": {"enabled": False}})
     decision = choose([better, here], cluster(node("gpu-1", "MI300X", 8)), asked)
     assert "nearest is here" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(None, r"\(it is estimated to reach \d{4}\)"), (3000, r"\(it is published to reach 3000\)")],
+)
+def test_a_target_beyond_the_hardware_is_told_with_what_is_known_or_estimated(
+    tokens: int | None, expected: str
+) -> None:
+    known = recipe("r", tokens=tokens, concurrency=4 if tokens else None)
+    decision = choose([known], EMPTY_8, request(recipe=NO_FALLBACK, targets={"minTokensPerSecond": 900_000}))
+    assert re.search(expected, decision.remedy or "")

@@ -59,6 +59,8 @@ def found(model: str = QWEN, labels: dict[str, str] | None = None, **spec: Any) 
          "spec.overrides.engineArgs.max-model-len '100': is below workload.maxInputTokens + maxOutputTokens (101); raise it to 101"),
         (Check.PERFORMANCE_CONSTRAINTS, {"targets": {"minTokensPerSecond": FP8_RATE}},
          f"spec.targets.minTokensPerSecond '{FP8_RATE}': no hardware within the wishes exceeds"),
+        (Check.PERFORMANCE_CONSTRAINTS, {"recipe": {"gpuModel": "MI300X", "gpuCount": 2}, "targets": {"minTokensPerSecond": FP8_RATE}},
+         "(2 x MI300X is estimated to reach 4652), or use more replicas"),
         (Check.PERFORMANCE_CONSTRAINTS, {"model": LLAMA_405B, "recipe": {"gpuModel": "MI210", "gpuCount": 4}, "targets": {"maxTimeToFirstTokenMilliseconds": 1}},
          "spec.targets.maxTimeToFirstTokenMilliseconds '1': no hardware within the wishes answers before"),
     ],
