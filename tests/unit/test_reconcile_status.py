@@ -389,3 +389,18 @@ def test_a_config_map_that_is_there_and_cannot_be_read_is_not_told_as_missing(
     told = with_config_error(judgement, "mine", faults)
     assert told.reason is reason
     assert text in told.message
+
+
+@pytest.mark.parametrize(
+    ("given", "available", "on_target"),
+    [
+        ({"selected": NO_RECIPE, "revision": None}, "no recipe is in use, so nothing runs", "no engine runs"),
+        ({"prerequisites": CONFLICT}, "nothing runs before PrerequisitesMet is True", "no engine runs"),
+        ({}, "the Deployment is not there yet", "no engine runs"),
+        ({"workload": RUNNING}, "1 of 1 replicas answer", "the engines have not been measured yet"),
+    ],
+)
+def test_where_nothing_runs_that_is_said(given: dict[str, Any], available: str, on_target: str) -> None:
+    told = {each.type: each.message for each in build(report(**given), {}, NOW).conditions}
+    assert told[ConditionType.AVAILABLE] == available
+    assert on_target in told[ConditionType.PERFORMANCE_ON_TARGET]

@@ -123,7 +123,7 @@ _R, _S, _P, _A, _T = (
 
 CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.SERVING: ReasonDoc(_R, "True", "The model answers requests.", "Nothing."),
-    ConditionReason.RECONCILING: ReasonDoc(_R, "Unknown", "The operator has not judged this part yet.", "Wait some seconds."),
+    ConditionReason.RECONCILING: ReasonDoc(_R, "Unknown", "The operator has not judged this part yet, or nothing runs that it could judge.", "Read the message: some seconds pass while it works; where no recipe is in use or a prerequisite is missing, follow `RecipeSelected` or `PrerequisitesMet`."),
     ConditionReason.SUSPENDED: ReasonDoc(_R, "False", "`spec.suspend` is true; no pods run.", "Set `spec.suspend` to false."),
     ConditionReason.SCALED_TO_ZERO: ReasonDoc(_R, "False", "`spec.replicas` is 0; no pods run.", "Scale up with `kubectl scale aimd NAME --replicas=1`."),
     ConditionReason.RECIPE_SELECTED: ReasonDoc(_S, "True", "The best recipe for the wishes is in use.", "Nothing."),
@@ -162,7 +162,7 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.BELOW_TARGET: ReasonDoc(_T, "False", "Requests wait, and the throughput is below the target or below 80 % of the recipe's published number; or the time to first token is above its target.", "Read the numbers in the message and in `status.performance`; add replicas, take the recommended recipe, or correct `spec.targets`."),
     ConditionReason.PERFORMANCE_REGRESSED: ReasonDoc(_T, "False", "At a like load the same recipe delivers less than 85 % of what it did here at first.", "Compare engine and driver versions in the message; go back to the former one. To accept the new speed, have a new baseline taken: `kubectl patch aimd NAME --subresource=status --type=merge -p '{\"status\":{\"performance\":{\"baseline\":null}}}'`."),
     ConditionReason.NO_DEMAND: ReasonDoc(_T, "Unknown", "Too few requests to judge: a low number without demand is no fault.", "Nothing; `aim-engine bench` makes a load."),
-    ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, or cannot be reached.", "Wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
+    ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, cannot be reached, or none runs.", "Where none runs, follow `Ready`; else wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
     ConditionReason.NO_TARGET: ReasonDoc(_T, "Unknown", "There is neither a target nor a published number to compare with.", "Set `spec.targets`."),
     ConditionReason.VALID: ReasonDoc(ConditionType.VALID, "True", "The recipe can be chosen.", "Nothing."),
     ConditionReason.INVALID: ReasonDoc(ConditionType.VALID, "False", "The recipe contradicts its engine, GPU or model.", "Correct the named field."),

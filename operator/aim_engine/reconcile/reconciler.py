@@ -114,6 +114,8 @@ class Reconciler:
             )  # fmt: skip
         elif plan.revision is not None:
             prerequisites, later = await self.applier.apply(stored, plan, record)
+        if prerequisites.status == "False" and not has_workload(stored, self.cache):
+            self._wake(self.tracker.release(key), key)  # it cannot start, so its GPUs are for who can
         if plan.is_new and later is None and self.queue.urgent:
             self.queue.add(
                 key
@@ -359,3 +361,9 @@ class Reconciler:
 def _settled(live: LiveChild | None) -> bool:
     """No rollout is under way, so no replica beside the granted ones needs room."""
     return live is None or workload_of(live.summary).updated
+
+
+def has_workload(stored: StoredDeployment, cache: Cache) -> bool:
+    """Whether a Deployment of its own is there, whose pods will come or have come."""
+    live = cache.child((stored.namespace, stored.name), "Deployment")
+    return live is not None and live.owner_uid == stored.uid
