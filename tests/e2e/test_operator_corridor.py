@@ -149,6 +149,14 @@ def test_a_missing_claim_is_told_and_no_pod_is_made(tenant: Tenant) -> None:
     assert not tenant.exists("Deployment", "app")
 
 
+def test_a_deployment_whose_claim_is_missing_holds_no_gpus(tenant: Tenant) -> None:
+    tenant.corner(gpus=8)
+    tenant.deploy("broken", cache={"existingClaim": "weights"})
+    tenant.wait_reason("PrerequisitesMet", "VolumeClaimNotFound", "broken")
+    tenant.deploy("second")
+    tenant.wait_ready("second")
+
+
 def test_suspending_frees_the_gpus_and_resuming_serves_again(tenant: Tenant) -> None:
     tenant.corner(gpus=8)
     tenant.deploy("first")

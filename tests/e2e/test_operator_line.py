@@ -48,7 +48,8 @@ def test_a_big_one_is_not_starved_by_small_ones(tenant: Tenant) -> None:
     tenant.wait_for("the node to be kept for the big one", refused, timeout=KEEPING)
     late = tried[-1]
     told = message(tenant.get(late), "RecipeSelected")
-    assert f"GPUs free on {tenant.nodes[0]} are kept for a deployment that waits longer" in told
+    assert f"on {tenant.nodes[0]} are kept for {tenant.namespace}/big, which waits longer" in told
+    assert "wait until" in told
     assert small in told
     tenant.delete("Pod", "stranger-1")
     tenant.update("overtakes", replicas=0)

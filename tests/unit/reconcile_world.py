@@ -40,7 +40,6 @@ def around(
     hopes: tuple[Want, ...] = (),
     recommendation: Recommendation | None = None,
     clock: float = 1_800_000_000.0,
-    kept: tuple[str, ...] = (),
     recorded: Recorded | None = None,
     **config: Any,
 ) -> Surroundings:
@@ -60,7 +59,6 @@ def around(
         ),
         recorded=recorded,
         clock=clock,
-        kept_nodes=kept,
     )
 
 

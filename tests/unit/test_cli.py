@@ -97,6 +97,28 @@ def test_explain_of_a_running_deployment_does_not_count_its_own_pods(run: Termin
     assert (other.code, other.json["outcome"]) == (0, "Waiting")
 
 
+@pytest.mark.parametrize(
+    ("reason", "generation", "repeated"),
+    [("InsufficientCapacity", 1, True), ("InsufficientCapacity", 0, False), ("RecipeNotFound", 1, False)],
+)
+def test_explain_repeats_why_the_operator_makes_a_deployment_wait(
+    run: Terminal, tmp_path: Path, reason: str, generation: int, repeated: bool
+) -> None:
+    """A snapshot does not tell for whom a node is kept; the status does."""
+    kind, chat = deployment("chat")
+    said = "6 more free on gpu-1 are kept for team-b/giant, which waits longer"
+    told = {
+        "type": "RecipeSelected", "status": "False", "reason": reason, "message": said, "observedGeneration": generation,
+    }  # fmt: skip
+    chat["status"] = {"conditions": [told]}
+    cluster = snapshot(tmp_path, node("gpu-1"), recipe("one"), (kind, chat))
+    words = ("explain", "chat", "-n", "team-a", "--cluster", cluster)
+    document = run(*words, "-o", "json").json
+    assert document["outcome"] == "Selected"
+    assert document.get("operatorSays") == (said if repeated else None)
+    assert (f"The operator says: {said}" in run(*words).out) is repeated
+
+
 def test_explain_of_a_folder_reports_each_file_and_counts_what_the_former_ones_take(
     run: Terminal, cluster: Path, tmp_path: Path
 ) -> None:
@@ -145,7 +167,9 @@ def test_a_configmap_that_is_no_recipe_is_told_with_its_line(run: Terminal, tmp_
     )  # fmt: skip
     ended = run("explain", "chat", "-n", "team-a", "--cluster", cluster)
     assert ended.code == 3
-    assert "ConfigMap 'mine': line" in ended.out
+    assert "ConfigMap 'mine' cannot be read: line" in ended.out
+    assert "correct the lines named of ConfigMap mine" in ended.out
+    assert "create" not in ended.out
 
 
 def test_render_gives_the_objects_and_diff_what_would_change(

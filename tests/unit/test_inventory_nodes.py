@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_engine.api.deployment import Toleration
-from aim_engine.inventory import GPUGroup, NodeFacts, Taint, read_node, tolerates
+from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.inventory import GPUGroup, NodeFacts, Taint, every_gpu, read_node, tolerates
 
 
 def node(labels: dict[str, Any] | None = None, gpus: Any = "8", **status: Any) -> dict[str, Any]:
@@ -187,3 +188,7 @@ def test_no_node_raises(obj: dict[str, Any]) -> None:
     facts = read_node(obj)
     assert isinstance(facts, NodeFacts)
     assert all(group.allocatable >= 0 for group in facts.groups)
+
+
+def test_the_cluster_that_has_everything_has_every_gpu_those_without_a_device_id_too() -> None:
+    assert {key.gpu_model for key in every_gpu().pools} == set(gpu_catalog())

@@ -15,7 +15,7 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.deployment_status import Recommendation
 from aim_engine.api.enums import GainKind, Outcome, RolloutStrategy, Tier
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.inventory import PoolKey
+from aim_engine.inventory import NodeState, PoolKey, withhold
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import as_candidate, make_plan
 from aim_engine.reconcile.revision import inputs_of, read_record, revision_name, to_object
@@ -415,9 +415,37 @@ def test_pods_are_created_pending_only_where_nothing_could_serve_now() -> None:
     assert (pending.revision.recipe, pending.granted) == ("big", 1)
 
 
-def test_gpus_kept_for_another_are_told_to_who_waits() -> None:
-    made = plan(FIRST, None, FAMILY, FULL, kept=("gpu-1",))
-    assert "GPUs free on gpu-1 are kept for a deployment that waits longer" in made.selected.message
+@pytest.mark.parametrize(
+    ("nodes", "told", "remedy"),
+    [
+        ([node("gpu-1", used=2)], "6 more free on gpu-1 are kept for team-b/giant, which waits longer",
+         "wait until team-b/giant has started (to free more GPUs does not help before), or add a MI300X node"),
+        ([node("gpu-1", used=7)], "1 more free on gpu-1 is kept for team-b/giant", "wait until team-b/giant has started"),
+        ([node("gpu-1", used=8)], "what comes free on gpu-1 is kept for team-b/giant", "wait until team-b/giant has started"),
+        ([node("gpu-1", used=2), node("gpu-2", used=8)], "6 more free on gpu-1 are kept for team-b/giant", "on a node that is not kept, or add"),
+        ([node("gpu-1", used=2), node("gpu-2", used=7)], "6 more free on gpu-1 are kept for team-b/giant", "on gpu-2, or add a MI300X node"),
+    ],
+)  # fmt: skip
+def test_gpus_kept_for_another_are_told_to_who_waits(nodes: list[NodeState], told: str, remedy: str) -> None:
+    free = withhold(cluster(*nodes), {"gpu-1": ("team-b", "giant")})
+    made = plan(deployment(recipe={"name": "big"}), None, (BIG,), free)
+    assert made.selection
+    for text in (made.selected.message, made.selection.candidates[0].message):
+        assert told in text
+    assert remedy in made.selected.message
+    assert remedy in (made.selection.candidates[0].remedy or "")
+
+
+def test_a_fallback_and_replicas_that_wait_name_who_the_gpus_are_kept_for() -> None:
+    kept = {"gpu-1": ("team-b", "giant")}
+    made = plan(FIRST, None, (BIG,), withhold(cluster(node("gpu-1"), node("old", "MI210", 4)), kept))
+    assert made.selected.reason is ConditionReason.FALLBACK_USED
+    assert "8 more free on gpu-1 are kept for team-b/giant" in made.selected.message
+    assert made.selection
+    assert any("team-b/giant" in each.message for each in made.selection.candidates)
+    two = plan(deployment(replicas=2), None, (BIG,), withhold(cluster(node("gpu-1"), node("gpu-2")), kept))
+    assert two.granted == 1
+    assert "8 more free on gpu-1 are kept for team-b/giant" in (two.short_of or "")
 
 
 def test_automatic_stays_when_nothing_is_better() -> None:

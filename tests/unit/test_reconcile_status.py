@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionReason, ConditionType
+from aim_engine.api.configmap_yaml import Faults, ReadError
 from aim_engine.api.deployment_status import AIMDeploymentStatus, CandidateStatus
 from aim_engine.api.enums import Outcome, Reason
 from aim_engine.reconcile.pods import PodHealth
@@ -27,6 +28,7 @@ from aim_engine.reconcile.status import (
     is_transition,
     merge_patch,
     selection_status,
+    with_config_error,
     workload_of,
 )
 from aim_engine.selection import Decision, Verdict
@@ -39,6 +41,7 @@ REVISION = revision_of(deployment(), (SMALL,), FREE)
 SELECTED = Judgement("True", ConditionReason.RECIPE_SELECTED, "small is best")
 WAITING = Judgement("False", ConditionReason.INSUFFICIENT_CAPACITY, "waiting for small: needs 1")
 NO_RECIPE = Judgement("False", ConditionReason.RECIPE_NOT_FOUND, "no recipe exists")
+UNREADABLE = Faults((ReadError("gpu_count", "x", "is no number", "write one", 3),))
 INVALID = Judgement("False", ConditionReason.INVALID_SPEC, "spec.overrides.engineArgs.port")
 CONFLICT = Judgement("False", ConditionReason.NAME_CONFLICT, "Service chat-service exists and is not ours")
 
@@ -370,3 +373,34 @@ def test_a_plan_and_its_status_agree(  # the seam between plan.py and status.py
     assert status.recipe
     assert status.selection.chosen == status.recipe.name == "small"
     assert AIMDeploymentStatus.strict_load(status.wire()) == status
+
+
+@pytest.mark.parametrize(
+    ("judgement", "faults", "reason", "text"),
+    [
+        (NO_RECIPE, None, C.RECIPE_NOT_FOUND, "no recipe exists"),
+        (NO_RECIPE, UNREADABLE, C.RECIPE_INVALID, "ConfigMap 'mine' cannot be read: line 3"),
+        (WAITING, UNREADABLE, C.INSUFFICIENT_CAPACITY, WAITING.message),
+    ],
+)
+def test_a_config_map_that_is_there_and_cannot_be_read_is_not_told_as_missing(
+    judgement: Judgement, faults: Faults | None, reason: ConditionReason, text: str
+) -> None:
+    told = with_config_error(judgement, "mine", faults)
+    assert told.reason is reason
+    assert text in told.message
+
+
+@pytest.mark.parametrize(
+    ("given", "available", "on_target"),
+    [
+        ({"selected": NO_RECIPE, "revision": None}, "no recipe is in use, so nothing runs", "no engine runs"),
+        ({"prerequisites": CONFLICT}, "nothing runs before PrerequisitesMet is True", "no engine runs"),
+        ({}, "the Deployment is not there yet", "no engine runs"),
+        ({"workload": RUNNING}, "1 of 1 replicas answer", "the engines have not been measured yet"),
+    ],
+)
+def test_where_nothing_runs_that_is_said(given: dict[str, Any], available: str, on_target: str) -> None:
+    told = {each.type: each.message for each in build(report(**given), {}, NOW).conditions}
+    assert told[ConditionType.AVAILABLE] == available
+    assert on_target in told[ConditionType.PERFORMANCE_ON_TARGET]

@@ -215,7 +215,7 @@ def test_what_it_holds_itself_on_a_kept_node_stays_its_own() -> None:
     tracker = tracker_of(node_object("gpu-1", "MI300X", 8))
     tracker.upsert_pod(pod("mine", 4, "gpu-1", owner=key("mine")))
     tracker.upsert_pod(pod("strange", 1, "gpu-1"))
-    mine = withhold(tracker.inventory(exclude=key("mine")), ["gpu-1"], tracker.inventory())
+    mine = withhold(tracker.inventory(exclude=key("mine")), {"gpu-1": key("other")}, tracker.inventory())
     assert place(mine, PodNeed(gpu_model="MI300X", gpus=4)).fits == 1
     assert place(mine, PodNeed(gpu_model="MI300X", gpus=5)).fits == 0
 

@@ -16,6 +16,7 @@ from aim_engine.selection import Candidate, Request, Source, describe
 from unit.selection_world import (
     GPT_OSS,
     LLAMA_405B,
+    QWEN,
     UNKNOWN,
     NoFacts,
     choose,
@@ -554,3 +555,40 @@ def test_values_of_the_environment_are_never_repeated() -> None:
     )
     assert "hf_secret" not in describe(problem)
     assert "'5'" in describe(Problem("engineArgs.x", 5, "x is not a flag", "remove it"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "nearest", "remedy"),
+    [
+        ([node("old", "MI210", 8), node("gpu-1", "MI300X", 8)], 3, "generated/qwen3-32b-mi300x-3x-bf16", "set spec.recipe.gpuCount to 2 or 4"),
+        ([node("old", "MI210", 8), node("gpu-1", "MI300X", 8)], 7, "generated/qwen3-32b-mi300x-7x-bf16", "set spec.recipe.gpuCount to 4 or 8"),
+        ([node("old", "MI210", 8)], 3, "generated/qwen3-32b-mi210-3x-bf16", "set spec.recipe.gpuCount to 2 or 4"),
+    ],
+)  # fmt: skip
+def test_the_nearest_is_for_the_best_gpu_there_and_names_counts_that_fit(
+    nodes: list[NodeState], count: int, nearest: str, remedy: str
+) -> None:
+    decision = choose([], cluster(*nodes), request(QWEN, recipe={"gpuCount": count}))
+    assert f"nearest is {nearest}" in decision.message
+    assert decision.remedy == remedy
+    for each in re.findall(r"\d+", remedy):
+        assert choose([], cluster(*nodes), request(QWEN, recipe={"gpuCount": int(each)})).choice
+
+
+def test_a_recipe_for_gpus_that_are_there_is_nearer_than_one_for_better_gpus_that_are_not() -> None:
+    here, better = recipe("here", count=2), recipe("a-better", gpu="MI355X", count=2)
+    asked = request(QWEN, recipe={"gpuCount": 4, "fallback": {"enabled": False}})
+    decision = choose([better, here], cluster(node("gpu-1", "MI300X", 8)), asked)
+    assert "nearest is here" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(None, r"\(it is estimated to reach \d{4}\)"), (3000, r"\(it is published to reach 3000\)")],
+)
+def test_a_target_beyond_the_hardware_is_told_with_what_is_known_or_estimated(
+    tokens: int | None, expected: str
+) -> None:
+    known = recipe("r", tokens=tokens, concurrency=4 if tokens else None)
+    decision = choose([known], EMPTY_8, request(recipe=NO_FALLBACK, targets={"minTokensPerSecond": 900_000}))
+    assert re.search(expected, decision.remedy or "")

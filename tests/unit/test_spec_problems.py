@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
-from aim_engine.api.enums import Outcome
+from aim_engine.api.enums import Outcome, Reason
 from aim_engine.catalog.models import model_catalog
 from aim_engine.selection import Check, SpecProblem, spec_problems
 from unit.selection_world import (
@@ -25,6 +26,8 @@ from unit.selection_world import (
 )
 
 FP8_RATE = 10**8 - 1
+LARGE = sorted(name for name, facts in model_catalog().items() if facts.parameters > 200e9)
+"""Models that are too large for some number of GPUs."""
 
 
 def found(model: str = QWEN, labels: dict[str, str] | None = None, **spec: Any) -> tuple[SpecProblem, ...]:
@@ -41,7 +44,7 @@ def found(model: str = QWEN, labels: dict[str, str] | None = None, **spec: Any) 
          "spec.recipe.precision 'fp8': MI210 (gfx90a) cannot compute it; use one of bf16"),
         (Check.RESOURCE_LIMITS, {"model": LLAMA_405B, "recipe": {"gpuModel": "MI300X", "gpuCount": 2, "precision": "bf16"}},
          "spec.recipe.gpuCount '2': weights of meta-llama/Llama-3.1-405B-Instruct need at least 756.0 GiB in bf16; 2 x MI300X have 384.0 GiB; "
-         "set spec.recipe.gpuCount >= 4"),
+         "set spec.recipe.gpuCount to 8, use a larger GPU model, or leave them out"),
         (Check.RESOURCE_LIMITS, {"model": LLAMA_405B, "recipe": {"gpuModel": "MI210", "gpuCount": 2}},
          "spec.recipe.gpuCount '2': weights of meta-llama/Llama-3.1-405B-Instruct need at least 189.0 GiB even in 4 bit"),
         (Check.SPEC, {"overrides": {"engineArgs": {"max-modle-len": 1}}}, "spec.overrides.engineArgs.max-modle-len '1': max-modle-len is not a flag of"),
@@ -56,6 +59,8 @@ def found(model: str = QWEN, labels: dict[str, str] | None = None, **spec: Any) 
          "spec.overrides.engineArgs.max-model-len '100': is below workload.maxInputTokens + maxOutputTokens (101); raise it to 101"),
         (Check.PERFORMANCE_CONSTRAINTS, {"targets": {"minTokensPerSecond": FP8_RATE}},
          f"spec.targets.minTokensPerSecond '{FP8_RATE}': no hardware within the wishes exceeds"),
+        (Check.PERFORMANCE_CONSTRAINTS, {"recipe": {"gpuModel": "MI300X", "gpuCount": 2}, "targets": {"minTokensPerSecond": FP8_RATE}},
+         "(2 x MI300X is estimated to reach 4652), or use more replicas"),
         (Check.PERFORMANCE_CONSTRAINTS, {"model": LLAMA_405B, "recipe": {"gpuModel": "MI210", "gpuCount": 4}, "targets": {"maxTimeToFirstTokenMilliseconds": 1}},
          "spec.targets.maxTimeToFirstTokenMilliseconds '1': no hardware within the wishes answers before"),
     ],
@@ -116,3 +121,29 @@ def test_nothing_that_selection_can_choose_is_refused(
     asked = request(model, recipe=wishes, targets=targets)
     if choose([], everything, asked).outcome is Outcome.SELECTED:
         assert spec_problems(asked, FACTS) == ()
+
+
+NARROW = st.fixed_dictionaries(
+    {"gpuModel": st.sampled_from(sorted(DEVICE_IDS)), "gpuCount": st.sampled_from([1, 2])},
+    optional={"precision": st.sampled_from(["bf16", "fp16", "fp8", "int4", "mxfp4"])},
+)
+MEMORY = (Reason.MEMORY_INSUFFICIENT, Reason.CONTEXT_TOO_LONG)
+
+
+@UNHURRIED
+@given(st.sampled_from(LARGE), NARROW, st.sampled_from([None, 4096, 100_000]))
+def test_who_follows_a_remedy_of_the_gpu_count_meets_no_verdict_on_memory(
+    model: str, wishes: dict[str, Any], tokens: int | None
+) -> None:
+    load: dict[str, Any] = {"workload": {"maxInputTokens": tokens}} if tokens else {}
+    told = " ".join(str(problem) for problem in found(model, recipe=wishes, **load))
+    enough = re.search(r"set spec.recipe.gpuCount to (\d+)", told)
+    event("a count is told" if enough else "none is told")
+    if not enough:
+        return
+    asked = request(model, recipe={**wishes, "gpuCount": int(enough[1])}, **load)
+    assert spec_problems(asked, FACTS) == ()
+    everything = cluster(*(node(f"n-{name}", name, 8) for name in DEVICE_IDS))
+    decision = choose([], everything, asked)
+    assert decision.outcome is Outcome.SELECTED
+    assert not [verdict for verdict in decision.verdicts if verdict.reason in MEMORY]

@@ -66,6 +66,7 @@ class ConditionReason(StrEnum):
     RECIPE_DRIFTED = "RecipeDrifted"
     FALLBACK_USED = "FallbackUsed"
     RECIPE_NOT_FOUND = "RecipeNotFound"
+    RECIPE_INVALID = "RecipeInvalid"
     NO_ELIGIBLE_RECIPE = "NoEligibleRecipe"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     INVALID_SPEC = "InvalidSpec"
@@ -122,13 +123,14 @@ _R, _S, _P, _A, _T = (
 
 CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.SERVING: ReasonDoc(_R, "True", "The model answers requests.", "Nothing."),
-    ConditionReason.RECONCILING: ReasonDoc(_R, "Unknown", "The operator has not judged this part yet.", "Wait some seconds."),
+    ConditionReason.RECONCILING: ReasonDoc(_R, "Unknown", "The operator has not judged this part yet, or nothing runs that it could judge.", "Read the message: some seconds pass while it works; where no recipe is in use or a prerequisite is missing, follow `RecipeSelected` or `PrerequisitesMet`."),
     ConditionReason.SUSPENDED: ReasonDoc(_R, "False", "`spec.suspend` is true; no pods run.", "Set `spec.suspend` to false."),
     ConditionReason.SCALED_TO_ZERO: ReasonDoc(_R, "False", "`spec.replicas` is 0; no pods run.", "Scale up with `kubectl scale aimd NAME --replicas=1`."),
     ConditionReason.RECIPE_SELECTED: ReasonDoc(_S, "True", "The best recipe for the wishes is in use.", "Nothing."),
     ConditionReason.RECIPE_DRIFTED: ReasonDoc(_S, "True", "The recipe was edited or removed after it was chosen; the running model keeps the version it has.", "Set `spec.recipe.updatePolicy: Automatic`, or change the spec, to follow it."),
     ConditionReason.FALLBACK_USED: ReasonDoc(_S, "True", "The best recipe has no free GPUs; another one was chosen.", "Free GPUs and see `status.recommendation`, or set `spec.recipe.fallback.enabled: false` to wait instead."),
     ConditionReason.RECIPE_NOT_FOUND: ReasonDoc(_S, "False", "No recipe exists for the model, or the named one does not exist.", "Add an AIMRecipe or a ConfigMap recipe, or correct the name."),
+    ConditionReason.RECIPE_INVALID: ReasonDoc(_S, "False", "The ConfigMap that the deployment names exists, and its recipe cannot be read.", "Correct the lines named in the message."),
     ConditionReason.NO_ELIGIBLE_RECIPE: ReasonDoc(_S, "False", "Recipes exist, but none can serve under these wishes on this cluster's GPUs.", "Follow the remedy of a candidate in `status.selection.candidates`."),
     ConditionReason.INSUFFICIENT_CAPACITY: ReasonDoc(_S, "False", "A recipe would do, but its GPUs are not free.", "Free or add GPUs; the deployment starts by itself. `spec.recipe.whenNoCapacity: CreatePending` creates the pods for a cluster autoscaler."),
     ConditionReason.INVALID_SPEC: ReasonDoc(_S, "False", "A field of the spec cannot work.", "Correct the named field."),
@@ -160,7 +162,7 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.BELOW_TARGET: ReasonDoc(_T, "False", "Requests wait, and the throughput is below the target or below 80 % of the recipe's published number; or the time to first token is above its target.", "Read the numbers in the message and in `status.performance`; add replicas, take the recommended recipe, or correct `spec.targets`."),
     ConditionReason.PERFORMANCE_REGRESSED: ReasonDoc(_T, "False", "At a like load the same recipe delivers less than 85 % of what it did here at first.", "Compare engine and driver versions in the message; go back to the former one. To accept the new speed, have a new baseline taken: `kubectl patch aimd NAME --subresource=status --type=merge -p '{\"status\":{\"performance\":{\"baseline\":null}}}'`."),
     ConditionReason.NO_DEMAND: ReasonDoc(_T, "Unknown", "Too few requests to judge: a low number without demand is no fault.", "Nothing; `aim-engine bench` makes a load."),
-    ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, or cannot be reached.", "Wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
+    ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, cannot be reached, or none runs.", "Where none runs, follow `Ready`; else wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
     ConditionReason.NO_TARGET: ReasonDoc(_T, "Unknown", "There is neither a target nor a published number to compare with.", "Set `spec.targets`."),
     ConditionReason.VALID: ReasonDoc(ConditionType.VALID, "True", "The recipe can be chosen.", "Nothing."),
     ConditionReason.INVALID: ReasonDoc(ConditionType.VALID, "False", "The recipe contradicts its engine, GPU or model.", "Correct the named field."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aim_engine.api.enums import Outcome
 from aim_engine.catalog.gpus import devices
 from aim_engine.cli.output import Exit, columns, invalid, printable, tell
 from aim_engine.reconcile.cache import Key
@@ -27,7 +28,12 @@ def decide(world: World, key: Key, where: str) -> tuple[dict[str, Any], Plan]:
     document, plan = world.explain(key)
     error = world.config_error(key)
     if error is not None and not document["candidates"]:
-        document["message"] = f"ConfigMap '{world.config_map(key)}': {error}"
+        name = world.config_map(key)
+        document["message"] = f"ConfigMap '{name}' cannot be read: {error}"
+        document["remedy"] = f"correct the lines named of ConfigMap {name}"
+    waits = world.told_to_wait(key)
+    if waits is not None and document["outcome"] == Outcome.SELECTED and document["inForce"] is None:
+        document["operatorSays"] = waits
     return document, plan
 
 
@@ -52,6 +58,8 @@ def hint_at_hub(world: World, document: Mapping[str, Any], *, asked: bool) -> No
 def decision_table(document: Mapping[str, Any], *, wide: bool) -> str:
     """The decision for people."""
     lines = [f"{document['outcome']}: {printable(document['message'])}\n"]
+    if document.get("operatorSays"):
+        lines.append(f"The operator says: {printable(document['operatorSays'])}\n")
     if document["remedy"]:
         lines.append(f"What would help: {printable(document['remedy'])}\n")
     lines += [f"{printable(line)}\n" for line in _standing(document)]

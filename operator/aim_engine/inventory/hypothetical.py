@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.inventory.labels import nfd_label
 from aim_engine.inventory.nodes import GPU_RESOURCE, read_node
 from aim_engine.inventory.state import Inventory, NodeState, build_inventory
 
@@ -18,7 +19,7 @@ def every_gpu() -> Inventory:
                 {
                     "metadata": {
                         "name": gpu.model.lower(),
-                        "labels": {"amd.com/gpu.device-id": gpu.device_ids[0]},
+                        "labels": {nfd_label(gpu.model): "true"},
                     },
                     "status": {
                         "allocatable": {

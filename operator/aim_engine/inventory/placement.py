@@ -17,6 +17,7 @@ from aim_engine.inventory.state import (
     NodeState,
     PodNeed,
     Pool,
+    Withheld,
     places_of,
     size_class,
 )
@@ -74,6 +75,8 @@ class Placement:
     """The first of them by name, those that the node selector matches before the others; only told when nothing fits."""
     short_of: Shortage | None
     """None when something fits, or when there is no node that takes the pod."""
+    withheld: tuple[Withheld, ...] = ()
+    """The usable nodes that are kept for other deployments."""
 
 
 def place(inventory: Inventory, need: PodNeed) -> Placement:
@@ -238,6 +241,9 @@ def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: s
         blocked_nodes=sum(len(names) for _, names in survey.blocked),
         blocked=tuple(blocked),
         short_of=short,
+        withheld=tuple(
+            each for each in inventory.withheld if any(each.node in usable for _, _, usable in survey.open)
+        ),
     )
 
 

@@ -139,11 +139,24 @@ Selector = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """A node that is kept for one deployment: nothing is free there to others."""
+
+    node: str
+    owner: tuple[str, str]
+    """Namespace and name of the deployment."""
+    free: Mapping[str, int]
+    """GPUs that would be free there, by extended resource name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """All GPU nodes, and the pools of recognised GPUs."""
 
     nodes: Mapping[str, NodeState]
     pools: Mapping[PoolKey, Pool]
+    withheld: tuple[Withheld, ...] = ()
+    """Nodes kept for others than the one who looks; their GPUs count as taken."""
     _labelled: dict[Selector, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
     """Answers of `selected`, for the many recipes of one decision ask the same."""
 
@@ -192,7 +205,9 @@ def revise_inventory(inventory: Inventory, changes: Mapping[str, NodeState | Non
             for place, free in places_of(new):
                 edit(place).add(name, free)
     return Inventory(
-        nodes, _with_buckets(inventory.pools, {place: done.bucket() for place, done in edits.items()})
+        nodes,
+        _with_buckets(inventory.pools, {place: done.bucket() for place, done in edits.items()}),
+        inventory.withheld,
     )
 
 
@@ -233,19 +248,29 @@ class _Edit:
         return min(free[column] for free in self.nodes.values())
 
 
-def withhold(inventory: Inventory, names: Iterable[str], everyone: Inventory | None = None) -> Inventory:
-    """The inventory as if these nodes had no GPU free but those that are somebody's own: taken in `everyone`, not here."""
-    states = [state for name in names if (state := inventory.nodes.get(name)) is not None]
+def withhold(
+    inventory: Inventory, kept: Mapping[str, tuple[str, str]], everyone: Inventory | None = None
+) -> Inventory:
+    """The inventory as if these nodes had no GPU free but those that are somebody's own: taken in `everyone`, not here.
+
+    `kept`: by node, the namespace and name of the deployment that it is kept for.
+    """
     others = (everyone or inventory).nodes
-    return revise_inventory(
-        inventory, {state.facts.name: _less(state, others[state.facts.name]) for state in states}
+    free = {name: _free(others[name]) for name in kept if name in inventory.nodes}
+    changed = revise_inventory(
+        inventory, {name: _less(inventory.nodes[name], gpus) for name, gpus in free.items()}
+    )
+    return replace(
+        changed, withheld=tuple(Withheld(name, kept[name], gpus) for name, gpus in sorted(free.items()))
     )
 
 
-def _less(state: NodeState, others: NodeState) -> NodeState:
-    """A node without the GPUs that are free to everybody."""
-    free = {group.resource: others.free_gpus(group.resource) for group in state.facts.groups}
-    return replace(state, promised=plus(state.promised, Usage(free, 0, 0, 0)))
+def _free(state: NodeState) -> dict[str, int]:
+    return {group.resource: state.free_gpus(group.resource) for group in state.facts.groups}
+
+
+def _less(state: NodeState, gpus: Mapping[str, int]) -> NodeState:
+    return replace(state, promised=plus(state.promised, Usage(gpus, 0, 0, 0)))
 
 
 def _with_buckets(

@@ -9,7 +9,7 @@ from typing import Any
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.deployment_status import Recommendation, SelectionStatus
-from aim_engine.api.enums import Outcome, RolloutStrategy, UpdatePolicy, WhenNoCapacity
+from aim_engine.api.enums import RolloutStrategy, UpdatePolicy, WhenNoCapacity
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import gpu_catalog
@@ -68,8 +68,6 @@ class Surroundings:
     """Seconds since the epoch."""
     recorded: Recorded | None = None
     """The decision that the deployment names; None also where it is not there."""
-    kept_nodes: tuple[str, ...] = ()
-    """Nodes kept for deployments that wait longer; nothing is free there in `free` and `now`."""
     memo: Memo = field(default_factory=Memo)
 
 
@@ -147,7 +145,7 @@ def _choose(
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     if decision.choice is None:
         status = selection_status(decision, len(decision.verdicts))
-        judgement = _with_kept(not_selected(decision), decision, around)
+        judgement = not_selected(decision)
         if current is not None:
             kept = _keep(deployment, current, around, judgement)
             return replace(kept, selection=status, wants=decision.wants, decision=decision)
@@ -164,17 +162,6 @@ def _take(
     plan = _adopt(deployment, current, around, choice, decision.message, told)
     hopes = decision.wants if choice.fits >= request.replicas else ()
     return replace(plan, hopes=hopes, decision=decision)
-
-
-def _with_kept(judgement: Judgement, decision: Decision, around: Surroundings) -> Judgement:
-    """Free GPUs that are kept for somebody else are seen in the cluster, so they must be explained."""
-    if decision.outcome is not Outcome.WAITING or not around.kept_nodes:
-        return judgement
-    names = ", ".join(sorted(around.kept_nodes)[:3])
-    return replace(
-        judgement,
-        message=f"{judgement.message}; GPUs free on {names} are kept for a deployment that waits longer",
-    )
 
 
 def _adopt(

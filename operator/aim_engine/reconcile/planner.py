@@ -83,7 +83,6 @@ class Planner:
             inputs=replace(inputs, recorded=f"{recorded.recipe}@{recorded.hash}") if recorded else inputs,
             recorded=recorded,
             clock=clock,
-            kept_nodes=tuple(kept),
             memo=self._memo,
         )
 

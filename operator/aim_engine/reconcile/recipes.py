@@ -126,8 +126,9 @@ class RecipeStatuses:
                 conditions=conditions({ConditionType.VALID: invalid}, stored.status, stored.generation, now),
             )
         placement = place(self.tracker.inventory(), pod_need(stored.candidate, _NO_WISHES))
+        valid = self._valid(stored.candidate)
         judged = {
-            ConditionType.VALID: self._valid(stored.candidate),
+            ConditionType.VALID: valid,
             ConditionType.HARDWARE_AVAILABLE: availability(
                 stored.candidate, placement.usable_nodes, placement.matching_nodes
             ),
@@ -135,7 +136,7 @@ class RecipeStatuses:
         return AIMRecipeStatus(
             observed_generation=stored.generation,
             matching_nodes=placement.usable_nodes,
-            fits=placement.fits,
+            fits=placement.fits if valid.status == "True" else 0,
             used_by=len(users),
             observed=observed(stored.candidate, (user.status for user in users), before.observed),
             benchmarks=before.benchmarks,

@@ -48,6 +48,7 @@ from aim_engine.reconcile.status import (
     merge_patch,
     time_to_ready,
     wanted,
+    with_config_error,
     workload_of,
 )
 from aim_engine.reconcile.waiters import Waiters
@@ -113,6 +114,8 @@ class Reconciler:
             )  # fmt: skip
         elif plan.revision is not None:
             prerequisites, later = await self.applier.apply(stored, plan, record)
+        if prerequisites.status == "False" and not has_workload(stored, self.cache):
+            self._wake(self.tracker.release(key), key)  # it cannot start, so its GPUs are for who can
         if plan.is_new and later is None and self.queue.urgent:
             self.queue.add(
                 key
@@ -247,7 +250,7 @@ class Reconciler:
             namespace=stored.namespace,
             name=stored.name,
             spec=stored.typed.spec,
-            selected=self._with_config_error(stored, plan.selected),
+            selected=with_config_error(plan.selected, *self._config_error(stored)),
             prerequisites=prerequisites,
             revision=plan.revision,
             revision_name=self._revision_name(stored, plan),
@@ -270,13 +273,10 @@ class Reconciler:
             return record.name
         return revision_name(stored.name, stored.uid, plan.revision)
 
-    def _with_config_error(self, stored: StoredDeployment, judgement: Judgement) -> Judgement:
-        """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""
+    def _config_error(self, stored: StoredDeployment) -> tuple[str, Faults | None]:
+        """The ConfigMap that a deployment names, and why it cannot be read."""
         name = stored.typed.spec.recipe.config_map if stored.typed else None
-        error = self.cache.config_errors.get((stored.namespace, name)) if name else None
-        if error is None or judgement.reason is not ConditionReason.RECIPE_NOT_FOUND:
-            return judgement
-        return Judgement("False", ConditionReason.RECIPE_NOT_FOUND, f"ConfigMap '{name}': {error}")
+        return name or "", self.cache.config_errors.get((stored.namespace, name)) if name else None
 
     async def _publish_unreadable(self, stored: StoredDeployment) -> None:
         """The stored object passed an older or looser schema than ours."""
@@ -361,3 +361,9 @@ class Reconciler:
 def _settled(live: LiveChild | None) -> bool:
     """No rollout is under way, so no replica beside the granted ones needs room."""
     return live is None or workload_of(live.summary).updated
+
+
+def has_workload(stored: StoredDeployment, cache: Cache) -> bool:
+    """Whether a Deployment of its own is there, whose pods will come or have come."""
+    live = cache.child((stored.namespace, stored.name), "Deployment")
+    return live is not None and live.owner_uid == stored.uid

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from aim_engine.api.conditions import Condition, ConditionReason, ConditionType
+from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.deployment_status import (
     AIMDeploymentStatus,
@@ -81,6 +82,9 @@ class Report:
 
 UNJUDGED = Judgement("Unknown", ConditionReason.RECONCILING, "not looked at yet")
 NOT_MEASURED = Judgement("Unknown", ConditionReason.NOT_MEASURED, "the engines have not been measured yet")
+NOTHING_TO_MEASURE = Judgement(
+    "Unknown", ConditionReason.NOT_MEASURED, "no engine runs, so there is nothing to measure"
+)
 PREREQUISITES_MET = Judgement("True", ConditionReason.PREREQUISITES_MET, "nothing is missing")
 
 
@@ -92,7 +96,7 @@ def build(report: Report, previous: Mapping[str, Any], now: str) -> AIMDeploymen
         ConditionType.RECIPE_SELECTED: report.selected,
         ConditionType.PREREQUISITES_MET: report.prerequisites,
         ConditionType.AVAILABLE: available,
-        ConditionType.PERFORMANCE_ON_TARGET: report.on_target or NOT_MEASURED,
+        ConditionType.PERFORMANCE_ON_TARGET: _on_target(report),
     }
     revision = report.revision
     return AIMDeploymentStatus(
@@ -187,6 +191,13 @@ def not_selected(decision: Decision) -> Judgement:
     return Judgement("False", reason, text)
 
 
+def with_config_error(judgement: Judgement, name: str, error: Faults | None) -> Judgement:
+    """A named ConfigMap that exists but cannot be read is told with line and field, not as missing."""
+    if error is None or judgement.reason is not ConditionReason.RECIPE_NOT_FOUND:
+        return judgement
+    return Judgement("False", ConditionReason.RECIPE_INVALID, f"ConfigMap '{name}' cannot be read: {error}")
+
+
 def workload_of(deployment: Mapping[str, Any] | None) -> Workload:
     """What a live Deployment shows; None when there is none."""
     if deployment is None:
@@ -241,12 +252,22 @@ def _ready(report: Report, available: Judgement) -> Judgement:
     )
 
 
+def _on_target(report: Report) -> Judgement:
+    told = report.on_target or NOT_MEASURED
+    unmeasured = told.reason is ConditionReason.NOT_MEASURED
+    return NOTHING_TO_MEASURE if unmeasured and not report.workload.exists else told
+
+
 def _available(report: Report) -> Judgement:
     target, workload = wanted(report.spec), report.workload
     if report.revision is None:
-        return Judgement("Unknown", ConditionReason.RECONCILING, "waits for a recipe")
+        return Judgement("Unknown", ConditionReason.RECONCILING, "no recipe is in use, so nothing runs")
     if target == 0:
         return Judgement("True", ConditionReason.MINIMUM_REPLICAS_AVAILABLE, "no replicas are wanted")
+    if not workload.exists and report.prerequisites.status == "False":
+        return Judgement(
+            "Unknown", ConditionReason.RECONCILING, "nothing runs before PrerequisitesMet is True"
+        )
     if not workload.exists:
         return Judgement("Unknown", ConditionReason.RECONCILING, "the Deployment is not there yet")
     if workload.ready >= target and workload.updated:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.enums import WhenNoCapacity
@@ -21,7 +22,7 @@ from aim_engine.reconcile.explanation import explain
 from aim_engine.reconcile.intake import Intake, decode_pod
 from aim_engine.reconcile.plan import Plan, request_in, spec_problem
 from aim_engine.reconcile.planner import Planner
-from aim_engine.reconcile.status import wanted
+from aim_engine.reconcile.status import by_type, wanted
 from aim_engine.reconcile.waiters import Waiters
 from aim_engine.selection import Candidate, Facts, can_ever_serve
 
@@ -137,6 +138,17 @@ class World:
         """Why that ConfigMap cannot be read."""
         name = self.config_map(key)
         return self.cache.config_errors.get((key[0], name)) if name else None
+
+    def told_to_wait(self, key: Key) -> str | None:
+        """What the operator said to a deployment that waits for GPUs; None where it does not, or the spec changed since.
+
+        Only the operator knows who waits how long, and for whom a node is kept.
+        """
+        stored = self.cache.deployments[key]
+        found = by_type(stored.status).get(ConditionType.RECIPE_SELECTED, {})
+        waits = found.get("reason") == ConditionReason.INSUFFICIENT_CAPACITY
+        current = found.get("observedGeneration") == stored.generation
+        return str(found.get("message")) if waits and current else None
 
     def _typed(self, key: Key) -> AIMDeployment:
         stored = self.cache.deployments[key]

@@ -8,7 +8,16 @@ from dataclasses import replace
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Reason
 from aim_engine.api.quantity import format_bytes, milli, whole
-from aim_engine.inventory import Blocked, Cause, Hurdle, Placement, PodNeed, Shortage, whole_partition
+from aim_engine.inventory import (
+    Blocked,
+    Cause,
+    Hurdle,
+    Placement,
+    PodNeed,
+    Shortage,
+    Withheld,
+    whole_partition,
+)
 from aim_engine.selection.types import Assessment, Candidate, Verdict
 
 _NAMED = 3
@@ -52,17 +61,38 @@ def _shortage(current: Assessment, replicas: int) -> Verdict | None:
     if placement.fits:
         missing = replicas - placement.fits
         each = f", {need.gpus} on one node for each replica" if need.gpus > 1 else ""
+        kept = "".join(f"; {_keeping(each, placement)}" for each in placement.withheld[:_NAMED])
         return _told(
-            current, Reason.CAPACITY_INSUFFICIENT, f"{placement.fits} of {replicas} replicas fit now; each needs {gpus}",
+            current, Reason.CAPACITY_INSUFFICIENT, f"{placement.fits} of {replicas} replicas fit now; each needs {gpus}{kept}",
             remedy=f"free or add {_counted(need, missing * need.gpus)}{each}", needed=f"{replicas} replicas", has=f"{placement.fits}",
         )  # fmt: skip
-    on = f" on {placement.largest_free_node}" if placement.largest_free_node else ""
     closed = [each for each in placement.blocked if _is_selected(each)]
     besides = f"; besides, {'; '.join(map(str, closed[:_NAMED]))}" if closed else ""
+    kept = "".join(f"; {_keeping(each, placement)}" for each in placement.withheld[:_NAMED])
     return _told(
-        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{besides}",
-        remedy=f"free {_counted(need, need.gpus - placement.largest_free)}{on}, or {_opening(closed, need)}", needed=gpus, has=has,
+        current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{kept}{besides}",
+        remedy=f"{_freeing(placement, need)}, or {_opening(closed, need)}", needed=gpus, has=has,
     )  # fmt: skip
+
+
+def _keeping(withheld: Withheld, placement: Placement) -> str:
+    """Free GPUs that are kept for somebody else are seen in the cluster, so they must be explained."""
+    free = withheld.free.get(placement.resource or "", 0)
+    what = f"{free} more free" if free else "what comes free"
+    verb = "is" if free <= 1 else "are"
+    return f"{what} on {withheld.node} {verb} kept for {'/'.join(withheld.owner)}, which waits longer"
+
+
+def _freeing(placement: Placement, need: PodNeed) -> str:
+    """What would make room where all usable nodes are full: nothing that comes free on a kept one does."""
+    kept = {each.node: "/".join(each.owner) for each in placement.withheld}
+    free = f"free {_counted(need, need.gpus - placement.largest_free)}"
+    if not kept or (placement.largest_free_node and placement.largest_free_node not in kept):
+        return f"{free} on {placement.largest_free_node}" if placement.largest_free_node else free
+    if placement.usable_nodes > len(kept):
+        return f"{free} on a node that is not kept"
+    owners = " and ".join(dict.fromkeys(kept.values()))
+    return f"wait until {owners} has started (to free more GPUs does not help before)"
 
 
 def _short_of_others(

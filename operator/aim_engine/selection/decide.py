@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from aim_engine.api.configmap import is_recipe_of
 from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Objective, Outcome, Reason, Tier
-from aim_engine.catalog.gpus import devices, whole_partition
+from aim_engine.catalog.gpus import devices, gpu_catalog, whole_partition
 from aim_engine.inventory import EMPTY, Inventory, every_gpu
 from aim_engine.selection.absent import nothing_known
 from aim_engine.selection.capacity import capacity_verdict, never_here
@@ -109,7 +109,8 @@ def eligible_anywhere(
     context = Context(request, EMPTY, facts, memo or Memo())
     judged = [assess(context, each, any_hardware=True) for each in candidates]
     order = ranked(request, facts, [assessment for assessment, verdict in judged if verdict is None])
-    return order, _by_progress(verdict for _, verdict in judged if verdict is not None)
+    failed = [(assessment, verdict) for assessment, verdict in judged if verdict is not None]
+    return order, _by_progress(failed, EMPTY)
 
 
 def can_ever_serve(request: Request, candidates: Iterable[Candidate], facts: Facts) -> bool:
@@ -190,7 +191,7 @@ def _pending(context: Context, found: _Judged) -> tuple[_Judged, Choice] | None:
 def _told(context: Context, found: _Judged, choice: Choice | None) -> Decision:
     if choice is not None:
         return _selected(context, found, choice)
-    rejected = [verdict for _, verdict in found.failed]
+    rejected = _by_progress(found.failed, context.inventory)
     return _waiting(context.request, found.order, rejected) if found.order else _none_eligible(rejected)
 
 
@@ -257,7 +258,7 @@ def _selected(context: Context, found: _Judged, choice: Choice) -> Decision:
     message += _not_followed(request, choice, verdicts, found)
     return Decision(
         Outcome.SELECTED,
-        (*verdicts, *_by_progress(verdict for _, verdict in found.failed)),
+        (*verdicts, *_by_progress(found.failed, context.inventory)),
         message,
         remedy,
         choice,
@@ -334,14 +335,14 @@ def _loser(
     )  # fmt: skip
 
 
-def _waiting(request: Request, order: list[Assessment], rejected: list[Verdict]) -> Decision:
+def _waiting(request: Request, order: list[Assessment], rejected: tuple[Verdict, ...]) -> Decision:
     blocked = [v for current in order if (v := capacity_verdict(current, request.replicas))]
     if not request.fallback and len(order) > 1:
         blocked[1:] = [replace(v, message=f"{v.message}; fallback is off") for v in blocked[1:]]
     first = blocked[0]
     waited = order if request.fallback else order[:1]
     return Decision(
-        Outcome.WAITING, (*blocked, *_by_progress(rejected)), f"waiting for {first.recipe}: {first.message}",
+        Outcome.WAITING, (*blocked, *rejected), f"waiting for {first.recipe}: {first.message}",
         first.remedy, None, order[0].candidate.name, wants_of(waited), tuple(waited),
     )  # fmt: skip
 
@@ -352,8 +353,7 @@ def wants_of(waited: Iterable[Assessment]) -> tuple[Want, ...]:
     return tuple(dict.fromkeys(Want(need.pool, need.gpus, need) for need in needs))
 
 
-def _none_eligible(rejected: list[Verdict]) -> Decision:
-    verdicts = _by_progress(rejected)
+def _none_eligible(verdicts: tuple[Verdict, ...]) -> Decision:
     nearest = verdicts[0]
     models = dict.fromkeys(
         str(verdict.needed) for verdict in verdicts if verdict.reason is Reason.GPU_MODEL_NOT_IN_CLUSTER
@@ -370,6 +370,14 @@ def _none_eligible(rejected: list[Verdict]) -> Decision:
     )  # fmt: skip
 
 
-def _by_progress(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
-    """Rejected candidates, the ones that came furthest first."""
-    return tuple(sorted(verdicts, key=lambda v: (_PROGRESS.get(v.reason, len(STAGES)), v.recipe)))
+def _by_progress(failed: Iterable[tuple[Assessment, Verdict]], inventory: Inventory) -> tuple[Verdict, ...]:
+    """Rejected candidates, the ones that came furthest first; of equals those for the best GPUs of the cluster."""
+    present = {pool.gpu_model for pool in inventory.pools}
+
+    def place(each: tuple[Assessment, Verdict]) -> tuple[int, float, str]:
+        assessment, verdict = each
+        gpu = gpu_catalog().get(assessment.candidate.spec.hardware.gpu_model)
+        speed = gpu.memory_bandwidth_bytes_per_s if gpu and gpu.model in present else 0.0
+        return _PROGRESS.get(verdict.reason, len(STAGES)), -speed, verdict.recipe
+
+    return tuple(verdict for _, verdict in sorted(failed, key=place))

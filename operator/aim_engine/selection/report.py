@@ -238,7 +238,7 @@ def schema() -> dict[str, Any]:
                     )
                 ),
             },
-            optional={"name": _TEXT, "namespace": _TEXT, "file": _TEXT},
+            optional={"name": _TEXT, "namespace": _TEXT, "file": _TEXT, "operatorSays": _TEXT},
         ),
     }
 

@@ -11,18 +11,21 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
+from aim_engine.api.deployment import RecipeWishes, Targets
 from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.quantity import format_bytes, milli, whole
 from aim_engine.api.wording import is_secret, printable, shown
-from aim_engine.catalog.assumptions import memory_assumptions
+from aim_engine.catalog.assumptions import division_sizes, memory_assumptions
 from aim_engine.catalog.gpus import GPU, gpu_catalog
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, engine
+from aim_engine.inventory import every_gpu
 from aim_engine.selection.cluster_rules import scheduling_problems, service_problems
+from aim_engine.selection.generate import generated
 from aim_engine.selection.images import image_problems
-from aim_engine.selection.stages import tenant_trust
-from aim_engine.selection.types import Facts, Request
+from aim_engine.selection.stages import Context, Memo, assess, tenant_trust
+from aim_engine.selection.types import Assessment, Facts, Request
 from aim_engine.sizing import Bound, hardware_bound
 
 LEAST_MEMORY_BYTES = 2**30
@@ -63,7 +66,7 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
     model = facts.model(request.model_id) if request.model_id else None
     groups = (
         (Check.RECIPE_COMPATIBILITY, _gpu(request)),
-        (Check.RESOURCE_LIMITS, _memory(request, model)),
+        (Check.RESOURCE_LIMITS, _memory(request, model, facts)),
         (
             Check.SPEC,
             image_problems(request.spec.overrides.image, request.allowed_images, "spec.overrides.image"),
@@ -71,7 +74,7 @@ def spec_problems(request: Request, facts: Facts) -> tuple[SpecProblem, ...]:
         (Check.SPEC, _arguments(request)),
         (Check.RESOURCE_LIMITS, _host(request)),
         (Check.RESOURCE_LIMITS, _length(request)),
-        (Check.PERFORMANCE_CONSTRAINTS, _targets(request, model)),
+        (Check.PERFORMANCE_CONSTRAINTS, _targets(request, model, facts)),
         (Check.SPEC, service_problems(request.spec.service, "spec.service")),
         (Check.SPEC, scheduling_problems(request.spec.scheduling, "spec.scheduling")),
     )
@@ -95,7 +98,7 @@ def _gpu(request: Request) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
+def _memory(request: Request, model: ModelFacts | None, facts: Facts) -> Iterator[Problem]:
     """Weights alone, in the smallest format the wishes allow, against all memory of the GPUs."""
     wishes = request.spec.recipe
     gpu = _known(wishes.gpu_model) if wishes.gpu_model else None
@@ -104,13 +107,49 @@ def _memory(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
     need = math.ceil(model.parameters * least_bytes(wishes.precision))
     if need <= wishes.gpu_count * gpu.vram_bytes:
         return
+    enough = _enough(request, facts)
+    more = f"set spec.recipe.gpuCount to {enough}, " if enough else ""
     form = f"in {wishes.precision}" if wishes.precision else "even in 4 bit"
     yield Problem(
         "spec.recipe.gpuCount", wishes.gpu_count,
         f"weights of {model.id} need at least {format_bytes(need)} {form}; {wishes.gpu_count} x {gpu.model} have "
         f"{format_bytes(wishes.gpu_count * gpu.vram_bytes)}",
-        f"set spec.recipe.gpuCount >= {math.ceil(need / gpu.vram_bytes)}, use a larger GPU model, or leave them out",
+        f"{more}use a larger GPU model, or leave them out",
     )  # fmt: skip
+
+
+def _enough(request: Request, facts: Facts) -> int | None:
+    """The fewest GPUs of the model on which a generated configuration fits; None where no number is known to do."""
+    fitting = (count for count in division_sizes() if any(_configurations(request, facts, count)))
+    return next(fitting, None)
+
+
+def _configurations(request: Request, facts: Facts, gpus: int) -> Iterator[Assessment]:
+    """What is generated for so many GPUs under the wishes, were the cluster to have every kind, without targets."""
+    everything, wishes = every_gpu(), request.spec.recipe
+    wider = RecipeWishes(gpu_model=wishes.gpu_model, gpu_count=gpus, precision=wishes.precision)
+    spec = request.spec.model_copy(update={"recipe": wider, "targets": Targets()})
+    asked = replace(request, spec=spec, identity=None, recorded=None)
+    context = Context(asked, everything, facts, Memo())
+    for each in generated(asked, everything, facts):
+        assessment, verdict = assess(context, each)
+        if verdict is None:
+            yield assessment
+
+
+def _expected(request: Request, facts: Facts) -> str:
+    """What the fastest generated configuration is expected to reach: a bound of the hardware alone is no help."""
+    counts = (request.spec.recipe.gpu_count,) if request.spec.recipe.gpu_count else division_sizes()
+    found = [
+        (each.rate, each.candidate.spec.hardware)
+        for count in counts
+        for each in _configurations(request, facts, count)
+        if each.rate is not None
+    ]
+    if not found:
+        return ""
+    rate, hardware = max(found, key=lambda each: each[0].value)
+    return f" ({hardware.gpu_count} x {hardware.gpu_model} is {rate} to reach {math.floor(rate.value)})"
 
 
 def least_bytes(precision: Precision | None) -> float:
@@ -163,7 +202,7 @@ def _length(request: Request) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _targets(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
+def _targets(request: Request, model: ModelFacts | None, facts: Facts) -> Iterator[Problem]:
     """Against the fastest hardware that the wishes allow: nothing that anybody writes makes it faster."""
     targets = request.spec.targets
     if model is None or (
@@ -178,7 +217,7 @@ def _targets(request: Request, model: ModelFacts | None) -> Iterator[Problem]:
         yield Problem(
             "spec.targets.minTokensPerSecond", targets.min_tokens_per_second,
             f"no hardware within the wishes exceeds {math.floor(fastest)} for one replica",
-            f"set it <= {math.floor(fastest)}, or use more replicas",
+            f"set it <= {math.floor(fastest)}{_expected(request, facts)}, or use more replicas",
         )  # fmt: skip
     wanted = targets.max_time_to_first_token_milliseconds
     if wanted is not None and wanted < soonest:

@@ -11,6 +11,7 @@ from aim_engine.api.enums import Reason
 from aim_engine.api.meta import LABEL_ALLOW_REMOTE_CODE
 from aim_engine.api.recipe import LabelSelectorRequirement, NamespaceSelector
 from aim_engine.api.wording import briefly, is_secret, printable, shown
+from aim_engine.catalog.assumptions import division_sizes
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import Problem, Trust, engine, version_of
@@ -304,11 +305,30 @@ def _parallelism(context: Context, current: Assessment) -> Verdict | Assessment:
             current,
             answer.reason,
             answer.message + told.note,
-            remedy=told.remedy,
+            remedy=_other_counts(context, current) or told.remedy,
             needed=answer.needed,
             has=answer.has,
         )
     return replace(current, plan=plan, fit=answer)
+
+
+def _other_counts(context: Context, current: Assessment) -> str | None:
+    """The nearest GPU counts that fit, where the configuration was made for the count that the user asked for."""
+    asked, spec = context.request.spec.recipe.gpu_count, current.candidate.spec
+    if asked is None or current.candidate.source is not Source.GENERATED:
+        return None
+    fitting = []
+    for count in division_sizes():
+        wider = spec.model_copy(update={"hardware": spec.hardware.model_copy(update={"gpu_count": count})})
+        plan = engine(spec.backend).plan(
+            current.args, count, _gpu(current), spec.hardware.partition, version_of(spec)
+        )
+        answer = sized(context.facts, wider, _gpu(current), plan, context.request.required_context)
+        if answer.verdict is FitVerdict.FITS:
+            fitting.append(count)
+    below, above = [c for c in fitting if c < asked], [c for c in fitting if c > asked]
+    near = " or ".join(str(count) for count in (*below[-1:], *above[:1]))
+    return f"set spec.recipe.gpuCount to {near}" if near else None
 
 
 def _plan(current: Assessment) -> EnginePlan:

@@ -63,7 +63,8 @@ def _throughput(wanted: int | None, current: Assessment) -> Missed | None:
         return None
     limit = math.floor(current.bound.tokens_per_second)
     message = f"{field} asks for {wanted}; the hardware cannot exceed {limit}"
-    remedy = f"set {field} <= {limit}, or allow recipes with more GPUs"
+    expected = f" (it is {current.rate} to reach {math.floor(current.rate.value)})" if current.rate else ""
+    remedy = f"set {field} <= {limit}{expected}, or allow recipes with more GPUs"
     return Missed(message, remedy, str(wanted), str(limit))
 
 

@@ -188,7 +188,7 @@ def _readiness() -> Panel:
         Target(expr=f"count by (reason) ({state})", legend="{{reason}}"),
         stacked=True,
         overrides=[coloured("^Serving$", GREEN), coloured("^Starting$", BLUE), coloured("^InsufficientCapacity$", ORANGE),
-                   coloured("^(RecipeNotFound|NoEligibleRecipe)$", RED), coloured("^(Suspended|ScaledToZero)$", GREY)],
+                   coloured("^(RecipeNotFound|RecipeInvalid|NoEligibleRecipe)$", RED), coloured("^(Suspended|ScaledToZero)$", GREY)],
         calcs=("lastNotNull",),
         size=(9, 8),
     )  # fmt: skip
