@@ -19,14 +19,13 @@ from aim_engine.inventory.quantities import items, mapping
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
+from aim_engine.reconcile.cache import LEAST_CONCURRENCY
 from aim_engine.reconcile.measuring import IDENTITY_FIELDS
 
 KEPT = 8
 """Benchmarks that a recipe keeps."""
 LEAST_REQUESTS = 10
 LEAST_SECONDS = 10
-LEAST_CONCURRENCY = 8
-"""Requests at once below which a run does not show what a recipe can do."""
 MOST_FAILED = 0.05
 _ATTEMPTS = 5
 _MANAGER = "aim-engine-bench"
@@ -108,8 +107,8 @@ def small_load(concurrency: int) -> str | None:
     if concurrency >= LEAST_CONCURRENCY:
         return None
     return (
-        f"warning: --concurrency {concurrency} does not show what the recipe can do, and selection takes a saved result as just that: a better "
-        f"recipe may be preferred by mistake, or this one passed over. Save with --concurrency {LEAST_CONCURRENCY} or more, as many as it serves"
+        f"warning: --concurrency {concurrency} does not show what the recipe can do: a saved result is kept, and selection does not rank by "
+        f"it. Save with --concurrency {LEAST_CONCURRENCY} or more, as many as it serves"
     )
 
 
