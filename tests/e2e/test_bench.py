@@ -62,7 +62,7 @@ def test_a_saved_result_stays_with_the_recipe_and_is_evidence_for_others(
     words = ("app", "-n", tenant.namespace, "--url", url)
     code, out, err = bench(capsys, *words, *SAVED, "-o", "json")
     assert code == 0, err
-    assert "--concurrency 4 does not show what the recipe can do" in err
+    assert "does not show what the recipe can do" not in err
     assert f"saved as observed performance of AIMRecipe {fast}" in err
     result = json.loads(out)
     (entry,) = benchmarks(tenant, fast)
