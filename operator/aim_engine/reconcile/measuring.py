@@ -157,14 +157,14 @@ class Measuring:
         spec = stored.typed.spec if stored.typed else None
         if revision is None or spec is None:
             return None, NOT_MEASURED
-        kept = same_recipe(stored.status, revision.recipe_hash)
         if not self._is_on(spec):
             return None, _OFF
         if wanted(spec) == 0:
-            return without_numbers(kept), _NOT_RUNNING
+            return without_numbers(same_recipe(stored.status, revision.recipe_hash)), _NOT_RUNNING
         known = self.measured.get((stored.namespace, stored.name))
         if known is not None and known.released is not None:
             return known.released
+        kept = same_recipe(stored.status, revision.recipe_hash)
         return (kept, _stored_judgement(stored.status)) if kept else (None, NOT_MEASURED)
 
     def changed(self, key: Key) -> None:

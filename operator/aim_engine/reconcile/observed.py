@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from aim_engine.api.performance import Measurement, Observed, PerformanceStatus
+from aim_engine.api.performance import Measurement, Observed
 from aim_engine.engines import version_of
-from aim_engine.reconcile.performance import SIGNIFICANT, same_recipe
+from aim_engine.reconcile.performance import SIGNIFICANT, near, same_recipe
 from aim_engine.selection import Candidate
 
 
@@ -25,12 +25,8 @@ def observed(
         if before is not None and (before.recipe_hash, before.engine_version) == (recipe.hash, version)
         else None
     )
-    seen = [
-        performance.under_load
-        for user in users
-        if (performance := same_recipe(user, recipe.hash)) and _counts(performance, version)
-    ]
-    loads = [each for each in seen if each is not None]
+    told = (same_recipe(user, recipe.hash) for user in users)
+    loads = [each.under_load for each in told if each and each.under_load and each.engine_version == version]
     if not loads:
         return known
     new = Observed(
@@ -58,17 +54,7 @@ def differs(before: Observed, after: Observed) -> bool:
         "time_to_first_token_milliseconds",
         "inter_token_latency_milliseconds",
     )
-    return any(_moved(getattr(before, name), getattr(after, name)) for name in names)
-
-
-def _counts(performance: PerformanceStatus, version: str) -> bool:
-    return performance.under_load is not None and performance.engine_version == version
-
-
-def _moved(old: int | None, new: int | None) -> bool:
-    if old is None or new is None:
-        return old is not new
-    return abs(new - old) > SIGNIFICANT * max(old, new)
+    return not all(near(getattr(before, name), getattr(after, name), SIGNIFICANT) for name in names)
 
 
 def _median(loads: Sequence[Measurement], name: str) -> int | None:

@@ -17,7 +17,7 @@ from aim_engine.api.performance import (
 )
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.reconcile.hints import hints
-from aim_engine.reconcile.status import Judgement
+from aim_engine.reconcile.status import NOT_MEASURED, Judgement
 from aim_engine.reconcile.subject import Subject, is_loaded
 from aim_engine.selection.performance import line_of
 from aim_engine.telemetry.window import Window
@@ -116,14 +116,14 @@ def steady(before: Measurement | None, new: Measurement) -> Measurement | None:
     """The new window where the former, separate one shows the same speed at the same load; None where the two differ."""
     if before is None or before.workload is None or new.workload is None:
         return None
-    same = _near(before.tokens_per_second, new.tokens_per_second, STABLE)
-    return new if same and _near(before.workload.concurrency, new.workload.concurrency, STABLE) else None
+    same = near(before.tokens_per_second, new.tokens_per_second, STABLE)
+    return new if same and near(before.workload.concurrency, new.workload.concurrency, STABLE) else None
 
 
 def judge(window: Window | None, subject: Subject, performance: PerformanceStatus | None) -> Judgement:
     """PerformanceOnTarget. A low number without demand is no fault; an estimate is never a standard."""
     if window is None or performance is None:
-        return Judgement("Unknown", ConditionReason.NOT_MEASURED, "the engines have not been measured yet")
+        return NOT_MEASURED
     targets, loaded = subject.targets, is_loaded(window, subject)
     faults, fine = [], []
     enough = window.first_tokens >= ENOUGH_REQUESTS
@@ -287,13 +287,14 @@ def _baseline(
 def is_like(one: Workload, other: Workload) -> bool:
     """Whether two loads may be compared: about as many requests at a time, of about the same lengths."""
     return (
-        _near(one.concurrency, other.concurrency, LIKE_CONCURRENCY)
-        and _near(one.input_tokens, other.input_tokens, LIKE_LENGTHS)
-        and _near(one.output_tokens, other.output_tokens, LIKE_LENGTHS)
+        near(one.concurrency, other.concurrency, LIKE_CONCURRENCY)
+        and near(one.input_tokens, other.input_tokens, LIKE_LENGTHS)
+        and near(one.output_tokens, other.output_tokens, LIKE_LENGTHS)
     )
 
 
-def _near(one: int | None, other: int | None, share: float) -> bool:
+def near(one: int | None, other: int | None, share: float) -> bool:
+    """Whether two numbers differ by no more than a share of the larger one; unknown is near to unknown alone."""
     if one is None or other is None:
         return one is other
     return abs(one - other) <= share * max(one, other)
