@@ -11,7 +11,7 @@ SBOM_ENV ?= $(VENV)/sbom
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help deps lock sbom generate manifests tools node lint format test test-unit test-cluster bench demo demo-down clean
+.PHONY: help deps lock sbom generate manifests tools node lint format test test-unit fuzz test-cluster bench demo demo-down clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ test: node tools lint ## Everything. Fails where the control plane cannot be had
 test-unit: deps ## Only what needs no control plane; the others are skipped, and counted.
 	@echo "test-unit: tests that need a control plane are SKIPPED; 'make test' runs them"
 	AIM_TESTS_WITHOUT_CLUSTER=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+fuzz: tools ## Search on: the property tests with examples nobody has seen yet ('make test' repeats its own).
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m hypothesis --hypothesis-profile searching
 
 test-cluster: tools ## Test a cluster of yours: make test-cluster KUBECONFIG=FILE [OPERATOR_IMAGE=... ENGINE_IMAGE=...].
 	@test -n "$(KUBECONFIG)" || { echo "name the cluster: make test-cluster KUBECONFIG=FILE"; exit 1; }

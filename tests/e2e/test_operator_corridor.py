@@ -109,11 +109,12 @@ def test_every_candidate_has_a_verdict(tenant: Tenant) -> None:
     absent = tenant.add_recipe("absent", gpu_model="MI308X", precision="fp16")
     wrong = tenant.add_recipe("wrong", engineArgs={"no-such-flag": 1})
     tenant.deploy()
-    selection = tenant.wait_ready()["status"]["selection"]
+    tenant.wait_ready()
+    weighed = tenant.wait("all recipes to be weighed", lambda app: app["status"]["selection"]["evaluated"] == 4)
+    selection = weighed["status"]["selection"]
     verdicts = {entry["recipe"]: entry for entry in selection["candidates"]}
     assert selection["outcome"] == "Selected"
     assert selection["chosen"] == chosen
-    assert selection["evaluated"] == 4
     assert {name: verdict["reason"] for name, verdict in verdicts.items()} == {
         chosen: "Chosen",
         outranked: "Outranked",

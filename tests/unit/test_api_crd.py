@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +259,22 @@ def values(schema: Schema) -> st.SearchStrategy[Any]:
         case "boolean":
             return st.booleans()
         case "array":
-            return st.lists(values(schema["items"]), max_size=min(3, schema["maxItems"]))
+            return st.lists(
+                values(schema["items"]), max_size=min(3, schema["maxItems"]), unique_by=_identity(schema)
+            )
         case _:
             return _objects(schema)
+
+
+def _identity(schema: Schema) -> Callable[[Any], Any] | None:
+    """By what the API server tells the entries of a list of type set or map apart."""
+    match schema.get("x-kubernetes-list-type"):
+        case "set":
+            return json.dumps
+        case "map":
+            return lambda entry: json.dumps([entry.get(key) for key in schema["x-kubernetes-list-map-keys"]])
+        case _:
+            return None
 
 
 def _objects(schema: Schema) -> st.SearchStrategy[Any]:
