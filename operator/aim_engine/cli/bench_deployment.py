@@ -15,6 +15,7 @@ from aim_engine.inventory.quantities import mapping
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import StoredDeployment, StoredRecipe, read_deployment, read_stored_recipe
+from aim_engine.reconcile.status import by_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,7 @@ def find(arguments: argparse.Namespace) -> Subject:
     namespace = home(arguments)
     subject = look(namespace, arguments.name)
     if not subject.stored.status.get("readyReplicas"):
-        conditions = subject.stored.status.get("conditions") or []
-        why = next((str(each.get("message")) for each in conditions if each.get("type") == "Ready"), "")
+        why = by_type(subject.stored.status).get("Ready", {}).get("message")
         raise CommandError(
             f"AIMDeployment {namespace}/{arguments.name} has no replica that answers{f': {why}' if why else ''}; "
             "wait until it is Ready: kubectl wait --for=condition=Ready"

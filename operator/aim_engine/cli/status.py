@@ -10,8 +10,9 @@ from aim_engine.cli.cluster import home, named, world_of
 from aim_engine.cli.decision import inventory_table
 from aim_engine.cli.output import CommandError, Exit, ForbiddenError, columns, emit, printable, tell
 from aim_engine.inventory import Inventory
-from aim_engine.inventory.quantities import items, mapping
+from aim_engine.inventory.quantities import mapping
 from aim_engine.reconcile.cache import Key, StoredDeployment, read_deployment
+from aim_engine.reconcile.status import by_type
 from aim_engine.reconcile.world import World
 from aim_engine.selection import inventory_summary
 
@@ -72,8 +73,8 @@ def _seen(
 def _row(stored: StoredDeployment) -> dict[str, Any]:
     status = stored.status
     recipe, advice = mapping(status.get("recipe")), mapping(status.get("recommendation"))
-    conditions = {str(each.get("type")): each for each in items(status.get("conditions"))}
-    ready, on_target = (mapping(conditions.get(name)) for name in ("Ready", "PerformanceOnTarget"))
+    conditions = by_type(status)
+    ready, on_target = (conditions.get(name, {}) for name in ("Ready", "PerformanceOnTarget"))
     return {
         "namespace": stored.namespace,
         "name": stored.name,

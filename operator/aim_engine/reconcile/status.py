@@ -22,6 +22,7 @@ from aim_engine.api.enums import Backend, Outcome, Tier
 from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.api.performance import PerformanceStatus
 from aim_engine.catalog.gpus import devices
+from aim_engine.inventory.quantities import items
 from aim_engine.reconcile.pods import PodHealth, cause
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import Decision, Verdict
@@ -301,8 +302,8 @@ def _available(report: Report) -> Judgement:
 
 
 def by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Conditions of a raw status by their type."""
-    return {condition["type"]: condition for condition in status.get("conditions") or []}
+    """Conditions of a raw status by their type; one from a file may have any shape."""
+    return {str(condition.get("type")): condition for condition in items(status.get("conditions"))}
 
 
 def time_to_ready(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> float | None:
