@@ -110,7 +110,9 @@ def test_every_candidate_has_a_verdict(tenant: Tenant) -> None:
     wrong = tenant.add_recipe("wrong", engineArgs={"no-such-flag": 1})
     tenant.deploy()
     tenant.wait_ready()
-    weighed = tenant.wait("all recipes to be weighed", lambda app: app["status"]["selection"]["evaluated"] == 4)
+    weighed = tenant.wait(
+        "all recipes to be weighed", lambda app: app["status"]["selection"]["evaluated"] == 4
+    )
     selection = weighed["status"]["selection"]
     verdicts = {entry["recipe"]: entry for entry in selection["candidates"]}
     assert selection["outcome"] == "Selected"

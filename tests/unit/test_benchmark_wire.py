@@ -75,7 +75,9 @@ def test_a_broken_chunked_body_is_told(framed: bytes, fault: Fault) -> None:
 
 
 @given(
-    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=20), max_size=6),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=20), max_size=6
+    ),
     st.sampled_from(["\n", "\r\n"]),
     st.lists(st.integers(0, 500), max_size=8),
 )
