@@ -124,7 +124,7 @@ def loaded(*words: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"fit"}))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_loads_no_command(command: str) -> None:
     assert not loaded(command, "--help") & {
         "pydantic",
