@@ -134,9 +134,15 @@ class Cache:
         self.versions[resource][key] = version
         return True
 
-    def forget_version(self, resource: Resource, obj: Mapping[str, Any]) -> None:
+    def is_gone(self, resource: Resource, obj: Mapping[str, Any]) -> bool:
+        """False for the end of a former object, told late: another of its name was seen since. Else its version is forgotten."""
         metadata = obj["metadata"]
-        self.versions[resource].pop((metadata.get("namespace", ""), metadata["name"]), None)
+        key = (metadata.get("namespace", ""), metadata["name"])
+        known, version = self.versions[resource].get(key, ""), metadata.get("resourceVersion", "")
+        if version.isdigit() and known.isdigit() and int(version) < int(known):
+            return False
+        self.versions[resource].pop(key, None)
+        return True
 
     def store_child(self, resource: Resource, key: Key, child: LiveChild) -> None:
         """Take over the answer to our own write, unless a watch brought something newer meanwhile."""

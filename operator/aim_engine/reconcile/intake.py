@@ -94,7 +94,8 @@ class Intake:
 
     def remove(self, resource: Resource, obj: Object) -> None:
         """An object is gone."""
-        self.cache.forget_version(resource, obj)
+        if not self.cache.is_gone(resource, obj):
+            return
         metadata = obj["metadata"]
         name, namespace = metadata["name"], metadata.get("namespace", "")
         match resource:
@@ -118,10 +119,21 @@ class Intake:
                     del self.cache.children[(namespace, name)]
                 self._wake_owner(obj)
 
+    def versions(self, resource: Resource) -> Mapping[Key, str]:
+        """What is known of a kind now, by version: to be taken before a list of it is asked for."""
+        return dict(self.cache.versions[resource])
+
     def replace(
-        self, resource: Resource, objects: Iterable[Object], namespaces: Collection[str] | None = None
+        self,
+        resource: Resource,
+        objects: Iterable[Object],
+        before: Mapping[Key, str],
+        namespaces: Collection[str] | None = None,
     ) -> int:
-        """A complete list, of all namespaces or of some: what is not in it is gone. Returns how many ghosts were found."""
+        """A complete list, of all namespaces or of some: what is not in it is gone. Returns how many ghosts were found.
+
+        `before`: what was known when the list was asked for. What came or changed since says nothing of a list that is older.
+        """
         listed = set()
         for obj in objects:
             metadata = obj["metadata"]
@@ -130,8 +142,10 @@ class Intake:
                 self.upsert(resource, obj)
         ghosts = [
             key
-            for key in self.cache.versions[resource]
-            if key not in listed and (namespaces is None or key[0] in namespaces)
+            for key, version in self.cache.versions[resource].items()
+            if key not in listed
+            and before.get(key) == version
+            and (namespaces is None or key[0] in namespaces)
         ]
         for namespace, name in ghosts:
             self.remove(resource, {"metadata": {"name": name, "namespace": namespace}})

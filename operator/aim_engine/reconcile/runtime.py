@@ -228,6 +228,7 @@ class Runtime:
         # up everything else for a quarter of a second at 5,000 deployments; reference counts free what is replaced.
         gc.collect()
         gc.freeze()
+        self._relist.set()  # what ended while the lists were under way was told before they arrived
         log.info(
             "synced: %d deployments, %d recipes, %d nodes with GPUs",
             len(self.cache.deployments), len(self.cache.recipes), len(self.tracker.inventory().nodes),
@@ -238,6 +239,7 @@ class Runtime:
         served: Sequence[str | None] = self.config.served if resource.namespaced else [None]
         objects: list[dict[str, Any]] = []
         listed: set[str] = set()
+        before = self.intake.versions(resource)
         for namespace in served:
             pages = self.client.pages(
                 resource,
@@ -253,7 +255,7 @@ class Runtime:
                 log.warning("listing %s in %s: %s", resource.plural, namespace, error)
                 continue
             listed.add(namespace or "")
-        ghosts = self.intake.replace(resource, objects, listed if None not in served else None)
+        ghosts = self.intake.replace(resource, objects, before, listed if None not in served else None)
         if ghosts:
             self.metrics.ghosts.inc(ghosts)
             log.info("%d %s were gone without notice", ghosts, resource.plural)

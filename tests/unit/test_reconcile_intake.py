@@ -1,0 +1,123 @@
+"""Events in the order in which they really come: late, twice, and while a list is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+
+from aim_engine.kube.client import KubeClient
+from aim_engine.kube.resource import Resource
+from aim_engine.reconcile import resources
+from unit.cli_world import Json, config_map, deployment, recipe
+from unit.operator_world import KEY, OperatorPlanner
+
+Made = tuple[str, Json]
+
+
+def at(made: Made, version: int, uid: str | None = None) -> Json:
+    """The object as stored at a resourceVersion."""
+    kind, obj = made
+    metadata = {**obj["metadata"], "resourceVersion": str(version), **({"uid": uid} if uid else {})}
+    return {**obj, "kind": kind, "metadata": metadata}
+
+
+class Lists:
+    """An API server whose lists take their time: something happens before the answer arrives."""
+
+    def __init__(self, items: list[Json], meanwhile: Callable[[], None]) -> None:
+        self.items = items
+        self.meanwhile = meanwhile
+
+    async def pages(self, _resource: Resource, **_: Any) -> AsyncIterator[tuple[list[Json], str]]:
+        self.meanwhile()
+        yield [{"metadata": each["metadata"]} for each in self.items], "10"
+
+
+KINDS: dict[str, tuple[Resource, Made, Callable[[OperatorPlanner], bool]]] = {
+    "an AIMDeployment": (
+        resources.DEPLOYMENTS_AIM, deployment("chat"), lambda known: KEY in known.planner.cache.deployments,
+    ),
+    "a recipe": (resources.RECIPES, recipe("big"), lambda known: "big" in known.planner.cache.recipes),
+    "a ConfigMap": (
+        resources.CONFIG_MAPS, config_map("own", "x"),
+        lambda known: ("team-a", "own") in known.planner.cache.config_errors,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_made_while_a_list_is_under_way_is_no_ghost(kind: str) -> None:
+    resource, made, is_known = KINDS[kind]
+    operator = OperatorPlanner(())
+    runtime = operator.runtime
+    runtime.client = cast(
+        KubeClient, Lists([], lambda: runtime.on_event(resource, "ADDED", at(made, version=11)))
+    )
+    asyncio.run(runtime._list(resource, whole=False))
+    assert is_known(operator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_missing_in_a_list_and_was_known_before_is_gone(kind: str) -> None:
+    resource, made, is_known = KINDS[kind]
+    operator = OperatorPlanner(())
+    runtime = operator.runtime
+    runtime.on_event(resource, "ADDED", at(made, version=9))
+    runtime.client = cast(KubeClient, Lists([], lambda: None))
+    asyncio.run(runtime._list(resource, whole=False))
+    assert not is_known(operator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_of_a_former_object_that_is_told_late_does_not_take_its_successor(kind: str) -> None:
+    """kopf has a worker for each uid, so events of two objects of one name may come in the wrong order."""
+    resource, made, is_known = KINDS[kind]
+    operator = OperatorPlanner(())
+    runtime = operator.runtime
+    runtime.on_event(resource, "ADDED", at(made, version=5, uid="former"))
+    runtime.on_event(resource, "ADDED", at(made, version=8, uid="present"))
+    runtime.on_event(resource, "DELETED", at(made, version=7, uid="former"))
+    assert is_known(operator)
+    runtime.on_event(resource, "DELETED", at(made, version=9, uid="present"))
+    assert not is_known(operator)
+
+
+class Ending(Lists):
+    """An API server on which an object ends right after the first list that shows it was made."""
+
+    async def pages(self, resource: Resource, **_: Any) -> AsyncIterator[tuple[list[Json], str]]:
+        if resource is not resources.DEPLOYMENTS_AIM:
+            yield [], "10"
+            return
+        shown, self.items = self.items, []
+        self.meanwhile()
+        yield shown, "10"
+
+
+def test_what_ends_while_the_first_lists_are_under_way_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is told before the list that still shows it arrives."""
+    monkeypatch.setattr("aim_engine.reconcile.runtime._RELIST_DELAY", 0.0)
+    made = at(deployment("chat"), version=9)
+    operator = OperatorPlanner(())
+    runtime = operator.runtime
+    end = at(deployment("chat"), version=10)
+    runtime.client = cast(
+        KubeClient,
+        Ending([made], lambda: runtime.on_event(resources.DEPLOYMENTS_AIM, "DELETED", end)),
+    )
+
+    async def start() -> None:
+        await runtime._sync()
+        resync = asyncio.create_task(runtime._resync_forever())
+        for _ in range(1000):
+            if KEY not in runtime.cache.deployments:
+                break
+            await asyncio.sleep(0.001)
+        resync.cancel()
+        await asyncio.gather(resync, return_exceptions=True)
+
+    asyncio.run(start())
+    assert KEY not in runtime.cache.deployments
