@@ -11,10 +11,35 @@ import pytest
 from aim_engine.kube.client import KubeClient
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
-from unit.cli_world import Json, config_map, deployment, recipe
-from unit.operator_world import KEY, OperatorPlanner
+from unit.cli_world import Json, config_map, deployment, node, recipe
+from unit.operator_world import KEY, Objects, OperatorPlanner, running
 
 Made = tuple[str, Json]
+HERE: Objects = (node("gpu-1", gpus=8), recipe("big", gpus=1))
+
+
+def owned(kind: str, name: str, owner: str, **more: Any) -> Json:
+    """A child of a deployment."""
+    reference = {"kind": "AIMDeployment", "name": owner, "uid": f"uid-{owner}", "controller": True}
+    metadata = {
+        "name": name,
+        "namespace": "team-a",
+        "uid": f"uid-{kind}-{name}",
+        "ownerReferences": [reference],
+    }
+    return {
+        "kind": kind,
+        "metadata": {**metadata, "labels": {"aim.engine.amd.com/deployment": owner}},
+        **more,
+    }
+
+
+def record_of(name: str, data: Json) -> Json:
+    return owned("ControllerRevision", f"{name}-x", name, revision=1, data=data)
+
+
+def live_of(name: str, replicas: int = 1) -> Json:
+    return owned("Deployment", name, name, spec={"replicas": replicas})
 
 
 def at(made: Made, version: int, uid: str | None = None) -> Json:
@@ -121,3 +146,48 @@ def test_what_ends_while_the_first_lists_are_under_way_does_not_stay(monkeypatch
 
     asyncio.run(start())
     assert KEY not in runtime.cache.deployments
+
+
+async def test_a_record_that_cannot_be_read_stops_nobody_else_at_a_start() -> None:
+    odd = record_of("odd", data={"renderer": 1})
+    operator = OperatorPlanner((*HERE, *running(*HERE), deployment("odd")))
+    operator.feed("ControllerRevision", odd)
+    operator.feed("Deployment", live_of("odd"))
+    operator.runtime._restore_promises()
+    assert operator.runtime.tracker.bound(KEY) == 1
+    assert len(operator.runtime.queue) == 2
+
+
+def test_a_record_that_cannot_be_read_is_told_once_and_forgotten_when_it_is_deleted() -> None:
+    operator = OperatorPlanner((*HERE, deployment("odd")))
+    odd = record_of("odd", data={"renderer": 1})
+    operator.feed("ControllerRevision", odd)
+    told: list[str] = []
+    operator.runtime.recorder.record = (  # type: ignore[method-assign]
+        lambda _about, _kind, reason, message, *_: told.append(f"{reason}: {message}")
+    )
+
+    async def twice() -> None:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="lacks 'recipe'"):
+                await operator.runtime.reconciler.reconcile(("team-a", "odd"))
+
+    asyncio.run(twice())
+    assert len(told) == 1
+    assert "delete it to have the deployment decided anew" in told[0]
+    operator.runtime.intake.remove(resources.REVISIONS, odd)
+    assert operator.plan(("team-a", "odd")).is_new
+
+
+@pytest.mark.parametrize("place", ["kube-system", None])
+def test_a_record_renders_nothing_into_other_namespaces(place: str | None) -> None:
+    """Whoever may make ControllerRevisions in a namespace has no rights in others."""
+    objects = running(*HERE)
+    forged = dict(next(obj for kind, obj in objects if kind == "ControllerRevision"))
+    manifests = [dict(each) for each in forged["data"]["manifests"]]
+    manifests[0] = {**manifests[0], "metadata": {**manifests[0]["metadata"], "namespace": place}}
+    forged["data"] = {**forged["data"], "manifests": manifests}
+    operator = OperatorPlanner((*HERE, objects[0]))
+    operator.feed("ControllerRevision", forged)
+    with pytest.raises(ValueError, match="is not for namespace team-a"):
+        operator.planner.current(KEY)

@@ -667,7 +667,11 @@ def test_a_record_belongs_to_its_deployment_and_is_named_by_its_content() -> Non
 
 def test_a_record_that_was_lost_is_stored_again_with_the_same_name() -> None:
     record = read_record(
-        {**to_object("chat", "team-a", "u-1", ON_BIG), "metadata": {"name": "n", "uid": "x"}}, "u-1"
+        {
+            **to_object("chat", "team-a", "u-1", ON_BIG),
+            "metadata": {"name": "n", "namespace": "team-a", "uid": "x"},
+        },
+        "u-1",
     )
     assert record.uid == "x"
     assert record.lost().uid == ""

@@ -333,7 +333,10 @@ class Intake:
             self.cache.revisions[uid][obj["metadata"]["name"]] = read_record(obj, uid)
 
     def _missing_revision(self, obj: Object) -> None:
-        """A record somebody deleted is kept in memory while its deployment lives; the next pass stores it again."""
+        """A record somebody deleted is kept in memory while its deployment lives; the next pass stores it again.
+
+        One that nobody can read was deleted to be rid of it.
+        """
         metadata = obj["metadata"]
         labelled = (metadata.get("labels") or {}).get(LABEL_DEPLOYMENT)
         keys = [(metadata.get("namespace", ""), labelled)] if labelled else list(self.cache.deployments)
@@ -341,7 +344,9 @@ class Intake:
             stored = self.cache.deployments.get(key)
             records = self.cache.revisions.get(stored.uid, {}) if stored else {}
             if metadata["name"] in records:
-                records[metadata["name"]] = records[metadata["name"]].lost()
+                record = records.pop(metadata["name"])
+                if record.is_readable():
+                    records[record.name] = record.lost()
                 self.queue.add(key)
                 return
 

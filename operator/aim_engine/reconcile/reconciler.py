@@ -88,6 +88,8 @@ class Reconciler:
     _deferred: dict[Key, float] = field(default_factory=dict)
     _hoped: dict[Key, PodNeed] = field(default_factory=dict)
     """What the recommended recipe takes."""
+    _unreadable: dict[Key, str] = field(default_factory=dict)
+    """Records that were told to be unreadable."""
     _reviewed: Inventory | None = None
 
     async def reconcile(self, key: Key) -> None:
@@ -101,6 +103,8 @@ class Reconciler:
             await self._publish_unreadable(stored)
             return
         record = self.cache.newest_revision(stored.uid)
+        if record is not None:
+            self._read(stored, record)
         if self._gives_way(key, stored.typed.spec, record):
             return
         named = await self._named_config_map(stored.typed)
@@ -125,6 +129,18 @@ class Reconciler:
         if later is not None:
             raise later
 
+    def _read(self, stored: StoredDeployment, record: Record) -> None:
+        """Read the decision in force. Without it nothing may be done, so one that cannot be read is told, once."""
+        key = (stored.namespace, stored.name)
+        try:
+            self.planner.current(key)
+        except ValueError as error:
+            if self._unreadable.get(key) != record.name:
+                self._unreadable[key] = record.name
+                told = f"{error}; what runs is left alone: delete it to have the deployment decided anew"
+                self.recorder.record(stored, "Warning", "DecisionUnreadable", told)
+            raise
+
     def _gives_way(self, key: Key, spec: AIMDeploymentSpec, record: Record | None) -> bool:
         """Whether others that go before were woken for free GPUs this one might take: then their passes come first."""
         live = self.cache.child(key, "Deployment")
@@ -141,6 +157,7 @@ class Reconciler:
         self.waiters.leave(key)
         self._deferred.pop(key, None)
         self._hoped.pop(key, None)
+        self._unreadable.pop(key, None)
         self.planner.forget(key)
         self.measuring.forget(key)
         self.applier.forget(key)

@@ -108,6 +108,7 @@ class Record:
     """A revision as stored; the content stays JSON until it is asked for."""
 
     name: str
+    namespace: str
     owner_uid: str
     number: int
     uid: str
@@ -117,11 +118,19 @@ class Record:
         """The record, to be stored again: nobody has it any more."""
         return replace(self, uid="")
 
+    def is_readable(self) -> bool:
+        """Whether the content is a decision that this operator understands."""
+        try:
+            self.revision()
+        except ValueError:
+            return False
+        return True
+
     def revision(self) -> Revision:
         """Decode the content; raises ValueError that names what is wrong with it."""
         try:
             revision = self._decoded(from_json(self.body))
-            _check(revision)
+            _check(revision, self.namespace)
         except KeyError as error:
             raise ValueError(f"ControllerRevision {self.name}: data lacks {error}") from None
         except (TypeError, AttributeError, ValueError) as error:
@@ -154,7 +163,7 @@ class Record:
         )
 
 
-def _check(revision: Revision) -> None:
+def _check(revision: Revision, namespace: str) -> None:
     """Types of what is used without another look; raises what a wrong one ends in."""
     inputs, rollout = revision.inputs, revision.strategy_reason
     texts = {
@@ -176,7 +185,9 @@ def _check(revision: Revision) -> None:
     SelectionStatus.model_validate(revision.selection)
     AIMRecipeSpec.model_validate(revision.recipe_spec)
     for manifest in revision.manifests:
-        _ = manifest["kind"] + manifest["metadata"]["name"]
+        told = f"{manifest['kind']} {manifest['metadata']['name']}"
+        if manifest["metadata"]["namespace"] != namespace:
+            raise ValueError(f"{told} is not for namespace {namespace}")
 
 
 def revision_name(deployment: str, uid: str, revision: Revision) -> str:
@@ -214,4 +225,11 @@ def read_record(obj: Mapping[str, Any], owner_uid: str) -> Record:
     """The record of a stored ControllerRevision."""
     metadata = obj["metadata"]
     body = to_json(obj.get("data") or {})
-    return Record(metadata["name"], owner_uid, obj.get("revision", 0), metadata.get("uid", ""), body)
+    return Record(
+        metadata["name"],
+        metadata.get("namespace", ""),
+        owner_uid,
+        obj.get("revision", 0),
+        metadata.get("uid", ""),
+        body,
+    )

@@ -305,7 +305,10 @@ class Runtime:
             key for key, stored in self.cache.deployments.items() if self.cache.newest_revision(stored.uid)
         ]
         for key in decided:
-            self.planner.restore(key)
+            try:
+                self.planner.restore(key)
+            except ValueError as error:
+                log.warning("%s/%s: %s", *key, error)
         for key in sorted(self.cache.deployments, key=self.cache.rank):
             self.queue.add(key)
 
