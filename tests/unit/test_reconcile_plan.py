@@ -284,6 +284,13 @@ def test_automatic_moves_once_and_then_waits_for_the_cool_down() -> None:
     assert early.recommendation.recipe == "newer"
     assert "followed at 2027-01-15T09:00:00Z" in early.recommendation.message
     assert early.look_again_at == 1_800_003_600
+    meanwhile = plan(
+        AUTOMATIC, moved.revision, newer, ALL_FREE, live=1, recommendation=early.recommendation, clock=1_800_003_599
+    )  # fmt: skip
+    assert meanwhile.recommendation == early.recommendation
+    assert (
+        meanwhile.look_again_at == 1_800_003_600
+    )  # every pass takes the place of one that was asked for later
     late = plan(
         AUTOMATIC, moved.revision, newer, ALL_FREE, live=1, recommendation=early.recommendation, clock=1_800_003_600
     )  # fmt: skip

@@ -229,10 +229,16 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     """Nothing the user wrote has changed: keep the revision, look for drift and for something better."""
     automatic = deployment.spec.recipe.update_policy is UpdatePolicy.AUTOMATIC
     allowed_at = _next_move(current, around.config)
-    due = automatic and around.recommendation is not None and around.clock >= allowed_at
+    awaited = automatic and around.recommendation is not None
+    due = awaited and around.clock >= allowed_at
     kept = _keep(deployment, current, around, selected(current, _drift(current, around.candidates)))
     if not (around.look_again or due):
-        return replace(kept, recommendation=around.recommendation, hopes=around.hopes)
+        return replace(
+            kept,
+            recommendation=around.recommendation,
+            hopes=around.hopes,
+            look_again_at=allowed_at if awaited else None,
+        )
     request = replace(request, recorded=None)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     running = hold(request, in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
