@@ -56,7 +56,7 @@ class Lists:
         self.items = items
         self.meanwhile = meanwhile
 
-    async def pages(self, _resource: Resource, **_: Any) -> AsyncIterator[tuple[list[Json], str]]:
+    async def pages(self, resource: Resource, **_: Any) -> AsyncIterator[tuple[list[Json], str]]:  # noqa: ARG002
         self.meanwhile()
         yield [{"metadata": each["metadata"]} for each in self.items], "10"
 

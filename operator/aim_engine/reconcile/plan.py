@@ -146,10 +146,14 @@ def _choose(
     if decision.choice is None:
         status = selection_status(decision, len(decision.verdicts))
         judgement = not_selected(decision)
-        if current is not None:
-            kept = _keep(deployment, current, around, judgement)
-            return replace(kept, selection=status, wants=decision.wants, decision=decision)
-        return Plan(None, False, judgement, status, wants=decision.wants, decision=decision)
+        plan = (
+            Plan(None, False, judgement, status)
+            if current is None
+            else replace(_keep(deployment, current, around, judgement), selection=status)
+        )
+        if wanted(deployment.spec) == 0:  # it would take none: nobody is to wait behind it
+            return replace(plan, hopes=decision.wants, decision=decision)
+        return replace(plan, wants=decision.wants, decision=decision)
     return _take(deployment, request, current, around, decision, decision.choice)
 
 

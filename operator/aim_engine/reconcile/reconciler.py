@@ -13,7 +13,7 @@ from aim_engine.api.conditions import ConditionReason, ConditionType
 from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.deployment import AIMDeployment, AIMDeploymentSpec
 from aim_engine.api.enums import RolloutStrategy
-from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, place
+from aim_engine.inventory import Freed, Inventory, PodNeed, Tracker, free_on, place
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.apply import Applier
@@ -51,7 +51,7 @@ from aim_engine.reconcile.status import (
     with_config_error,
     workload_of,
 )
-from aim_engine.reconcile.waiters import Waiters
+from aim_engine.reconcile.waiters import Order, Waiters
 from aim_engine.selection import Candidate
 from aim_engine.telemetry.metrics import Metrics
 
@@ -119,6 +119,7 @@ class Reconciler:
         elif plan.revision is not None:
             prerequisites, later = await self.applier.apply(stored, plan, record)
         if prerequisites.status == "False" and not has_workload(stored, self.cache):
+            self.waiters.leave(key)
             self._wake(self.tracker.release(key), key)  # it cannot start, so its GPUs are for who can
         if plan.is_new and later is None and self.queue.urgent:
             self.queue.add(
@@ -154,6 +155,7 @@ class Reconciler:
         return bool(before)
 
     def _forget(self, key: Key) -> None:
+        self._pass_on(key)
         self.waiters.leave(key)
         self._deferred.pop(key, None)
         self._hoped.pop(key, None)
@@ -164,10 +166,18 @@ class Reconciler:
         self.dirty_recipes(None)
         self._wake(self.tracker.release(key), key)
 
-    def _wake(self, freed: Iterable[Freed], but: Key | None = None) -> None:
-        for key in self.waiters.woken(freed, time.monotonic()):
+    def _wake(self, freed: Iterable[Freed], but: Key | None = None, after: Order | None = None) -> None:
+        for key in self.waiters.woken(freed, time.monotonic(), after):
             if key != but:
                 self.queue.add(key)
+
+    def _pass_on(self, key: Key) -> None:
+        """Offer what is still free of what a deployment was woken for to those after it."""
+        offer = self.waiters.take_offer(key)
+        if offer is not None:
+            nodes = self.tracker.inventory().nodes
+            free = [freed for name in sorted(offer.nodes) for freed in free_on(nodes.get(name))]
+            self._wake(free, key, offer.order)
 
     def review(self) -> None:
         """What no event brings: nodes are kept for those that waited too long, and advice that is no longer true is
@@ -215,6 +225,7 @@ class Reconciler:
                 key, plan.need, plan.granted + surge, plan.revision.resource, plan.revision.strategy
             )
         self._wake(freed, key)
+        self._pass_on(key)
         return plan
 
     async def _named_config_map(self, deployment: AIMDeployment) -> tuple[Candidate, ...]:

@@ -4,6 +4,9 @@ Higher priority goes first, then the older deployment, then the name. A small on
 fit yet, but not for ever: once the first in the line of a pool has waited longer than the patience, the node on which
 the fewest GPUs are missing is kept for it, and what comes free there is nobody else's. A node where nothing more comes
 free for six times the patience is given back, and the patience begins anew: pods of others may stay for ever.
+
+Only a pass can tell whether somebody takes what it was woken for: its node may lack a label or CPUs, or it may only be
+advised. What it leaves is offered to those after it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from aim_engine.selection import Want
 
 Rank = tuple[int, str, Key]
 """(priority, negated; creation time; key): smaller goes first."""
+Order = tuple[bool, Rank]
+"""Place in the line; smaller goes first."""
 
 _NOTHING_HELD: Mapping[str, int] = MappingProxyType({})
 _KEPT_IN_VAIN = 6
@@ -42,7 +47,7 @@ class Waiter:
     """GPUs it has already, by node: they would make room for what it wants."""
 
     @property
-    def order(self) -> tuple[bool, Rank]:
+    def order(self) -> Order:
         """Who lacks something goes before who only hopes."""
         return not self.wants, self.rank
 
@@ -58,6 +63,15 @@ class Kept:
     """When it came nearer to that the last time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a deployment was woken for."""
+
+    order: Order
+    """Its place in the line then."""
+    nodes: frozenset[str]
+
+
 class Waiters:
     """The line. Times are seconds of any one clock."""
 
@@ -66,6 +80,7 @@ class Waiters:
         self._sorted: list[Waiter] | None = None
         self._stuck: dict[Key, None] = {}
         self._nudged: dict[Key, float] = {}
+        self._offers: dict[Key, Offer] = {}
         self._kept: dict[str, Kept] = {}
 
     def __len__(self) -> int:
@@ -98,6 +113,7 @@ class Waiters:
             self._sorted = None
         self._stuck.pop(key, None)
         self._nudged.pop(key, None)
+        self._offers.pop(key, None)
 
     def hopes(self, key: Key) -> tuple[Want, ...]:
         """What `key` would rather have."""
@@ -112,6 +128,10 @@ class Waiters:
         """Whether `key` was woken since it was last asked."""
         return self._nudged.pop(key, None) is not None
 
+    def take_offer(self, key: Key) -> Offer | None:
+        """What `key` was woken for since it was last asked: what it left of it is for those after it."""
+        return self._offers.pop(key, None)
+
     def set_stuck(self, key: Key, stuck: bool) -> None:
         """Note a deployment that no amount of the present GPUs can help, only another kind of node."""
         if stuck:
@@ -119,19 +139,30 @@ class Waiters:
         else:
             self._stuck.pop(key, None)
 
-    def woken(self, freed: Iterable[Freed], now: float = 0.0) -> list[Key]:
-        """Keys worth another look: as many, in order, as the free GPUs could serve. A kept node serves one alone."""
+    def woken(self, freed: Iterable[Freed], now: float = 0.0, after: Order | None = None) -> list[Key]:
+        """Keys worth another look: as many, in order, as the free GPUs could serve. A kept node serves one alone.
+
+        `after`: only those who stand behind that place.
+        """
         room = {(f.pool, f.node): f.free_gpus for f in freed}
         woken: list[Key] = []
         for waiter in self._in_order() if room else ():
+            if after is not None and waiter.order <= after:
+                continue
             for want in (*waiter.wants, *waiter.hopes):
                 place = next((at for at, free in room.items() if self._serves(waiter, want, *at, free)), None)
                 if place is not None:
                     room[place] -= want.gpus
                     woken.append(waiter.key)
+                    self._offer(waiter, place[1])
                     break
         self._nudged.update(dict.fromkeys(woken, now))
         return woken
+
+    def _offer(self, waiter: Waiter, node: str) -> None:
+        before = self._offers.get(waiter.key)
+        nodes = before.nodes if before is not None else frozenset()
+        self._offers[waiter.key] = Offer(waiter.order, nodes | {node})
 
     def wake_all(self, now: float = 0.0) -> list[Key]:
         """Everybody who waits, in order, and those that are stuck."""
