@@ -16,7 +16,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 
 POOL_LIMIT = 64
-"""Connections to the API server, watch streams included. Keeps a burst from opening thousands of sockets."""
+"""Connections for requests to the API server. Keeps a burst from opening thousands of sockets."""
 
 _READ_BUFFER = 2**20
 _TOKEN_SECONDS = 10.0
@@ -37,12 +37,13 @@ class Connection:
     session: aiohttp.ClientSession
     authorize: aiohttp.ClientMiddlewareType
     proxy: str | None
+    tls: ssl.SSLContext | bool
 
     def guest(self) -> aiohttp.ClientSession:
-        """A further session on the same connections; closing it leaves them open."""
+        """A further session, for watches. They stay open, several for each namespace where only some are served, and must
+        leave room for requests: above all for the renewal of the Lease."""
         return aiohttp.ClientSession(
-            connector=self.session.connector,
-            connector_owner=False,
+            connector=aiohttp.TCPConnector(limit=0, ssl=self.tls),
             middlewares=(self.authorize,),
             read_bufsize=_READ_BUFFER,
             proxy=self.proxy,
@@ -91,7 +92,7 @@ async def connect() -> Connection:
         read_bufsize=_READ_BUFFER,
         proxy=proxy,
     )
-    return Connection(configuration.host.rstrip("/"), session, authorize, proxy)
+    return Connection(configuration.host.rstrip("/"), session, authorize, proxy, tls)
 
 
 def context_namespace() -> str:
