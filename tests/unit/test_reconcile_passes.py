@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 from aim_engine.kube.client import ApiError, KubeClient
@@ -10,7 +11,7 @@ from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import Key
 from unit.cli_world import Json, deployment, node, pod, recipe
-from unit.operator_world import OperatorPlanner
+from unit.operator_world import OperatorPlanner, running
 
 BIG = recipe("big", gpus=8)
 
@@ -77,6 +78,21 @@ class Passes:
 
     def made(self, kind: str = "Deployment") -> list[str]:
         return sorted(name for found, _, name in self.server.objects if found == kind)
+
+    def reason(self, name: str, kind: str) -> str:
+        """Why a condition is as it is."""
+        conditions = self.server.statuses["team-a", name]["conditions"]
+        return cast(str, next(each["reason"] for each in conditions if each["type"] == kind))
+
+    def later(self, name: str) -> bool:
+        """Whether another pass is asked for by the clock."""
+        return ("team-a", name) in self.runtime.queue._timers
+
+    def label(self, labels: Json) -> None:
+        """Label the namespace."""
+        self.runtime.on_event(
+            resources.NAMESPACES, "MODIFIED", {"metadata": {"name": "team-a", "labels": labels}}
+        )
 
     def recipe(self, name: str) -> str:
         """What is in force."""
@@ -166,3 +182,68 @@ async def test_nobody_stands_in_the_line_in_a_namespace_that_is_being_deleted() 
     passes.runtime.on_event(resources.NAMESPACES, "MODIFIED", going)
     await passes.settle()
     assert len(passes.runtime.waiters) == 0
+
+
+def own_recipe(**changes: Any) -> Json:
+    """A ConfigMap without our label, which no watch brings."""
+    text = "modelID: Qwen/Qwen3-32B\nhardware: {gpuModel: MI300X, gpuCount: 1}\nprecision: bf16\n"
+    data = {"recipe.yaml": text + "".join(f"{name}: {value}\n" for name, value in changes.items())}
+    return {"metadata": {"name": "own", "namespace": "team-a", "uid": "cm"}, "data": data}
+
+
+async def test_a_named_config_map_that_no_watch_brings_is_looked_at_again() -> None:
+    """Also when it can be read: what is wrong with it may be mended, and who follows recipes follows its edits."""
+    passes = Passes(
+        node("gpu-1", gpus=8), deployment("chat", recipe={"configMap": "own", "updatePolicy": "Automatic"})
+    )
+    maps = passes.server.objects
+    maps["ConfigMap", "team-a", "own"] = own_recipe(engineArgs={"no-such-flag": 1})
+    await passes.settle()
+    assert passes.reason("chat", "RecipeSelected") == "NoEligibleRecipe"
+    for edited in ({"max-model-len": 8192}, {"max-model-len": 4096}):
+        maps["ConfigMap", "team-a", "own"] = own_recipe(engineArgs=edited)
+        assert passes.later("chat")
+        passes.runtime.queue.add(("team-a", "chat"))
+        await passes.settle()
+        current = passes.operator.planner.current(("team-a", "chat"))
+        assert current is not None
+        assert current.recipe_spec["engineArgs"] == edited
+
+
+async def test_a_config_map_that_could_not_be_read_and_is_gone_is_told_as_missing() -> None:
+    passes = Passes(node("gpu-1", gpus=8), deployment("chat", recipe={"configMap": "own"}))
+    maps = passes.server.objects
+    maps["ConfigMap", "team-a", "own"] = {**own_recipe(), "data": {"recipe.yaml": "["}}
+    await passes.settle()
+    assert passes.reason("chat", "RecipeSelected") == "RecipeInvalid"
+    del maps["ConfigMap", "team-a", "own"]
+    passes.runtime.queue.add(("team-a", "chat"))
+    await passes.settle()
+    assert passes.reason("chat", "RecipeSelected") == "RecipeNotFound"
+
+
+async def test_advice_is_taken_back_when_the_recipe_is_closed_to_the_namespace() -> None:
+    best = recipe("best", maturity="optimized", allowedNamespaces={"matchLabels": {"tier": "gold"}})
+    passes = Passes(recipe("plain"), node("gpu-1", gpus=8), deployment("chat"))
+    passes.label({"tier": "gold"})
+    await passes.settle()
+    passes.operator.feed(*best)
+    await passes.settle()
+    assert passes.server.statuses["team-a", "chat"]["recommendation"]["recipe"] == "best"
+    passes.label({})
+    await passes.settle()
+    assert passes.server.statuses["team-a", "chat"]["recommendation"] is None
+
+
+async def test_advice_speaks_of_the_policy_that_is_asked_for_now() -> None:
+    passes = Passes(
+        *running(recipe("plain"), node("gpu-1", gpus=8), moved=time.time(), recipe={"updatePolicy": "Automatic"}),
+        recipe("plain"), recipe("best", maturity="optimized"), node("gpu-1", gpus=8),
+    )  # fmt: skip
+    passes.operator.planner.waiters.nudge(("team-a", "chat"))
+    await passes.settle()
+    assert "it is followed at" in passes.server.statuses["team-a", "chat"]["recommendation"]["message"]
+    kind, pinned = deployment("chat")
+    passes.operator.feed(kind, {**pinned, "metadata": {**pinned["metadata"], "generation": 2}})
+    await passes.settle()
+    assert "take it with spec.recipe" in passes.server.statuses["team-a", "chat"]["recommendation"]["message"]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.deployment_status import Recommendation
 from aim_engine.api.enums import Tier
-from aim_engine.inventory import Inventory, PoolKey, Tracker, withhold
+from aim_engine.inventory import Inventory, Tracker, withhold
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
@@ -29,8 +29,8 @@ class Planner:
     tracker: Tracker
     waiters: Waiters
     facts: Facts
-    _examined: dict[Key, tuple[int, frozenset[PoolKey]]] = field(default_factory=dict)
-    """Version of the model's recipes and kinds of GPUs at the last look."""
+    _examined: dict[Key, int] = field(default_factory=dict)
+    """Hash of all that the last look depended on, apart from what is free."""
     _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
     """What the last pass recommended, whether or not it is written yet."""
     _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Planner:
         current = self.current(key)
         around = self.surroundings(key, deployment, namespace_labels, named, clock)
         made = make_plan(deployment, current, around)
-        self._examined[key] = self._state(deployment, current)
+        self._examined[key] = self._state(deployment, current, namespace_labels, named)
         self._recommended[key] = made.recommendation
         return made
 
@@ -61,7 +61,7 @@ class Planner:
         kept = self.waiters.kept_for_others(key)
         live = self.cache.child(key, "Deployment")
         looks = (
-            self._examined[key] != self._state(deployment, current)
+            self._examined[key] != self._state(deployment, current, namespace_labels, named)
             if key in self._examined
             else _looks_first(current, stored)
         )
@@ -121,9 +121,21 @@ class Planner:
         """Facts of a model changed: what was computed from the old ones is not used again."""
         self._memo = Memo()
 
-    def _state(self, deployment: AIMDeployment, current: Revision | None) -> tuple[int, frozenset[PoolKey]]:
+    def _state(
+        self, deployment: AIMDeployment, current: Revision | None, namespace_labels: Mapping[str, str],
+        named: tuple[Candidate, ...],
+    ) -> int:  # fmt: skip
+        """The model's recipes, the kinds of GPUs, the spec with its policies, and what the namespace may use."""
         model_id = current.model_id if current else deployment.spec.model.id or ""
-        return self.cache.catalogue_versions.get(model_id, 0), frozenset(self.tracker.inventory().pools)
+        return hash(
+            (
+                self.cache.catalogue_versions.get(model_id, 0),
+                frozenset(self.tracker.inventory().pools),
+                deployment.metadata.generation,
+                frozenset(namespace_labels.items()),
+                tuple(each.hash for each in named),
+            )
+        )
 
     def _decode(self, key: Key, record: Record) -> Revision:
         known = self._decoded.get(key)

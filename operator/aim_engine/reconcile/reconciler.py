@@ -229,10 +229,12 @@ class Reconciler:
         return plan
 
     async def _named_config_map(self, deployment: AIMDeployment) -> tuple[Candidate, ...]:
-        """A ConfigMap recipe without our label takes part only where it is named, and no watch brings it."""
+        """A ConfigMap recipe without our label takes part only where it is named. No watch brings it, so it is looked at
+        with every pass and now and then."""
         namespace, name = deployment.metadata.namespace, deployment.spec.recipe.config_map
         if name is None or (namespace, name) in self.cache.config_recipes:
             return ()
+        self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
         try:
             read = read_config_recipe(
                 await self.client.get(resources.CONFIG_MAPS, namespace, name), listed=False
@@ -240,11 +242,10 @@ class Reconciler:
         except ApiError as error:
             if error.code != 404:
                 raise
-            self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
+            self.cache.config_errors.pop((namespace, name), None)
             return ()
         if isinstance(read, Faults):
             self.cache.config_errors[(namespace, name)] = read
-            self.queue.add_after((namespace, deployment.metadata.name), RECHECK_SECONDS)
             return ()
         self.cache.config_errors.pop((namespace, name), None)
         return read
