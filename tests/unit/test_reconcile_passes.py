@@ -247,3 +247,20 @@ async def test_advice_speaks_of_the_policy_that_is_asked_for_now() -> None:
     passes.operator.feed(kind, {**pinned, "metadata": {**pinned["metadata"], "generation": 2}})
     await passes.settle()
     assert "take it with spec.recipe" in passes.server.statuses["team-a", "chat"]["recommendation"]["message"]
+
+
+async def test_a_decision_whose_record_is_refused_holds_and_is_stored_later() -> None:
+    """Its children are there already: the next pass must not decide anew."""
+    passes = Passes(recipe("plain"), node("gpu-1", gpus=8), deployment("chat"))
+    passes.server.refused["ControllerRevision"] = ApiError(500, "InternalError", "etcd is busy")
+    await passes.settle()
+    assert passes.made() == ["chat"]
+    passes.operator.feed(*recipe("best", maturity="optimized"))
+    await passes.settle()
+    assert passes.recipe("chat") == "plain"
+    assert passes.made("ControllerRevision") == []
+    passes.server.refused.clear()
+    passes.runtime.queue.add(("team-a", "chat"))
+    await passes.settle()
+    assert len(passes.made("ControllerRevision")) == 1
+    assert passes.recipe("chat") == "plain"

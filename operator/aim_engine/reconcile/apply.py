@@ -127,13 +127,15 @@ class Applier:
         if revision is None or not (plan.is_new or (record and not record.uid)):
             return
         obj = to_object(stored.name, stored.namespace, stored.uid, revision)
+        records = self.cache.revisions[stored.uid]
+        # Its children are made at the same time, so the decision holds whatever is answered; without a uid it is stored later.
+        records[obj["metadata"]["name"]] = read_record(obj, stored.uid)
         try:
             created = await self.client.create(resources.REVISIONS, stored.namespace, obj)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
             created = await self.client.get(resources.REVISIONS, stored.namespace, obj["metadata"]["name"])
-        records = self.cache.revisions[stored.uid]
         records[obj["metadata"]["name"]] = read_record(created, stored.uid)
         for old in sorted(records.values(), key=lambda r: r.number)[:-HISTORY]:
             await self.client.delete(resources.REVISIONS, stored.namespace, old.name, old.uid)
