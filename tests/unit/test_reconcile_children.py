@@ -35,6 +35,12 @@ MANIFESTS: list[dict[str, Any]] = [copy.deepcopy(dict(manifest)) for manifest in
 DEPLOYMENT = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Deployment")
 
 
+def claim_of(*, retain: bool) -> dict[str, Any]:
+    asked = deployment(cache={"sizeGiB": 10, "retain": retain})
+    made = revision_of(asked, [recipe("r")], cluster(node())).manifests
+    return dict(next(each for each in made if each["kind"] == "PersistentVolumeClaim"))
+
+
 def as_served(manifest: dict[str, Any]) -> dict[str, Any]:
     """What the API server makes of it: metadata, defaults, canonical quantities, a status."""
     live = copy.deepcopy(manifest)
@@ -216,20 +222,20 @@ MANAGED = {"app.kubernetes.io/managed-by": "aim-engine"}
 
 
 @pytest.mark.parametrize(
-    ("owner", "labels", "retained", "ours"),
+    ("owner", "labels", "claim", "ours"),
     [
         ("u-1", {}, False, True),
         ("u-2", {}, False, False),
         ("u-2", MANAGED, True, False),
-        (None, {}, False, False),
         (None, MANAGED, False, False),
+        (None, {}, False, False),
         (None, {}, True, False),
         (None, MANAGED, True, True),
         (None, {"app.kubernetes.io/managed-by": "helm"}, True, False),
     ],
 )
-def test_what_is_ours(owner: str | None, labels: dict[str, str], retained: bool, ours: bool) -> None:
-    assert is_ours(child(owner, labels), "u-1", retained=retained) is ours
+def test_what_is_ours(owner: str | None, labels: dict[str, str], claim: bool, ours: bool) -> None:
+    assert is_ours(child(owner, labels), "u-1", claim=claim) is ours
 
 
 # Repair
@@ -249,6 +255,10 @@ class _Server:
     async def apply(self, _: Any, __: Any, ___: Any, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append("apply")
         return as_served(body)
+
+    async def merge(self, _: Any, __: Any, ___: Any, patch: dict[str, Any]) -> dict[str, Any]:
+        self.patch = patch
+        return copy.deepcopy(self.stored)
 
     async def request(self, method: str, *_: Any, **__: Any) -> dict[str, Any]:
         self.asked.append(method)
@@ -283,6 +293,19 @@ async def test_an_object_of_somebody_else_is_left_alone() -> None:
     stored = stored_of(DEPLOYMENT)
     stored["metadata"].pop("ownerReferences")
     assert await _ensured(DEPLOYMENT, stored) == (Effect.CONFLICT, [])
+
+
+@pytest.mark.parametrize("retain", [True, False])
+async def test_whether_a_claim_is_retained_may_change_while_it_is_in_use(retain: bool) -> None:
+    """It goes with its deployment, or stays, as the spec says now and not as it said when the claim was made."""
+    before, after = claim_of(retain=not retain), claim_of(retain=retain)
+    server = _Server(stored_of(before))
+    done = await ensure(cast("KubeClient", server), resources.CLAIMS, after, read_child(server.stored), "u-1")
+    assert done.effect is Effect.UPDATED
+    if retain:
+        assert server.patch["metadata"]["ownerReferences"] is None
+    else:
+        assert "apply" in server.asked
 
 
 @UNHURRIED

@@ -41,9 +41,9 @@ class Ensured:
     child: LiveChild | None
 
 
-def is_ours(child: LiveChild, uid: str, *, retained: bool) -> bool:
-    """Whether an object belongs to the AIMDeployment `uid`. A claim we left behind has our label and no owner."""
-    if child.owner_uid is not None or not retained:
+def is_ours(child: LiveChild, uid: str, *, claim: bool) -> bool:
+    """Whether an object belongs to the AIMDeployment `uid`. A claim that is retained has our label and no owner."""
+    if child.owner_uid is not None or not claim:
         return child.owner_uid == uid
     labels = child.content()["metadata"].get("labels") or {}
     return labels.get(LABEL_MANAGED_BY) == MANAGED_BY
@@ -58,7 +58,8 @@ async def ensure(
     """
     metadata = desired["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    retained = not metadata.get("ownerReferences")
+    claim = resource.kind == "PersistentVolumeClaim"
+    retained = claim and not metadata.get("ownerReferences")
     wanted = _with_fingerprint(desired)
     if live is None:
         try:
@@ -68,15 +69,21 @@ async def ensure(
             if error.reason != "AlreadyExists":
                 raise
         live = read_child(await client.get(resource, namespace, name))
-    if not is_ours(live, uid, retained=retained):
+    if not is_ours(live, uid, claim=claim):
         return Ensured(Effect.LEFTOVER if live.owner_uid else Effect.CONFLICT, None)
-    if (
-        live.deleting
-        or holds(live.content(), wanted)
-        or (retained and resource.kind == "PersistentVolumeClaim")
-    ):
+    if retained and live.owner_uid is not None and not live.deleting:
+        return Ensured(Effect.UPDATED, read_child(await _let_go(client, resource, live)))
+    if live.deleting or retained or holds(live.content(), wanted):
         return Ensured(Effect.UNCHANGED, live)
     return Ensured(Effect.UPDATED, read_child(await _bring_back(client, resource, wanted)))
+
+
+async def _let_go(client: KubeClient, resource: Resource, live: LiveChild) -> dict[str, Any]:
+    """Take our owner reference away, so that the object outlives the AIMDeployment."""
+    metadata = live.content()["metadata"]
+    others = [each for each in metadata["ownerReferences"] if each["uid"] != live.owner_uid]
+    patch = {"metadata": {"resourceVersion": live.resource_version, "ownerReferences": others or None}}
+    return await client.merge(resource, metadata["namespace"], metadata["name"], patch)
 
 
 async def _bring_back(client: KubeClient, resource: Resource, wanted: dict[str, Any]) -> dict[str, Any]:
