@@ -11,7 +11,8 @@ import pytest
 from aim_engine.kube.client import KubeClient
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import resources
-from unit.cli_world import Json, config_map, deployment, node, recipe
+from aim_engine.reconcile.intake import decode_pod
+from unit.cli_world import Json, config_map, deployment, node, pod, recipe
 from unit.operator_world import KEY, Objects, OperatorPlanner, running
 
 Made = tuple[str, Json]
@@ -191,3 +192,17 @@ def test_a_record_renders_nothing_into_other_namespaces(place: str | None) -> No
     operator.feed("ControllerRevision", forged)
     with pytest.raises(ValueError, match="is not for namespace team-a"):
         operator.planner.current(KEY)
+
+
+@pytest.mark.parametrize("end", ["MODIFIED", "DELETED"])
+async def test_a_pod_that_is_set_aside_by_its_label_is_ours_no_more(end: str) -> None:
+    """How people set a pod aside to look at it: its Deployment replaces it, and it may stay for days."""
+    operator = OperatorPlanner(running(*HERE))
+    runtime = operator.runtime
+    operator.feed(*pod("aside", "gpu-1", 1, owner="chat"))
+    assert len(runtime.cache.pods[KEY]) == 2
+    aside = decode_pod(pod("aside", "gpu-1", 1)[1])
+    runtime.intake.upsert_pod(aside)
+    if end == "DELETED":
+        runtime.intake.remove_pod(pod("aside", "gpu-1", 1)[1])
+    assert [each.name for each in runtime.cache.pods[KEY].values()] == ["chat-0"]

@@ -94,6 +94,11 @@ class Tracker:
         """Forget a pod."""
         return self._settle(*self._drop_pod(uid))
 
+    def owner(self, uid: str) -> Owner | None:
+        """Whose a pod was when it was last told of."""
+        pod = self._pods.get(uid)
+        return pod.owner if pod else None
+
     def replace_pods(self, usages: Iterable[PodUsage]) -> tuple[Freed, ...]:
         """Take over a complete list of pods; those not in it are gone."""
         listed = {usage.uid: usage for usage in usages}

@@ -153,6 +153,9 @@ class Intake:
 
     def upsert_pod(self, seen: SeenPod) -> None:
         usage, health = seen
+        before = self.tracker.owner(usage.uid)
+        if before is not None and before != usage.owner:  # set aside by its label
+            self._drop_health(before, usage.uid)
         freed = self.tracker.upsert_pod(usage)
         if health and usage.owner:
             known = self.cache.pods[usage.owner].get(usage.uid)
@@ -164,12 +167,15 @@ class Intake:
     def remove_pod(self, obj: Object) -> None:
         uid = obj["metadata"]["uid"]
         namespace = obj["metadata"].get("namespace", "")
-        owner = (namespace, (obj["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT, ""))
+        labelled = (namespace, (obj["metadata"].get("labels") or {}).get(LABEL_DEPLOYMENT, ""))
+        self._drop_health(self.tracker.owner(uid) or labelled, uid)
+        self._pods_freed(self.tracker.delete_pod(uid))
+
+    def _drop_health(self, owner: Key, uid: str) -> None:
         if self.cache.pods.get(owner, {}).pop(uid, None):
             self.queue.add_after(owner, ECHO_SECONDS)
             if not self.cache.pods[owner]:
                 del self.cache.pods[owner]
-        self._pods_freed(self.tracker.delete_pod(uid))
 
     def replace_pods(self, seen: Iterable[SeenPod]) -> None:
         listed = list(seen)
