@@ -596,7 +596,8 @@ def test_how_many_replicas_may_run(
     """`used` counts the GPUs of others: the inventory is as if the deployment had no pods."""
     asked = deployment(replicas=replicas)
     current = revision_of(deployment(), (SMALL,), ALL_FREE)
-    made = plan(asked, current, (SMALL,), cluster(node(used=used)), live=live)
+    now = cluster(node(used=min(8, used + (live or 0))))
+    made = plan(asked, current, (SMALL,), cluster(node(used=used)), now=now, live=live)
     assert made.granted == granted
     assert (made.short_of is not None) is short
     assert (Want(MI300X, 1) in made.wants) is short
@@ -619,7 +620,10 @@ def test_grants_keep_what_runs_and_never_exceed_what_is_asked_or_free(
     replicas: int, live: int | None, used: int
 ) -> None:
     current = revision_of(deployment(), (SMALL,), ALL_FREE)
-    made = plan(deployment(replicas=replicas), current, (SMALL,), cluster(node(used=used)), live=live)
+    now = cluster(node(used=min(8, used + (live or 0))))
+    made = plan(
+        deployment(replicas=replicas), current, (SMALL,), cluster(node(used=used)), now=now, live=live
+    )
     assert min(live or 0, replicas) <= made.granted <= replicas
     assert made.granted <= max(8 - used, live or 0)
     assert (made.granted < replicas) is bool(made.short_of)
@@ -724,7 +728,14 @@ def test_a_new_service_is_rendered_although_the_recipe_has_no_room_for_itself_no
 def test_what_replicas_wait_for_is_what_is_short() -> None:
     hungry = recipe("hungry", cpu="60")
     current = revision_of(deployment(), (hungry,), ALL_FREE)
-    made = plan(deployment(replicas=2), current, (hungry,), cluster(node(used_cpu=0)), live=1)
+    made = plan(
+        deployment(replicas=2),
+        current,
+        (hungry,),
+        cluster(node()),
+        now=cluster(node(used=1, used_cpu=60)),
+        live=1,
+    )
     assert made.granted == 1
     assert made.short_of
     assert "1 of 2 replicas fit now" in made.short_of or "CPU" in made.short_of
@@ -758,3 +769,33 @@ def test_a_field_that_a_later_release_adds_changes_no_hash_while_it_has_its_defa
 def test_writing_a_default_out_changes_no_hash() -> None:
     explicit = deployment(recipe={"objective": "throughput", "autoSelect": True, "fallback": {"enabled": True}}, service={"port": 8000})  # fmt: skip
     assert inputs_of(explicit.spec) == inputs_of(FIRST.spec)
+
+
+@pytest.mark.parametrize("policy", ["Pinned", "Automatic"])
+def test_what_has_no_room_for_the_replicas_that_run_is_not_better(policy: str) -> None:
+    """Two replicas of 4 GPUs serve on the only node; as edited, the recipe takes 8, so only one would."""
+    asked = deployment(replicas=2, recipe={"updatePolicy": policy})
+    running = revision_of(asked, [recipe("r", count=4)], ALL_FREE)
+    edited = [recipe("r", count=8, maturity="optimized")]
+    made = plan(asked, running, edited, ALL_FREE, now=FULL, live=2, changed=True)
+    assert not made.is_new
+    assert made.granted == 2
+    assert made.recommendation is None
+    assert made.hopes == (Want(MI300X, 8),)
+    two = cluster(node(), node("gpu-2"))
+    better = plan(asked, running, edited, two, now=cluster(node(used=8), node("gpu-2")), live=2, changed=True)
+    assert better.is_new is (policy == "Automatic")
+    assert (better.recommendation is None) is (policy == "Automatic")
+
+
+def test_replicas_are_added_although_no_node_of_the_running_ones_takes_pods() -> None:
+    """Their node is cordoned, as for maintenance, and another one is free."""
+    asked = deployment(replicas=2)
+    running = revision_of(asked, [SMALL], ALL_FREE)
+    more = deployment(replicas=3, generation=2)
+    free = cluster(node(unschedulable=True), node("gpu-2", used=7))
+    now = cluster(node(used=2, unschedulable=True), node("gpu-2", used=7))
+    made = plan(more, running, [SMALL], free, now=now, live=2)
+    assert made.granted == 3
+    full = cluster(node(unschedulable=True), node("gpu-2", used=8))
+    assert plan(more, running, [SMALL], full, now=full, live=2).granted == 2

@@ -246,13 +246,13 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     request = replace(request, recorded=None)
     decision = decide(request, around.candidates, around.free, around.facts, around.memo)
     running = hold(request, in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
+    better, hoped = decision.choice, decision.ahead
+    if better is not None and better.fits < _serving(request, running, around):
+        better, hoped = None, (*hoped, better.assessment)
     kept = replace(
         kept,
-        hopes=wants_of(
-            each for each in decision.ahead if improves(request, around.facts, current, running, each)
-        ),
+        hopes=wants_of(each for each in hoped if improves(request, around.facts, current, running, each)),
     )
-    better = decision.choice
     if better is None or not improves(request, around.facts, current, running, better.assessment):
         return kept
     if automatic and around.clock >= allowed_at:
@@ -269,6 +269,12 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         recommended_need=need,
         look_again_at=allowed_at if automatic else None,
     )
+
+
+def _serving(request: Request, running: Choice | None, around: Surroundings) -> int:
+    """Wanted replicas that have their GPUs: what has no room for as many is not better."""
+    live = min(request.replicas, around.live_replicas or 0)
+    return min(live, running.fits if running else 0) if request.create_pending else live
 
 
 def in_use(current: Revision, candidates: Sequence[Candidate]) -> Candidate:
@@ -295,7 +301,9 @@ def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, ju
         )
     recipe = as_candidate(current)
     need = pod_need(recipe, deployment.spec)
-    granted, short_of, wants = _grant(recipe, deployment.spec, need, around, around.live_replicas)
+    live = around.live_replicas
+    more = live + place(around.now, need).fits if live else 0  # theirs may be on nodes that take no more pods
+    granted, short_of, wants = _grant(recipe, deployment.spec, need, around, live, more)
     return Plan(
         current,
         False,
@@ -309,18 +317,23 @@ def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, ju
 
 
 def _grant(
-    recipe: Candidate, spec: AIMDeploymentSpec, need: PodNeed, around: Surroundings, live: int | None
-) -> tuple[int, str | None, tuple[Want, ...]]:
-    """Replicas that may run: never fewer than already do, never more than there is room for (unless CreatePending)."""
+    recipe: Candidate, spec: AIMDeploymentSpec, need: PodNeed, around: Surroundings, live: int | None, more: int = 0
+) -> tuple[int, str | None, tuple[Want, ...]]:  # fmt: skip
+    """Replicas that may run: never fewer than already do, never more than there is room for (unless CreatePending).
+
+    `more`: as many as there are when those that run stay where they are.
+    """
     target = wanted(spec)
     if live is not None and target <= live:
         return target, None, ()
     if spec.recipe.when_no_capacity is WhenNoCapacity.CREATE_PENDING:
         return target, None, ()
     room = place(around.free, need)
-    granted = max(min(live or 0, target), min(target, room.fits))
+    granted = max(min(live or 0, target), min(target, max(room.fits, more)))
     if granted == target:
         return target, None, ()
+    if room.fits:
+        room = replace(room, fits=granted)
     verdict = capacity_verdict(Assessment(recipe, {}, need=need, placement=room), target)
     short_of = f"{verdict.message}; {verdict.remedy}" if verdict else "no room"
     return granted, short_of, (Want(need.pool, need.gpus, need),)
