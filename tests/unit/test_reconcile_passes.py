@@ -264,3 +264,20 @@ async def test_a_decision_whose_record_is_refused_holds_and_is_stored_later() ->
     await passes.settle()
     assert len(passes.made("ControllerRevision")) == 1
     assert passes.recipe("chat") == "plain"
+
+
+async def test_advice_is_taken_back_when_too_few_replicas_of_it_have_room() -> None:
+    """Two replicas run. There is room for two better ones, and then for one."""
+    nodes = node("gpu-1", gpus=8), node("gpu-2", gpus=8)
+    small, best = recipe("small", gpus=4), recipe("best", gpus=8, maturity="optimized")
+    passes = Passes(*nodes, small, deployment("chat", replicas=2))
+    await passes.settle()
+    for name in ("chat-0", "chat-1"):
+        passes.operator.feed(*pod(name, "gpu-1", 4, owner="chat"))
+    passes.operator.feed(*best)
+    await passes.settle()
+    assert passes.server.statuses["team-a", "chat"]["recommendation"]["recipe"] == "best"
+    passes.operator.feed(*pod("stranger", "gpu-2", 1))
+    passes.runtime.reconciler.review()
+    await passes.settle()
+    assert passes.server.statuses["team-a", "chat"]["recommendation"] is None

@@ -89,6 +89,8 @@ class Plan:
     recommendation: Recommendation | None = None
     recommended_need: PodNeed | None = None
     """What one replica of the recommended recipe takes."""
+    recommended_fits: int = 0
+    """Replicas of it that fit now."""
     look_again_at: float | None = None
     """When the recommended recipe may be followed, in seconds since the epoch."""
     decision: Decision | None = None
@@ -248,7 +250,8 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
     running = hold(request, in_use(current, around.candidates), around.free, around.facts, any_capacity=True)
     better, hoped = decision.choice, decision.ahead
     if better is not None and better.fits < _serving(request, running, around):
-        better, hoped = None, (*hoped, better.assessment)
+        hoped = (*hoped, better.assessment)
+        better = None
     kept = replace(
         kept,
         hopes=wants_of(each for each in hoped if improves(request, around.facts, current, running, each)),
@@ -267,6 +270,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         kept,
         recommendation=advice,
         recommended_need=need,
+        recommended_fits=better.fits,
         look_again_at=allowed_at if automatic else None,
     )
 

@@ -86,8 +86,8 @@ class Reconciler:
     dirty_recipes: Callable[[Iterable[str] | None], None]
     """Told when the users of recipes may have changed."""
     _deferred: dict[Key, float] = field(default_factory=dict)
-    _hoped: dict[Key, PodNeed] = field(default_factory=dict)
-    """What the recommended recipe takes."""
+    _hoped: dict[Key, tuple[PodNeed, int]] = field(default_factory=dict)
+    """What a replica of the recommended recipe takes, and how many had room when it was recommended."""
     _unreadable: dict[Key, str] = field(default_factory=dict)
     """Records that were told to be unreadable."""
     _reviewed: Inventory | None = None
@@ -187,8 +187,8 @@ class Reconciler:
         if inventory is self._reviewed:
             return
         self._reviewed = inventory
-        for key, need in self._hoped.items():
-            if not place(self.planner.free_for(key), need).fits:
+        for key, (need, fitted) in self._hoped.items():
+            if place(self.planner.free_for(key), need).fits < fitted:
                 self.waiters.nudge(key)
                 self.queue.add(key)
 
@@ -201,7 +201,7 @@ class Reconciler:
         with self.metrics.selecting():
             plan = self.planner.plan(key, deployment, namespace.labels, named, time.time())
         if plan.recommended_need is not None:
-            self._hoped[key] = plan.recommended_need
+            self._hoped[key] = plan.recommended_need, plan.recommended_fits
         elif plan.recommendation is None:
             self._hoped.pop(key, None)
         if plan.look_again_at is not None:
