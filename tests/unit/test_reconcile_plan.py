@@ -707,6 +707,13 @@ def test_a_plan_depends_on_its_input_only() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("lease", [{"durationSeconds": 15, "renewSeconds": 60}, {"durationSeconds": 3}])
+def test_a_lease_that_ends_before_it_is_renewed_is_refused(lease: dict[str, int]) -> None:
+    """Another replica would lead before the first one knew that it does no more."""
+    with pytest.raises(ValueError, match=r"set it <= \d+"):
+        OperatorConfig.model_validate({"lease": lease})
+
+
 def test_configuration_with_a_gpu_model_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="MI999 is not in the GPU catalogue"):
         OperatorConfig.strict_load({"engine": {"gpuLabels": {"a=b": "MI999"}}})

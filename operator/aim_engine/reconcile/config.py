@@ -31,7 +31,16 @@ class LeaseConfig(Settings):
     duration_seconds: Annotated[int, Field(ge=3, le=3600)] = 15
     """So long after the leader's last renewal another replica takes over."""
     renew_seconds: Annotated[int, Field(ge=1, le=1200)] = 5
-    """Time between two renewals."""
+    """Time between two renewals; at most two thirds of the duration."""
+
+    @model_validator(mode="after")
+    def _is_renewed_in_time(self) -> LeaseConfig:
+        if 3 * self.renew_seconds > 2 * self.duration_seconds:
+            raise ValueError(
+                f"lease.renewSeconds {self.renew_seconds} is more than two thirds of lease.durationSeconds "
+                f"{self.duration_seconds}, so that two replicas would lead at once; set it <= {2 * self.duration_seconds // 3}"
+            )
+        return self
 
 
 class HubConfig(Settings):
