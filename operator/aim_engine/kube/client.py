@@ -20,6 +20,7 @@ PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io, application/json"
 _RETRYABLE = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
+_LONGEST_MESSAGE = 4096
 
 Observer = Callable[[str, int, float], None]
 """Called after each request with verb, HTTP status (0: no answer) and seconds."""
@@ -201,11 +202,13 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 async def _error(response: aiohttp.ClientResponse) -> ApiError:
-    text = (await response.read())[:4096].decode(errors="replace")
+    body = await response.read()
+    text = body[:_LONGEST_MESSAGE].decode(errors="replace")
     retry_after = response.headers.get("Retry-After", "")
     wait = float(retry_after) if retry_after.isdigit() else None
     try:
-        status = from_json(text)
-        return ApiError(response.status, status.get("reason", ""), status.get("message", text), wait)
+        status = from_json(body)
+        told = str(status.get("message", text))[:_LONGEST_MESSAGE]
+        return ApiError(response.status, status.get("reason", ""), told, wait)
     except (ValueError, AttributeError):
         return ApiError(response.status, response.reason or "", text, wait)
