@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
+from collections.abc import Callable
 from typing import Any, cast
+
+import pytest
 
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.resource import Resource
@@ -24,20 +28,27 @@ class Server:
         self.statuses: dict[Key, Json] = {}
         self.refused: dict[str, ApiError] = {}
         """By kind: what a creation is answered with."""
+        self.mutate: Callable[[Json], Json] = lambda obj: obj
+        """What an admission webhook makes of each object."""
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         if resource.kind in self.refused:
             raise self.refused[resource.kind]
         name = body["metadata"]["name"]
         metadata = {**body["metadata"], "uid": f"{resource.kind}-{name}", "resourceVersion": "1"}
-        self.objects[resource.kind, namespace, name] = {**body, "metadata": metadata}
+        self.objects[resource.kind, namespace, name] = self.mutate({**body, "metadata": metadata})
         return self.objects[resource.kind, namespace, name]
+
+    async def merge(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        return await self.apply(
+            resource, namespace, name, {**self.objects[resource.kind, namespace, name], **patch}
+        )
 
     async def apply(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         before = self.objects[resource.kind, namespace, name]["metadata"]
         version = str(int(before["resourceVersion"]) + 1)
         metadata = {**body["metadata"], "uid": before["uid"], "resourceVersion": version}
-        self.objects[resource.kind, namespace, name] = {**body, "metadata": metadata}
+        self.objects[resource.kind, namespace, name] = self.mutate({**body, "metadata": metadata})
         return self.objects[resource.kind, namespace, name]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
@@ -281,3 +292,30 @@ async def test_advice_is_taken_back_when_too_few_replicas_of_it_have_room() -> N
     passes.runtime.reconciler.review()
     await passes.settle()
     assert passes.server.statuses["team-a", "chat"]["recommendation"] is None
+
+
+@pytest.mark.parametrize(("by_webhook", "told"), [(False, ["DriftRepaired"]), (True, [])])
+async def test_only_what_is_as_rendered_again_is_told_as_repaired(by_webhook: bool, told: list[str]) -> None:
+    """A policy that takes images from a mirror changes each Deployment whatever we write."""
+    passes = Passes(recipe("plain"), node("gpu-1", gpus=8), deployment("chat"))
+    events: list[str] = []
+    passes.runtime.recorder.record = (  # type: ignore[method-assign]
+        lambda _about, _kind, reason, *_: events.append(reason)
+    )
+
+    def mirrored(obj: Json) -> Json:
+        changed = copy.deepcopy(obj)
+        if changed["kind"] == "Deployment":
+            changed["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror.example.com/vllm"
+        return changed
+
+    if by_webhook:
+        passes.server.mutate = mirrored
+    await passes.settle()
+    live = mirrored(passes.server.objects["Deployment", "team-a", "chat"])
+    live["metadata"]["resourceVersion"] = "5"
+    passes.server.objects["Deployment", "team-a", "chat"] = live
+    passes.operator.feed("Deployment", live)
+    passes.runtime.queue.add(("team-a", "chat"))
+    await passes.settle()
+    assert [each for each in events if each == "DriftRepaired"] == told

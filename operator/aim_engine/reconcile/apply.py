@@ -95,7 +95,7 @@ class Applier:
         if result.child is not None:
             self._held[about] = (result.child.resource_version, *seen[1:])
         if result.effect is Effect.UPDATED and live is not None and not plan.is_new:
-            self._tell_repair(stored, live, manifest)
+            self._tell_repair(stored, live, result.child, manifest)
         return result
 
     async def _ensure_again(
@@ -110,13 +110,22 @@ class Applier:
                     raise
         return await ensure(self.client, resource, manifest, live, uid)
 
-    def _tell_repair(self, stored: StoredDeployment, before: LiveChild, manifest: Mapping[str, Any]) -> None:
-        """An Event for a child that somebody else had changed. Another number of replicas is ours to set, no repair."""
+    def _tell_repair(
+        self,
+        stored: StoredDeployment,
+        before: LiveChild,
+        after: LiveChild | None,
+        manifest: Mapping[str, Any],
+    ) -> None:
+        """An Event for a child that somebody else had changed. Another number of replicas is ours to set, no repair.
+
+        What an admission webhook makes of each write is none either: it stays as it is.
+        """
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         content = before.content()
         if kind == "Deployment":
             content["spec"]["replicas"] = manifest["spec"]["replicas"]
-        if holds(content, manifest):
+        if holds(content, manifest) or after is None or not holds(after.content(), manifest):
             return
         log.info("%s %s/%s brought back to what was rendered", kind, stored.namespace, name)
         told = f"{kind} {name} was changed by somebody else and is as rendered again"
