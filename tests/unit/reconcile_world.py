@@ -41,6 +41,7 @@ def around(
     recommendation: Recommendation | None = None,
     clock: float = 1_800_000_000.0,
     recorded: Recorded | None = None,
+    nodes: frozenset[str] = frozenset(),
     **config: Any,
 ) -> Surroundings:
     return Surroundings(
@@ -58,6 +59,7 @@ def around(
             inputs_of(asked.spec), recorded=f"{recorded.recipe}@{recorded.hash}" if recorded else ""
         ),
         recorded=recorded,
+        nodes=nodes,
         clock=clock,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -337,7 +338,10 @@ _pods = st.builds(
     st.sampled_from([0, 3000]),
 )
 _needs = st.builds(
-    lambda gpus, cpu: need(gpus, cpu_milli=cpu), st.sampled_from([1, 2, 4, 8]), st.sampled_from([0, 2000])
+    lambda gpus, cpu, together: need(gpus, cpu_milli=cpu, together=together),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([0, 2000]),
+    st.booleans(),
 )
 _steps = st.one_of(
     st.tuples(st.just("upsert_node"), _nodes),
@@ -390,7 +394,8 @@ def test_a_granted_promise_is_placed_in_full(steps: list[tuple[Any, ...]], asked
     if placement.resource is not None:
         track.promise(owner, asked, placement.fits, placement.resource)
         assert track.unplaced(owner) == 0
-        assert place(track.inventory(), asked).fits == 0
+        assert asked.together or place(track.inventory(), asked).fits == 0
+        assert not asked.together or len(set(track._promises[owner].places)) <= 1
 
 
 @settings(max_examples=200, deadline=None)
@@ -459,7 +464,9 @@ def test_more_free_gpus_never_make_fewer_fit(steps: list[tuple[Any, ...]], asked
 @given(st.lists(_NO_LEDGER, max_size=25), _needs)
 def test_placement_agrees_with_looking_at_every_node(steps: list[tuple[Any, ...]], asked: PodNeed) -> None:
     inventory = run(Tracker(), steps).inventory()
-    assert place(inventory, asked).fits == sum(room(state, asked) for state in inventory.nodes.values())
+    rooms = [room(state, asked) for state in inventory.nodes.values()]
+    assert place(inventory, replace(asked, together=False)).fits == sum(rooms)
+    assert place(inventory, replace(asked, together=True)).fits == max(rooms, default=0)
 
 
 def room(state: NodeState, asked: PodNeed) -> int:
@@ -472,3 +479,19 @@ def room(state: NodeState, asked: PodNeed) -> int:
 def test_reading_and_building_by_hand_agree() -> None:
     state = NodeState(read_node(node()))
     assert place(build_inventory([state]), need()).fits == 2
+
+
+def test_pods_that_share_a_node_fit_as_many_as_one_node_holds_and_are_promised_there() -> None:
+    ledger = tracker(node("gpu-1"), node("gpu-2"))
+    ledger.upsert_pod(pod("stranger", 6, "gpu-1"))
+    assert place(ledger.inventory(), need(2, together=True)).fits == 4
+    assert place(ledger.inventory(), need(2)).fits == 5
+    ledger.promise(OWNER, need(2, together=True), 3, GPU)
+    assert [free(ledger.inventory(), name) for name in ("gpu-1", "gpu-2")] == [2, 2]
+    ledger.promise(OWNER, need(2, together=True), 5, GPU)
+    assert ledger.unplaced(OWNER) == 1
+    ledger.promise(OWNER, need(2, together=True), 2, GPU)
+    ledger.upsert_pod(pod("mine", 2, "gpu-1", OWNER))
+    assert ledger.unplaced(OWNER) == 1, "the node of the first one is full"
+    ledger.delete_pod("stranger")
+    assert (ledger.unplaced(OWNER), free(ledger.inventory(), "gpu-1")) == (0, 4)

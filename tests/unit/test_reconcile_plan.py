@@ -806,3 +806,29 @@ def test_replicas_are_added_although_no_node_of_the_running_ones_takes_pods() ->
     assert made.granted == 3
     full = cluster(node(unschedulable=True), node("gpu-2", used=8))
     assert plan(more, running, [SMALL], full, now=full, live=2).granted == 2
+
+
+CACHE = {"sizeGiB": 100}
+"""A claim that can be attached to one node only, as it is without another word."""
+
+
+def test_replicas_with_a_cache_for_one_node_are_granted_where_that_node_has_room() -> None:
+    """Their pods must share a node: a second one on another would be Pending for ever, its GPUs promised for nothing."""
+    asked = deployment(replicas=2, cache=CACHE)
+    two = cluster(node(), node("gpu-2"))
+    made = plan(asked, None, (BIG,), two)
+    assert made.granted == 1
+    assert made.short_of
+    assert "share one node" in made.short_of
+    assert "set spec.cache.accessMode to ReadWriteMany" in made.short_of
+    many = deployment(replicas=2, cache={"sizeGiB": 100, "accessMode": "ReadWriteMany"})
+    assert plan(many, None, (BIG,), two).granted == 2
+    assert plan(deployment(replicas=2, cache=CACHE), None, (SMALL,), two).granted == 2
+
+
+def test_replicas_with_a_cache_for_one_node_are_added_on_that_node_only() -> None:
+    one, more = deployment(cache=CACHE), deployment(replicas=3, generation=2, cache=CACHE)
+    running = revision_of(one, [SMALL], ALL_FREE)
+    free, now = cluster(node(used=6), node("gpu-2")), cluster(node(used=7), node("gpu-2"))
+    made = plan(more, running, [SMALL], free, now=now, live=1, nodes=frozenset({"gpu-1"}))
+    assert made.granted == 2

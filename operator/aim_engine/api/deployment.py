@@ -300,6 +300,16 @@ class AIMDeploymentSpec(Model):
         bool, Field(description="true runs no pods and promises no GPUs, keeping everything else.")
     ] = False
 
+    @property
+    def on_one_node(self) -> bool:
+        """Whether all replicas must share a node, because the claim we make can be attached to one node only."""
+        cache = self.cache
+        return (
+            cache is not None
+            and cache.existing_claim is None
+            and cache.access_mode is AccessMode.READ_WRITE_ONCE
+        )
+
 
 class DeploymentMetadata(Model):
     """The part of ObjectMeta that the operator needs."""

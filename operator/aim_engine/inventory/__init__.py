@@ -17,6 +17,7 @@ from aim_engine.inventory.state import (
     Usage,
     Withheld,
     build_inventory,
+    only,
     revise_inventory,
     withhold,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "every_gpu",
     "free_on",
     "nearest_node",
+    "only",
     "place",
     "read_node",
     "read_pod",

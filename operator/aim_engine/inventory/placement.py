@@ -50,7 +50,7 @@ class Placement:
     """Where pods of one need fit now. All GPUs of a pod lie on one node: 4 + 4 free on two nodes are not 8."""
 
     fits: int
-    """Replicas that fit now, all usable nodes together."""
+    """Replicas that fit now, all usable nodes together; on one node where they must share it."""
     resource: str | None
     """Extended resource to ask for; None when no node has such GPUs."""
     matching_nodes: int
@@ -179,7 +179,8 @@ def _place(inventory: Inventory, pool: Pool, need: PodNeed, resource: str) -> Pl
                 survey.open.append((gpus, chosen, usable))
                 survey.usable_nodes += len(usable)
                 survey.total_free += gpus * len(chosen.nodes)
-                survey.fits += _fits(gpus, chosen, need)
+                fits = _fits(gpus, chosen, need)
+                survey.fits = max(survey.fits, fits) if need.together else survey.fits + fits
     return _placement(inventory, survey, need, resource)
 
 
@@ -204,8 +205,9 @@ def _fits(gpus: int, bucket: Bucket, need: PodNeed) -> int:
     """Pods that fit on the nodes of a bucket. Mostly GPUs alone decide, which the bucket's floor tells at once."""
     by_gpus = gpus // need.gpus
     if by_gpus == 0 or _room(gpus, bucket.floor, need) == by_gpus:
-        return by_gpus * len(bucket.nodes)
-    return sum(_room(gpus, free, need) for free in bucket.nodes.values())
+        return by_gpus if need.together else by_gpus * len(bucket.nodes)
+    rooms = (_room(gpus, free, need) for free in bucket.nodes.values())
+    return max(rooms, default=0) if need.together else sum(rooms)
 
 
 def _placement(inventory: Inventory, survey: _Survey, need: PodNeed, resource: str | None) -> Placement:

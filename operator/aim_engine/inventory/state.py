@@ -6,7 +6,7 @@ rarely at nodes. Inventories are values: a change makes a new one that shares ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -79,6 +79,17 @@ class PodNeed:
     memory_bytes: int = 0
     node_selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     tolerations: tuple[Toleration, ...] = ()
+    together: bool = False
+    """All replicas share one node, because their volume is attached to one."""
+
+    def times(self, replicas: int) -> PodNeed:
+        """What so many replicas ask of one node."""
+        return replace(
+            self,
+            gpus=self.gpus * replicas,
+            cpu_milli=self.cpu_milli * replicas,
+            memory_bytes=self.memory_bytes * replicas,
+        )
 
     @property
     def pool(self) -> PoolKey:
@@ -263,6 +274,12 @@ def withhold(
     return replace(
         changed, withheld=tuple(Withheld(name, kept[name], gpus) for name, gpus in sorted(free.items()))
     )
+
+
+def only(inventory: Inventory, names: Container[str]) -> Inventory:
+    """The inventory of some nodes alone."""
+    others = (name for name in inventory.nodes if name not in names)
+    return revise_inventory(inventory, dict.fromkeys(others))
 
 
 def _free(state: NodeState) -> dict[str, int]:

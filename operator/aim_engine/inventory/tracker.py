@@ -261,6 +261,11 @@ class Tracker:
             dissolved.append(here or promise.places[-1])
             promise.places.remove(dissolved[-1])
             self._unmark(owner, dissolved[-1])
+        shared = self._shared(owner, promise) if promise.need.together else ()
+        for name in [each for each in promise.places if shared and each not in shared]:
+            dissolved.append(name)
+            promise.places.remove(name)
+            self._unmark(owner, name)
         promise.unplaced = outstanding - len(promise.places)
         self._note_waiting(owner, promise)
         return dissolved
@@ -301,7 +306,19 @@ class Tracker:
         )
         if yielding is not None and promise.strategy is not RolloutStrategy.SURGE:
             return yielding
+        if promise.need.together:
+            return self._find_shared(owner, promise) or yielding
         return best_fit(self.inventory(), promise.need, promise.resource) or yielding
+
+    def _find_shared(self, owner: Owner, promise: _Promise) -> str | None:
+        """The node of the owner's pods; before there are any, the one that holds most of them."""
+        own = self._shared(owner, promise)
+        if own:
+            states = ((name, self._states.get(name)) for name in sorted(own))
+            return next((n for n, s in states if s and has_room(s, promise.need, promise.resource)), None)
+        counts = range(promise.unplaced, 0, -1)
+        found = (best_fit(self.inventory(), promise.need.times(n), promise.resource) for n in counts)
+        return next((name for name in found if name is not None), None)
 
     def _fill(self, name: str) -> None:
         """Give room on this node to promised pods that had no place."""
@@ -311,9 +328,21 @@ class Tracker:
                 promise.unplaced
                 and (state := self._states.get(name)) is not None
                 and state.facts.gpu_model == promise.need.gpu_model
+                and not (
+                    promise.need.together and (self._shared(owner, promise) or {name}).isdisjoint({name})
+                )
                 and has_room(state, promise.need, promise.resource)
             ):
                 self._mark(owner, promise, name)
+
+    def _shared(self, owner: Owner, promise: _Promise) -> set[str]:
+        """Where pods of the promise are; before there are any, where they will be."""
+        bound = {
+            name
+            for name, pods in self._owned.get(owner, {}).items()
+            if any(not pod.terminating and _answers(pod, promise) for pod in pods.values())
+        }
+        return bound or set(promise.places)
 
     def _mark(self, owner: Owner, promise: _Promise, name: str) -> None:
         promise.places.append(name)

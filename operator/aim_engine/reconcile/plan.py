@@ -13,7 +13,7 @@ from aim_engine.api.enums import RolloutStrategy, UpdatePolicy, WhenNoCapacity
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.api.wording import briefly
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.inventory import Inventory, PodNeed, place
+from aim_engine.inventory import Inventory, PodNeed, only, place
 from aim_engine.reconcile.advice import improves, recommend
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.facts import facts_used
@@ -69,6 +69,8 @@ class Surroundings:
     recorded: Recorded | None = None
     """The decision that the deployment names; None also where it is not there."""
     memo: Memo = field(default_factory=Memo)
+    nodes: frozenset[str] = frozenset()
+    """Where its pods are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _adopt(
     """Make a choice the revision in force."""
     spec, chosen = deployment.spec, choice.assessment
     need = chosen.need or pod_need(chosen.candidate, spec)
-    strategy, why = _strategy(spec.rollout.strategy, current, around.now, need)
+    strategy, why = _strategy(spec.rollout.strategy, current, _beside(around, need), need)
     hardware = chosen.candidate.spec.hardware
     resource = (chosen.placement.resource if chosen.placement else None) or "amd.com/gpu"
     known = around.facts.checkpoint(chosen.candidate.spec.source or chosen.candidate.spec.model_id)
@@ -262,7 +264,7 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         moved = _take(deployment, request, current, around, decision, better)
         return replace(moved, revision=replace(_made(moved), moved_at=around.clock))
     need = better.assessment.need or pod_need(better.assessment.candidate, deployment.spec)
-    strategy, _ = _strategy(deployment.spec.rollout.strategy, current, around.now, need)
+    strategy, _ = _strategy(deployment.spec.rollout.strategy, current, _beside(around, need), need)
     advice = recommend(
         request, current, running, better, decision, around.facts, strategy, allowed_at if automatic else None
     )
@@ -306,6 +308,8 @@ def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, ju
     recipe = as_candidate(current)
     need = pod_need(recipe, deployment.spec)
     live = around.live_replicas
+    if need.together and live and around.nodes:
+        around = replace(around, free=only(around.free, around.nodes), now=only(around.now, around.nodes))
     more = live + place(around.now, need).fits if live else 0  # theirs may be on nodes that take no more pods
     granted, short_of, wants = _grant(recipe, deployment.spec, need, around, live, more)
     return Plan(
@@ -341,6 +345,11 @@ def _grant(
     verdict = capacity_verdict(Assessment(recipe, {}, need=need, placement=room), target)
     short_of = f"{verdict.message}; {verdict.remedy}" if verdict else "no room"
     return granted, short_of, (Want(need.pool, need.gpus, need),)
+
+
+def _beside(around: Surroundings, need: PodNeed) -> Inventory:
+    """Where a further pod could run beside those that do."""
+    return only(around.now, around.nodes) if need.together and around.nodes else around.now
 
 
 def _strategy(

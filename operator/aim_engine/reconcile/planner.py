@@ -84,6 +84,7 @@ class Planner:
             recorded=recorded,
             clock=clock,
             memo=self._memo,
+            nodes=frozenset(self.tracker.held(key)),
         )
 
     def _recorded(self, namespace: str, deployment: AIMDeployment) -> Recorded | None:

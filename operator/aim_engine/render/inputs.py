@@ -60,8 +60,6 @@ class Manifests:
     service: Manifest
     claim: Manifest | None = None
     budget: Manifest | None = None
-    notes: tuple[str, ...] = ()
-    """What the user should know about the result."""
 
     def __iter__(self) -> Iterator[Manifest]:
         return (

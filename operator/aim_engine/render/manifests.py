@@ -23,7 +23,6 @@ from aim_engine.render.names import (
 from aim_engine.render.pod import (
     PORT_NAME,
     grace_seconds,
-    one_node_only,
     pod_template,
     served_names,
     startup_seconds,
@@ -42,7 +41,6 @@ def render(inp: RenderInput) -> Manifests:
         service=_service(inp),
         claim=_claim(inp),
         budget=disruption_budget(inp) if inp.replicas >= 2 else None,
-        notes=tuple(_notes(inp)),
     )
 
 
@@ -157,13 +155,3 @@ def disruption_budget(inp: RenderInput) -> Manifest:
         "metadata": _metadata(inp, budget_name(inp.name)),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector_labels(inp.name)}},
     }
-
-
-def _notes(inp: RenderInput) -> list[str]:
-    notes = []
-    if one_node_only(inp.spec) and inp.replicas > 1:
-        notes.append(
-            f"all {inp.replicas} replicas share one node, because the cache claim is ReadWriteOnce; "
-            "set spec.cache.accessMode to ReadWriteMany to spread them"
-        )
-    return notes

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from aim_engine.api.deployment import AIMDeploymentSpec, SecretKey, Toleration
-from aim_engine.api.enums import AccessMode
 from aim_engine.api.quantity import whole
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.engines import Engine, Server, engine, version_of
@@ -222,21 +221,13 @@ def _affinity(inp: RenderInput) -> Manifest:
     affinity: Manifest = {
         "nodeAffinity": node_affinity(inp.gpu, inp.partition, inp.resource, inp.config.gpu_labels)
     }
-    if one_node_only(inp.spec):
+    if inp.spec.on_one_node:
         affinity["podAffinity"] = {
             "requiredDuringSchedulingIgnoredDuringExecution": [
                 {"labelSelector": {"matchLabels": selector_labels(inp.name)}, "topologyKey": HOSTNAME_LABEL}
             ]
         }
     return affinity
-
-
-def one_node_only(spec: AIMDeploymentSpec) -> bool:
-    """Whether all replicas must share a node, because the claim we make can be attached to one node only."""
-    cache = spec.cache
-    return (
-        cache is not None and cache.existing_claim is None and cache.access_mode is AccessMode.READ_WRITE_ONCE
-    )
 
 
 def _volumes(inp: RenderInput) -> list[Manifest]:

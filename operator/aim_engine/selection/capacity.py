@@ -35,6 +35,7 @@ def pod_need(candidate: Candidate, spec: AIMDeploymentSpec) -> PodNeed:
         memory_bytes=whole(wanted.memory or own.memory),
         node_selector=dict(spec.scheduling.node_selector),
         tolerations=tuple(spec.scheduling.tolerations),
+        together=spec.on_one_node,
     )
 
 
@@ -59,6 +60,8 @@ def _shortage(current: Assessment, replicas: int) -> Verdict | None:
     where = f" ({placement.largest_free_node})" if placement.largest_free_node else ""
     has = f"at most {placement.largest_free} on one node{where}, {placement.total_free} in all"
     if placement.fits:
+        if need.together:
+            return _short_of_room_together(current, placement, replicas, gpus)
         missing = replicas - placement.fits
         each = f", {need.gpus} on one node for each replica" if need.gpus > 1 else ""
         kept = "".join(f"; {_keeping(each, placement)}" for each in placement.withheld[:_NAMED])
@@ -72,6 +75,16 @@ def _shortage(current: Assessment, replicas: int) -> Verdict | None:
     return _told(
         current, Reason.CAPACITY_INSUFFICIENT, f"needs {gpus}; free: {has}{kept}{besides}",
         remedy=f"{_freeing(placement, need)}, or {_opening(closed, need)}", needed=gpus, has=has,
+    )  # fmt: skip
+
+
+def _short_of_room_together(current: Assessment, placement: Placement, replicas: int, gpus: str) -> Verdict:
+    return _told(
+        current, Reason.CAPACITY_INSUFFICIENT,
+        f"{placement.fits} of {replicas} replicas fit now; each needs {gpus}, and all share one node, because the claim of "
+        "spec.cache is ReadWriteOnce",
+        remedy="set spec.cache.accessMode to ReadWriteMany, with a storage class that can, or ask for fewer replicas",
+        needed=f"{replicas} replicas on one node", has=f"{placement.fits}",
     )  # fmt: skip
 
 
