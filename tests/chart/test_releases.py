@@ -115,6 +115,19 @@ def test_a_values_change_that_forgets_a_requirement_is_refused(
     assert "overrides" not in after
 
 
+def test_a_secret_that_is_missing_is_told(plane: ControlPlane, uninstalled: None) -> None:
+    """By helm, as the user who installs: neither operator nor validator may read one."""
+    token, keys = "aim_engine.spec.model.tokenSecret", "aim_engine.spec.service.apiKeySecret"
+    named = [f"{token}.name=hf-token", f"{token}.key=token", f"{keys}.name=keys", f"{keys}.key=key"]
+    told = release(plane, "install", given=named).stdout
+    assert "NOTE: Secret hf-token of model.tokenSecret is not there" in told
+    assert "kubectl create secret generic keys -n aim-engine --from-literal=key=VALUE." in told
+    plane.kubectl("create", "secret", "generic", "hf-token", "-n", NAMESPACE, "--from-literal=token=x")
+    told = release(plane, "upgrade", "--reuse-values").stdout
+    assert "Secret keys of service.apiKeySecret is not there" in told
+    assert "hf-token of" not in told
+
+
 def test_a_second_release_brings_no_operator_whatever_its_namespace(
     plane: ControlPlane, uninstalled: None, namespace_b: str
 ) -> None:
