@@ -832,3 +832,29 @@ def test_replicas_with_a_cache_for_one_node_are_added_on_that_node_only() -> Non
     free, now = cluster(node(used=6), node("gpu-2")), cluster(node(used=7), node("gpu-2"))
     made = plan(more, running, [SMALL], free, now=now, live=1, nodes=frozenset({"gpu-1"}))
     assert made.granted == 2
+
+
+def test_replicas_that_grow_are_no_more_than_have_room_once_the_old_ones_are_gone() -> None:
+    """A third pod would wait for the GPUs of the old one, and the old one for the third to be ready: for ever."""
+    four, eight = recipe("four", count=4), recipe("eight", count=8)
+    small = deployment(replicas=2, recipe={"gpuCount": 4})
+    large = deployment(replicas=2, generation=2, recipe={"gpuCount": 8})
+    running = revision_of(small, (four, eight), ALL_FREE)
+    made = plan(large, running, (four, eight), ALL_FREE, now=FULL, live=2)
+    assert made.is_new
+    assert made.granted == 1
+    assert made.short_of
+
+
+def test_replicas_that_grow_surge_only_where_all_of_them_fit_beside_the_old_ones() -> None:
+    four, eight = recipe("four", count=4), recipe("eight", count=8)
+    small = deployment(replicas=2, recipe={"gpuCount": 4})
+    large = deployment(replicas=2, generation=2, recipe={"gpuCount": 8})
+    running = revision_of(small, (four, eight), ALL_FREE)
+    for further, strategy in ((1, RolloutStrategy.RECREATE), (2, RolloutStrategy.SURGE)):
+        others = [node(f"other-{index}") for index in range(further)]
+        free, now = cluster(node(), *others), cluster(node(used=8), *others)
+        made = plan(large, running, (four, eight), free, now=now, live=2)
+        assert made.granted == 2
+        assert made.revision
+        assert made.revision.strategy is strategy

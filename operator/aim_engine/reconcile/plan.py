@@ -179,7 +179,11 @@ def _adopt(
     """Make a choice the revision in force."""
     spec, chosen = deployment.spec, choice.assessment
     need = chosen.need or pod_need(chosen.candidate, spec)
-    strategy, why = _strategy(spec.rollout.strategy, current, _beside(around, need), need)
+    grows = current is not None and _grows(need, current, spec)
+    live = None if current is None or grows else around.live_replicas
+    granted, short_of, wants = _grant(chosen.candidate, spec, need, around, live)
+    further = max(1, granted) if grows else 1
+    strategy, why = _strategy(spec.rollout.strategy, current, _beside(around, need), need, further)
     hardware = chosen.candidate.spec.hardware
     resource = (chosen.placement.resource if chosen.placement else None) or "amd.com/gpu"
     known = around.facts.checkpoint(chosen.candidate.spec.source or chosen.candidate.spec.model_id)
@@ -222,8 +226,6 @@ def _adopt(
         moved_at=current.moved_at if current else None,
         facts=facts_used(deployment.spec, chosen.candidate, around.candidates, around.facts),
     )
-    live = None if current is None else around.live_replicas
-    granted, short_of, wants = _grant(chosen.candidate, spec, need, around, live)
     told = SelectionStatus.model_validate(selection)
     return Plan(revision, True, selected(revision, None), told, need, granted, wants, short_of)
 
@@ -264,7 +266,8 @@ def _follow(deployment: AIMDeployment, request: Request, current: Revision, arou
         moved = _take(deployment, request, current, around, decision, better)
         return replace(moved, revision=replace(_made(moved), moved_at=around.clock))
     need = better.assessment.need or pod_need(better.assessment.candidate, deployment.spec)
-    strategy, _ = _strategy(deployment.spec.rollout.strategy, current, _beside(around, need), need)
+    further = better.fits if _grows(need, current, deployment.spec) else 1
+    strategy, _ = _strategy(deployment.spec.rollout.strategy, current, _beside(around, need), need, further)
     advice = recommend(
         request, current, running, better, decision, around.facts, strategy, allowed_at if automatic else None
     )
@@ -352,18 +355,30 @@ def _beside(around: Surroundings, need: PodNeed) -> Inventory:
     return only(around.now, around.nodes) if need.together and around.nodes else around.now
 
 
+def _grows(need: PodNeed, current: Revision, spec: AIMDeploymentSpec) -> bool:
+    """Whether a new pod takes more than an old one leaves: it may then wait for ever for old ones that wait for it."""
+    old = pod_need(as_candidate(current), spec)
+    return need.pool == old.pool and need.gpus > old.gpus
+
+
 def _strategy(
-    asked: RolloutStrategy, current: Revision | None, now: Inventory, need: PodNeed
+    asked: RolloutStrategy, current: Revision | None, now: Inventory, need: PodNeed, further: int
 ) -> tuple[RolloutStrategy, str]:
-    """Surge when the new pod fits beside the old ones, else replace in place."""
+    """Surge when `further` new pods fit beside the old ones, else replace in place."""
     if asked is not RolloutStrategy.AUTO:
         return asked, "asked by spec.rollout.strategy"
     if current is None:
         return RolloutStrategy.RECREATE, "first rollout, nothing to replace"
-    if place(now, need).fits >= 1:
+    fits = place(now, need).fits
+    if fits >= further:
         return (
             RolloutStrategy.SURGE,
             f"{need.gpus} {need.gpu_model} GPUs are free for a replica beside the running ones",
+        )
+    if fits:
+        return (
+            RolloutStrategy.RECREATE,
+            f"{fits} of {further} replicas have {need.gpus} free {need.gpu_model} GPUs beside the running ones",
         )
     return (
         RolloutStrategy.RECREATE,
