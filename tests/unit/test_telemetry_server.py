@@ -282,3 +282,23 @@ async def test_metrics_are_closed_and_probes_open_where_tokens_are_asked_for() -
         assert (await get(f"{address}/healthz"))[0] == http.client.OK
     async with served(authorize=access(Reviews()).authorize) as address:
         assert (await get(f"{address}/metrics", Authorization="bearer  good "))[0] == http.client.OK
+
+
+async def test_a_flood_of_guessed_tokens_takes_few_connections_to_the_api_server() -> None:
+    """The Lease is renewed over the same ones."""
+
+    class Slow(Reviews):
+        at_once = most = 0
+
+        async def create(self, resource: Any, _: None, body: Any) -> Any:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+            await asyncio.sleep(0)
+            self.at_once -= 1
+            return await super().create(resource, None, body)
+
+    reviews = Slow(known=False)
+    asked = access(reviews)
+    answers = await asyncio.gather(*(asked.authorize(f"guess-{number}") for number in range(200)))
+    assert set(answers) == {401}
+    assert reviews.most <= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -22,6 +23,8 @@ _OK, _UNAUTHORIZED, _FORBIDDEN, _UNAVAILABLE = 200, 401, 403, 503
 _REMEMBER_SECONDS = {_OK: 60.0, _UNAUTHORIZED: 10.0, _FORBIDDEN: 10.0}
 _REMEMBERED = 256
 _LONGEST_TOKEN = 16384
+_AT_ONCE = 4
+"""Questions to the API server at a time: who guesses tokens must not hold up what else we ask of it."""
 
 
 @dataclass(slots=True)
@@ -30,6 +33,7 @@ class MetricsAccess:
 
     client: KubeClient
     _answers: dict[bytes, tuple[int, float]] = field(default_factory=dict)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def authorize(self, token: str | None) -> int:
         """200, 401 (no or unknown token), 403 (its owner may not) or 503 (the API server cannot be asked)."""
@@ -40,7 +44,8 @@ class MetricsAccess:
         if known is not None and time.monotonic() < known[1]:
             return known[0]
         try:
-            answer = await self._ask(token)
+            async with self._turns:
+                answer = await self._ask(token)
         except ApiError as error:
             log.warning("asking who may read %s: %s", PATH, error)
             return _UNAVAILABLE
