@@ -409,6 +409,25 @@ def test_the_cache_claim_stays_only_where_it_is_retained(tenant: Tenant, retain:
         )
 
 
+@pytest.mark.parametrize("retain", [True, False])
+def test_whether_the_claim_is_retained_may_change_while_it_is_in_use(tenant: Tenant, retain: bool) -> None:
+    tenant.corner()
+    tenant.deploy(cache={"sizeGiB": 10, "retain": not retain})
+    tenant.wait("its status to be written", is_current)
+    before = tenant.find("PersistentVolumeClaim", "app-cache")["metadata"]["uid"]
+    tenant.update(cache={"sizeGiB": 10, "retain": retain})
+    tenant.wait_for(
+        "the claim to have an owner only where it is not retained",
+        lambda: (
+            bool(tenant.find("PersistentVolumeClaim", "app-cache")["metadata"].get("ownerReferences"))
+            is not retain
+        ),
+    )
+    now = tenant.wait("the change to be looked at", is_current)
+    assert is_true(now, "PrerequisitesMet")
+    assert tenant.find("PersistentVolumeClaim", "app-cache")["metadata"]["uid"] == before
+
+
 def test_a_retained_claim_is_used_again_by_the_next_deployment_of_that_name(tenant: Tenant) -> None:
     tenant.corner()
     tenant.deploy(cache={"sizeGiB": 10})

@@ -14,6 +14,7 @@ from aim_engine.reconcile import resources
 from aim_engine.reconcile.intake import decode_pod
 from unit.cli_world import Json, config_map, deployment, node, pod, recipe
 from unit.operator_world import KEY, Objects, OperatorPlanner, running
+from unit.selection_world import QWEN
 
 Made = tuple[str, Json]
 HERE: Objects = (node("gpu-1", gpus=8), recipe("big", gpus=1))
@@ -206,3 +207,23 @@ async def test_a_pod_that_is_set_aside_by_its_label_is_ours_no_more(end: str) ->
     if end == "DELETED":
         runtime.intake.remove_pod(pod("aside", "gpu-1", 1)[1])
     assert [each.name for each in runtime.cache.pods[KEY].values()] == ["chat-0"]
+
+
+def test_a_recipe_that_is_made_anew_under_its_name_is_news() -> None:
+    """Both are of generation 1, and the end of the former is told late or never."""
+    operator = OperatorPlanner((*HERE, deployment("chat")))
+    runtime = operator.runtime
+    runtime.on_event(resources.RECIPES, "ADDED", at(recipe("big", gpus=1), version=5, uid="former"))
+    before = runtime.cache.catalogue_versions[QWEN]
+    runtime.on_event(resources.RECIPES, "ADDED", at(recipe("big", gpus=2), version=8, uid="present"))
+    assert runtime.cache.catalogue_versions[QWEN] > before
+
+
+def test_records_of_a_former_deployment_of_the_name_are_not_kept() -> None:
+    operator = OperatorPlanner(())
+    runtime = operator.runtime
+    runtime.on_event(resources.DEPLOYMENTS_AIM, "ADDED", at(deployment("odd"), version=5))
+    runtime.on_event(resources.REVISIONS, "ADDED", record_of("odd", data={}))
+    assert set(runtime.cache.revisions) == {"uid-odd"}
+    runtime.on_event(resources.DEPLOYMENTS_AIM, "ADDED", at(deployment("odd"), version=8, uid="present"))
+    assert not set(runtime.cache.revisions)

@@ -50,6 +50,7 @@ class StoredRecipe:
     """An AIMRecipe as read; `candidate` is None when it could not be read."""
 
     name: str
+    uid: str
     generation: int
     resource_version: str
     status: Mapping[str, Any]
@@ -213,6 +214,7 @@ def read_stored_recipe(obj: Mapping[str, Any]) -> StoredRecipe:
     status = obj.get("status") or {}
     return StoredRecipe(
         name,
+        metadata.get("uid", ""),
         metadata.get("generation", 0),
         metadata.get("resourceVersion", ""),
         status,

@@ -229,6 +229,8 @@ class Intake:
         key = (stored.namespace, stored.name)
         before = self.cache.deployments.get(key)
         self.cache.deployments[key] = stored
+        if before is not None and before.uid != stored.uid:
+            self.cache.revisions.pop(before.uid, None)
         self._index(key, before, remove=True)
         self._index(key, stored)
         only_status = (
@@ -270,7 +272,7 @@ class Intake:
         stored = read_stored_recipe(obj)
         before = self.cache.recipes.get(stored.name)
         self.cache.recipes[stored.name] = stored
-        if before is not None and before.generation == stored.generation:
+        if before is not None and (before.uid, before.generation) == (stored.uid, stored.generation):
             if _observed(before) != _observed(stored):
                 self.observed(stored.name)
             return
