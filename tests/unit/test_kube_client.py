@@ -44,3 +44,10 @@ def status(message: str, **more: Any) -> bytes:
 async def test_the_message_is_read_however_long_the_answer_is(body: bytes, reason: str, told: str) -> None:
     error = await _error(cast(ClientResponse, Answer(422, body)))
     assert (error.code, error.reason, error.message) == (422, reason, told)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("86400", 60.0), ("soon", None)])
+async def test_nobody_is_sent_away_for_longer_than_a_minute(header: str, seconds: float | None) -> None:
+    """A watch that pauses for a day computes capacity from yesterday's pods."""
+    answer = Answer(429, status("later"), **{"Retry-After": header})
+    assert (await _error(cast(ClientResponse, answer))).retry_after == seconds

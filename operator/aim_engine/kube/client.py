@@ -21,6 +21,8 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.i
 _RETRYABLE = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
 _LONGEST_MESSAGE = 4096
+_LONGEST_WAIT = 60.0
+"""Seconds that a Retry-After is honoured."""
 
 Observer = Callable[[str, int, float], None]
 """Called after each request with verb, HTTP status (0: no answer) and seconds."""
@@ -205,7 +207,7 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
     body = await response.read()
     text = body[:_LONGEST_MESSAGE].decode(errors="replace")
     retry_after = response.headers.get("Retry-After", "")
-    wait = float(retry_after) if retry_after.isdigit() else None
+    wait = min(float(retry_after), _LONGEST_WAIT) if retry_after.isdigit() else None
     try:
         status = from_json(body)
         told = str(status.get("message", text))[:_LONGEST_MESSAGE]
