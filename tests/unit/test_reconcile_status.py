@@ -404,3 +404,17 @@ def test_where_nothing_runs_that_is_said(given: dict[str, Any], available: str, 
     told = {each.type: each.message for each in build(report(**given), {}, NOW).conditions}
     assert told[ConditionType.AVAILABLE] == available
     assert on_target in told[ConditionType.PERFORMANCE_ON_TARGET]
+
+
+@pytest.mark.parametrize(
+    ("workload", "told"),
+    [
+        (Workload(True, 1, 1, refused="exceeded quota: gpus"), "PodCreationRefused: exceeded quota: gpus"),
+        (Workload(True, 2, 1, late=True), "LoadTimeout: the model did not load within its startup budget"),
+        (Workload(True, 2, 1), "1 of 2 replicas answer"),
+    ],
+)
+def test_while_some_replicas_answer_it_is_told_what_the_others_lack(workload: Workload, told: str) -> None:
+    found = conditions(build(report({"replicas": 2}, workload=workload), {}, NOW))["Available"]
+    assert (found.status, found.reason) == ("True", C.ROLLING_OUT)
+    assert told in found.message

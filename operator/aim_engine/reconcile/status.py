@@ -23,13 +23,14 @@ from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.api.performance import PerformanceStatus
 from aim_engine.catalog.gpus import devices
 from aim_engine.inventory.quantities import items
-from aim_engine.reconcile.pods import PodHealth, cause
+from aim_engine.reconcile.pods import Cause, PodHealth, cause
 from aim_engine.reconcile.revision import Revision
 from aim_engine.selection import Decision, Verdict
 
 MAX_CANDIDATES = 10
 _MESSAGE = 1024
 _CONDITION = 32768
+_LATE = "the model did not load within its startup budget; see the pod's log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,24 +279,22 @@ def _available(report: Report) -> Judgement:
             f"{workload.ready} of {target} replicas answer",
         )
     trouble = cause(report.pods, Backend(report.revision.recipe_spec.get("backend", Backend.VLLM.value)))
+    if trouble is None and workload.refused:
+        trouble = Cause(ConditionReason.POD_CREATION_REFUSED, workload.refused)
+    late = Cause(ConditionReason.LOAD_TIMEOUT, _LATE) if workload.late else None
     waits = f"; the others wait: {report.short_of}" if report.short_of and report.granted < target else ""
     if workload.ready:
-        told = f"; {trouble.reason}: {trouble.message}" if trouble else ""
+        why = trouble or late
+        told = f"; {why.reason}: {why.message}" if why else ""
         enough = workload.ready >= report.granted and workload.updated
         reason = ConditionReason.INSUFFICIENT_CAPACITY if waits and enough else ConditionReason.ROLLING_OUT
         return Judgement("True", reason, f"{workload.ready} of {target} replicas answer{told}{waits}")
     if trouble:
         return Judgement("False", trouble.reason, f"{trouble.message}{waits}")
-    if workload.refused:
-        return Judgement("False", ConditionReason.POD_CREATION_REFUSED, workload.refused)
     if report.granted == 0 and waits:
         return Judgement("False", ConditionReason.INSUFFICIENT_CAPACITY, f"no replica runs{waits}")
-    if workload.late:
-        return Judgement(
-            "False",
-            ConditionReason.LOAD_TIMEOUT,
-            "the model did not load within its startup budget; see the pod's log",
-        )
+    if late:
+        return Judgement("False", late.reason, late.message)
     return Judgement(
         "False", ConditionReason.STARTING, f"0 of {target} replicas answer; the engine is loading{waits}"
     )
