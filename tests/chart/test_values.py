@@ -159,6 +159,62 @@ def test_decimals_of_the_command_line_which_helm_takes_for_text_are_numbers() ->
     assert both[0]["spec"]["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.9}
 
 
+def spec_of(*words: str, values: Any = None) -> Any:
+    """The AIMDeployment's spec for these words, and for a file of values."""
+    done = helm(
+        "template", "a", "./helm", *words, "--values", "-", "-s", "templates/aimdeployment.yaml",
+        stdin=json.dumps(values or {}),
+    )  # fmt: skip
+    return yaml.safe_load(done.stdout)["spec"]
+
+
+def test_whole_numbers_of_a_file_stay_whole_in_variables() -> None:
+    """Helm reads them as floats, and 8388608 must not become 8.388608e+06."""
+    given = {"aim_engine": {"env_vars": {"NCCL_BUFFSIZE": 8388608, "NCCL_SHARE": 1.5, "NCCL_ON": True}}}
+    env = {"NCCL_BUFFSIZE": "8388608", "NCCL_SHARE": "1.5", "NCCL_ON": "true"}
+    assert spec_of(values=given)["overrides"]["env"] == env
+
+
+def test_a_recipe_that_the_spec_names_says_the_model() -> None:
+    assert "model" not in spec_of("--set", "aim_engine.spec.recipe.configMap=mine")
+    assert "model" not in spec_of("--set", "aim_engine.spec.recipe.name=mine")
+
+
+def test_flags_of_sglang_keep_their_names() -> None:
+    flags = ("mem_fraction_static=0.8", "context-length=4096")
+    words = [word for flag in flags for word in ("--set", f"aim_engine.vllm_args.{flag}")]
+    args = spec_of("--set", "aim_engine.backend=sglang", *words)["overrides"]["engineArgs"]
+    assert args == {"mem-fraction-static": 0.8, "context-length": 4096}
+    utilization = ("--set", "aim_engine.hardware.memory_utilization=0.7")
+    sglang = spec_of(*utilization, "--set", "aim_engine.overrides.backend=sglang")
+    assert sglang["overrides"]["engineArgs"] == {"mem-fraction-static": 0.7}
+    assert spec_of(*utilization)["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.7}
+
+
+@pytest.mark.parametrize("name", ["3rd", "a.b", "a" * 47])
+def test_a_name_that_no_service_can_have_is_refused_before_anything_is_made(name: str) -> None:
+    done = helm("template", name, "./helm", check=False)
+    assert done.returncode != 0
+    assert f'The release\'s name "{name}" is no name for its Services' in done.stderr
+    assert template("a" * 46, "./helm")
+
+
+def test_the_catalogue_is_not_judged_by_the_validator_that_an_upgrade_replaces() -> None:
+    def exempt(*words: str) -> list[str]:
+        (found,) = template("aim", "./helm", "-n", "ns", *words, "-s", "templates/operator-config.yaml")
+        users: list[str] = yaml.safe_load(found["data"]["config.yaml"])["admission"]["exemptUsers"]
+        return users
+
+    job = next(
+        obj
+        for obj in template("aim", "./helm", "-n", "ns", "-s", "templates/selector.yaml")
+        if obj["kind"] == "Job"
+    )
+    account = job["spec"]["template"]["spec"]["serviceAccountName"]
+    assert f"system:serviceaccount:ns:{account}" in exempt()
+    assert f"system:serviceaccount:ns:{account}" not in exempt("--set", "recipes.install=false")
+
+
 TEMPLATE_REFUSES = {
     (
         "aim_engine.vllm_args.max_model_len=4096",

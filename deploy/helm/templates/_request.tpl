@@ -7,10 +7,22 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- $values := .Values.aim_engine -}}
 {{- $over := $values.overrides -}}
 {{- $notes := list -}}
-{{- $live := (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
+{{- $live := dict -}}
+{{- /* Before a first installation, helm has no such kind and ends where it is asked for one (--dry-run=server). */ -}}
+{{- if .Capabilities.APIVersions.Has "aim.engine.amd.com/v1alpha1" -}}
+{{- $live = (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
+{{- end -}}
 {{- $annotations := dig "metadata" "annotations" dict $live | default dict -}}
 {{- $before := dict -}}
 {{- if $live -}}{{- $before = get $annotations "aim.engine.amd.com/chart-spec" | default "{}" | fromJson -}}{{- end -}}
+{{- $level := include "aim.logLevel" . -}}
+{{- /* The level that debug or log_level set before; what the engine logs otherwise is its own default. */ -}}
+{{- if and (eq $level "INFO") (not (and (kindIs "invalid" $values.debug) (kindIs "invalid" $values.log_level))) -}}
+{{- $env := dig "overrides" "env" dict $before -}}
+{{- $_ := unset $env "VLLM_LOGGING_LEVEL" -}}
+{{- if and (hasKey (get $before "overrides" | default dict) "env") (not $env) -}}{{- $_ := unset $before.overrides "env" -}}{{- end -}}
+{{- if and (hasKey $before "overrides") (not $before.overrides) -}}{{- $_ := unset $before "overrides" -}}{{- end -}}
+{{- end -}}
 
 {{- $wishes := dict -}}
 {{- if not $values.auto_select -}}{{- $_ := set $wishes "autoSelect" false -}}{{- end -}}
@@ -21,11 +33,14 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- with $values.custom_recipe -}}{{- $_ := set $wishes "configMap" . -}}{{- end -}}
 {{- if .Values.selector.enabled -}}{{- $_ := set $wishes "decisionConfigMap" (include "aim.decisionName" .) -}}{{- end -}}
 
+{{- $backend := coalesce $over.backend $values.backend (dig "recipe" "backend" "" $values.spec) (dig "recipe" "backend" "" $before) "vllm" -}}
 {{- $args := dict -}}
-{{- with $values.hardware.memory_utilization -}}{{- $_ := set $args "gpu-memory-utilization" (float64 .) -}}{{- end -}}
+{{- with $values.hardware.memory_utilization -}}
+{{- $_ := set $args (ternary "mem-fraction-static" "gpu-memory-utilization" (eq $backend "sglang")) (float64 .) -}}
+{{- end -}}
 {{- range $given := list $values.vllm_args $over.vllm_args -}}
 {{- range $name, $value := $given -}}
-{{- $flag := include "aim.flag" $name -}}
+{{- $flag := include "aim.flag" (dict "name" $name "backend" $backend) -}}
 {{- if ne $flag (replace "_" "-" $name) -}}{{- $notes = append $notes (printf "vllm_args.%s is vLLM's %s" $name $flag) -}}{{- end -}}
 {{- $_ := set $args $flag (include "aim.number" $value | fromJson).value -}}
 {{- end -}}
@@ -36,10 +51,12 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $value := $given -}}
 {{- $why := get (include "aim.retired" $ | fromJson) $name -}}
 {{- if $why -}}{{- $notes = append $notes (printf "env_vars.%s is left out: %s" $name $why) -}}
-{{- else -}}{{- $_ := set $env $name (toString $value) -}}{{- end -}}
+{{- else -}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}{{- $value = int64 $value -}}{{- end -}}
+{{- $_ := set $env $name (toString $value) -}}
 {{- end -}}
 {{- end -}}
-{{- $level := include "aim.logLevel" . -}}
+{{- end -}}
 {{- if and (ne $level "INFO") (not (hasKey $env "VLLM_LOGGING_LEVEL")) -}}{{- $_ := set $env "VLLM_LOGGING_LEVEL" $level -}}{{- end -}}
 
 {{- $overrides := dict -}}
@@ -57,7 +74,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- else -}}
 {{- $installed := dig "spec" "model" "id" "" $live -}}
 {{- if $installed -}}{{- $_ := set $model "id" $installed -}}
-{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $values.spec)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
+{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $values.spec) (dig "recipe" "configMap" "" $values.spec)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
 {{- end -}}
 
 {{- $spec := dict -}}
@@ -87,12 +104,12 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- $length := dig "overrides" "engineArgs" "max-model-len" nil $spec -}}
 {{- $needed := add (dig "workload" "maxInputTokens" 0 $spec | int64) (dig "workload" "maxOutputTokens" 0 $spec | int64) -}}
 {{- if and (or (kindIs "int64" $length) (kindIs "float64" $length) (kindIs "int" $length)) (lt (int64 $length) (int64 $needed)) -}}
-{{- fail (printf "\n\naim_engine.vllm_args.max_model_len %v is below performance.max_input_length + max_output_length (%d): raise it to %d or leave it out" $length (int64 $needed) (int64 $needed)) -}}
+{{- fail (printf "\n\naim_engine.vllm_args.max_model_len %d is below performance.max_input_length + max_output_length (%d): raise it to %d or leave it out" (int64 $length) (int64 $needed) (int64 $needed)) -}}
 {{- end -}}
 {{- dict "spec" $spec "notes" ($notes | uniq) "carried" $carried | toJson -}}
 {{- end -}}
 
-{{/* Names of other servers for what vLLM calls otherwise; all others are taken as they are, with dashes. */}}
+{{/* Names of other servers for what vLLM calls otherwise; all others, and those of another backend, are taken as they are, with dashes. */}}
 {{- define "aim.flag" -}}
 {{- $known := dict
   "max_batch_size" "max-num-seqs"
@@ -105,7 +122,8 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
   "context_length" "max-model-len"
   "mem_fraction_static" "gpu-memory-utilization"
   "memory_utilization" "gpu-memory-utilization" -}}
-{{- get $known (replace "-" "_" .) | default (replace "_" "-" .) -}}
+{{- if eq .backend "sglang" -}}{{- $known = dict -}}{{- end -}}
+{{- get $known (replace "-" "_" .name) | default (replace "_" "-" .name) -}}
 {{- end -}}
 
 {{/* Variables that do nothing or harm, with the reason. */}}
