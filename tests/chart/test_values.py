@@ -214,6 +214,26 @@ def test_the_catalogue_is_not_judged_by_the_validator_that_an_upgrade_replaces()
     assert f"system:serviceaccount:ns:{account}" not in exempt("--set", "recipes.install=false")
 
 
+def test_helm_test_meets_the_operators_port_as_it_is() -> None:
+    """Behind TLS and a token, and through the operator's own NetworkPolicy."""
+
+    def words(*values: str) -> tuple[list[str], Any]:
+        (pod,) = (obj for obj in template("aim", "./helm", "-n", "ns", *values, "-s", "templates/tests/test.yaml") if obj["kind"] == "Pod")  # fmt: skip
+        return [word for word in pod["spec"]["containers"][0]["args"] if word.startswith("--metrics")], pod
+
+    plain, _ = words()
+    assert plain == ["--metrics=http://aim-metrics.ns.svc:8080/metrics"]
+    closed, pod = words("--set", "operator.metrics.tlsSecret=tls,operator.metrics.authentication=true")
+    assert closed == ["--metrics=https://aim-metrics.ns.svc:8080/metrics", "--metrics-ca=/metrics-ca/ca.crt", "--metrics-guarded"]  # fmt: skip
+    (volume,) = (each["secret"] for each in pod["spec"]["volumes"] if each["name"] == "metrics-ca")
+    assert volume == {"secretName": "tls", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    given = ("--set", "networkPolicy.fromNamespaces={monitoring}", "-s", "templates/operator.yaml")
+    (policy,) = (obj for obj in template("aim", "./helm", *given) if obj["kind"] == "NetworkPolicy")
+    (rule,) = policy["spec"]["ingress"]
+    (own,) = (each["podSelector"]["matchLabels"] for each in rule["from"] if "podSelector" in each)
+    assert own.items() <= pod["metadata"]["labels"].items()
+
+
 TEMPLATE_REFUSES = {
     (
         "aim_engine.vllm_args.max_model_len=4096",
