@@ -222,7 +222,9 @@ def test_an_owner_keeps_its_operator_whoever_else_brings_one(
     release(plane, "install", given=[f"watchNamespaces={{{NAMESPACE}}}"])
     refused = release(plane, "install", name="second", namespace=namespace_b, check=False)
     assert refused.returncode != 0
-    assert f"The operator of release {NAMESPACE}/aim-engine serves {NAMESPACE}, and not this" in refused.stderr
+    assert (
+        f"The operator of release {NAMESPACE}/aim-engine serves {NAMESPACE}, and not this" in refused.stderr
+    )
     assert f"Set watchNamespaces={{{namespace_b}}}" in refused.stderr
     both = f"watchNamespaces={{{namespace_b},{NAMESPACE}}}"
     refused = release(plane, "install", name="second", namespace=namespace_b, given=[both], check=False)
