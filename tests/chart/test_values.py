@@ -234,7 +234,20 @@ def test_helm_test_meets_the_operators_port_as_it_is() -> None:
     assert own.items() <= pod["metadata"]["labels"].items()
 
 
+def test_a_part_of_the_interface_that_is_left_empty_asks_for_nothing() -> None:
+    empty = dict.fromkeys(("hardware", "performance", "overrides", "vllm_args", "env_vars", "spec"))
+    assert spec_of(values={"aim_engine": empty}) == spec_of()
+
+
 TEMPLATE_REFUSES = {
+    (
+        "aim_engine.vllm_args.max_seq_len=100",
+        "aim_engine.vllm_args.max_model_len=300",
+    ): "vllm_args.max_model_len and vllm_args.max_seq_len are both max-model-len: keep one",
+    (
+        "aim_engine.overrides.vllm_args.max-num-seqs=1",
+        "aim_engine.overrides.vllm_args.max_num_seqs=2",
+    ): "are both max-num-seqs: keep one",
     (
         "aim_engine.vllm_args.max_model_len=4096",
         "aim_engine.performance.max_input_length=4096",

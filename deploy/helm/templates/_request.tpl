@@ -5,7 +5,11 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 */}}
 {{- define "aim.request" -}}
 {{- $values := .Values.aim_engine -}}
-{{- $over := $values.overrides -}}
+{{- /* A key of a values file with nothing below it is null. */ -}}
+{{- $over := $values.overrides | default dict -}}
+{{- $more := $values.spec | default dict -}}
+{{- $hardware := $values.hardware | default dict -}}
+{{- $performance := $values.performance | default dict -}}
 {{- $notes := list -}}
 {{- $live := dict -}}
 {{- /* Before a first installation, helm has no such kind and ends where it is asked for one (--dry-run=server). */ -}}
@@ -29,18 +33,21 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- with coalesce $over.gpu_count $values.gpu_count -}}{{- $_ := set $wishes "gpuCount" (int64 .) -}}{{- end -}}
 {{- with coalesce $over.precision $values.precision -}}{{- $_ := set $wishes "precision" (include "aim.precision" .) -}}{{- end -}}
 {{- with coalesce $over.backend $values.backend -}}{{- $_ := set $wishes "backend" . -}}{{- end -}}
-{{- with $values.hardware.gpu_type -}}{{- $_ := set $wishes "gpuModel" . -}}{{- end -}}
+{{- with $hardware.gpu_type -}}{{- $_ := set $wishes "gpuModel" . -}}{{- end -}}
 {{- with $values.custom_recipe -}}{{- $_ := set $wishes "configMap" . -}}{{- end -}}
 {{- if .Values.selector.enabled -}}{{- $_ := set $wishes "decisionConfigMap" (include "aim.decisionName" .) -}}{{- end -}}
 
-{{- $backend := coalesce $over.backend $values.backend (dig "recipe" "backend" "" $values.spec) (dig "recipe" "backend" "" $before) "vllm" -}}
+{{- $backend := coalesce $over.backend $values.backend (dig "recipe" "backend" "" $more) (dig "recipe" "backend" "" $before) "vllm" -}}
 {{- $args := dict -}}
-{{- with $values.hardware.memory_utilization -}}
+{{- with $hardware.memory_utilization -}}
 {{- $_ := set $args (ternary "mem-fraction-static" "gpu-memory-utilization" (eq $backend "sglang")) (float64 .) -}}
 {{- end -}}
 {{- range $given := list $values.vllm_args $over.vllm_args -}}
+{{- $seen := dict -}}
 {{- range $name, $value := $given -}}
 {{- $flag := include "aim.flag" (dict "name" $name "backend" $backend) -}}
+{{- with get $seen $flag -}}{{- fail (printf "\n\nvllm_args.%s and vllm_args.%s are both %s: keep one" . $name $flag) -}}{{- end -}}
+{{- $_ := set $seen $flag $name -}}
 {{- if ne $flag (replace "_" "-" $name) -}}{{- $notes = append $notes (printf "vllm_args.%s is vLLM's %s" $name $flag) -}}{{- end -}}
 {{- $_ := set $args $flag (include "aim.number" $value | fromJson).value -}}
 {{- end -}}
@@ -62,19 +69,19 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- $overrides := dict -}}
 {{- with $args -}}{{- $_ := set $overrides "engineArgs" . -}}{{- end -}}
 {{- with $env -}}{{- $_ := set $overrides "env" . -}}{{- end -}}
-{{- with $values.hardware.cpu_cores -}}{{- $_ := set $overrides "resources" (dict "cpu" (toString .)) -}}{{- end -}}
+{{- with $hardware.cpu_cores -}}{{- $_ := set $overrides "resources" (dict "cpu" (toString .)) -}}{{- end -}}
 
 {{- $load := dict -}}
-{{- with $values.performance.max_batch_size -}}{{- $_ := set $load "maxBatchSize" (int64 .) -}}{{- end -}}
-{{- with $values.performance.max_input_length -}}{{- $_ := set $load "maxInputTokens" (int64 .) -}}{{- end -}}
-{{- with $values.performance.max_output_length -}}{{- $_ := set $load "maxOutputTokens" (int64 .) -}}{{- end -}}
+{{- with $performance.max_batch_size -}}{{- $_ := set $load "maxBatchSize" (int64 .) -}}{{- end -}}
+{{- with $performance.max_input_length -}}{{- $_ := set $load "maxInputTokens" (int64 .) -}}{{- end -}}
+{{- with $performance.max_output_length -}}{{- $_ := set $load "maxOutputTokens" (int64 .) -}}{{- end -}}
 
 {{- $model := dict -}}
 {{- with $values.model_id -}}{{- $_ := set $model "id" . -}}
 {{- else -}}
 {{- $installed := dig "spec" "model" "id" "" $live -}}
 {{- if $installed -}}{{- $_ := set $model "id" $installed -}}
-{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $values.spec) (dig "recipe" "configMap" "" $values.spec)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
+{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $more) (dig "recipe" "configMap" "" $more)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
 {{- end -}}
 
 {{- $spec := dict -}}
@@ -83,7 +90,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load "monitoring" $measured -}}
 {{- if $part -}}{{- $_ := set $spec $name $part -}}{{- end -}}
 {{- end -}}
-{{- $spec = mergeOverwrite $spec (deepCopy $values.spec) -}}
+{{- $spec = mergeOverwrite $spec (deepCopy $more) -}}
 
 {{- $carried := list -}}
 {{- if and $before (not $values.accept_changes) -}}
