@@ -180,6 +180,7 @@ def test_sglang_runs_the_code_of_a_repository_only_where_that_is_allowed() -> No
         ("HTTP_PROXY", True), ("https_proxy", True), ("ALL_PROXY", True), ("NO_PROXY", True), ("HF_ENDPOINT", True),
         ("SSL_CERT_FILE", True), ("REQUESTS_CA_BUNDLE", True), ("TMPDIR", True), ("VLLM_LOOPBACK_IP", True),
         ("MY_OWN", True), ("PYTORCH_TUNABLEOP_FILENAME", True), ("PYTORCH_TUNABLEOP_UNTUNED_FILENAME", True),
+        ("HF_XET_CACHE", True), ("HF_ASSETS_CACHE", True), ("HF_HUB_CACHE", False),
     ],
 )  # fmt: skip
 def test_variables_that_load_code_redirect_or_trust_others_are_no_tenants(
