@@ -214,6 +214,17 @@ def test_the_catalogue_is_not_judged_by_the_validator_that_an_upgrade_replaces()
     assert f"system:serviceaccount:ns:{account}" not in exempt("--set", "recipes.install=false")
 
 
+def test_all_pods_of_the_chart_run_where_its_values_say() -> None:
+    values = ("operator.nodeSelector.role=infra", "operator.tolerations[0].operator=Exists")
+    pods = {}
+    for obj in template("aim", "./helm", *(word for value in values for word in ("--set", value))):
+        pod = obj.get("spec", {}) if obj["kind"] == "Pod" else obj.get("spec", {}).get("template", {}).get("spec")  # fmt: skip
+        if pod and obj["spec"].get("completions") != 0:
+            pods[obj["metadata"]["name"]] = (pod.get("nodeSelector"), pod.get("tolerations"))
+    names = ("operator", "recipe-validator", "recipe-selector", "crd-upgrade", "uninstall-guard", "test")
+    assert pods == {f"aim-{name}": ({"role": "infra"}, [{"operator": "Exists"}]) for name in names}
+
+
 def test_helm_test_meets_the_operators_port_as_it_is() -> None:
     """Behind TLS and a token, and through the operator's own NetworkPolicy."""
 

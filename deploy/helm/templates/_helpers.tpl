@@ -43,6 +43,16 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Where the chart's own pods run: the hooks too, or nothing could be installed where every node is tainted. */}}
+{{- define "aim.placement" -}}
+{{- with .Values.operator.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "aim.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
