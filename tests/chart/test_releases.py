@@ -267,3 +267,17 @@ def test_the_guard_is_not_in_the_way_of_who_removed_the_crds_first(
         aim_engine(plane, "hook", "uninstall", *words)
     plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com")
     assert "no AIMDeployment of others" in aim_engine(plane, "hook", "uninstall", *words)
+
+
+def test_a_namespace_that_is_deleted_leaves_no_gate_that_nobody_answers(plane: ControlPlane) -> None:
+    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "passing"}})
+    release(plane, "install", name="passing", namespace="passing")
+    name = "passing-recipe-validator"
+    assert name in plane.kubectl("get", "validatingwebhookconfiguration", "-o", "name").stdout
+    plane.kubectl("delete", "namespace", "passing", "--timeout=60s")
+    plane.wait_for(
+        lambda: name not in plane.kubectl("get", "validatingwebhookconfiguration", "-o", "name").stdout,
+        PATIENCE,
+        "the webhook configuration to be collected",
+    )
+    plane.kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=passing")
