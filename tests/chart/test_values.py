@@ -133,6 +133,7 @@ BAD = {
     "monitoring.alerting.rules[0].name=Slow": "at '/monitoring/alerting/rules/0': missing property 'condition'",
     "operator.config.hub.enabeld=false": "at '/operator/config/hub': additional properties 'enabeld' not allowed",
     "operator.resources.limits.memroy=1Gi": "at '/operator/resources/limits': additional properties 'memroy' not allowed",
+    "global.imageRegistry=registry.example.com/mirror/": "at '/global/imageRegistry': 'registry.example.com/mirror/' does not match pattern",
     "image.digest=sha256:abc": "at '/image/digest': 'sha256:abc' does not match pattern",
 }
 
