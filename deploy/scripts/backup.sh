@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what is needed to bring AIM Engine's deployments back, here or in another cluster, into a directory of plain files:
-# values of the releases, recorded decisions, recipes of your own, and AIMDeployments that belong to no release.
+# values of the releases and their AIMDeployments, recorded decisions, recipes of your own, and AIMDeployments of no release.
 # Secrets and weights are not in it; secrets.txt lists the Secrets that deployments name.
 set -euo pipefail
 
@@ -68,7 +68,7 @@ chmod 700 "$output"
 : >"$output/releases.txt"
 : >"$output/secrets.txt"
 
-deployments="$(kubectl get "aimdeployments.$group" "${scope[@]}" -o go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{with .metadata.annotations}}{{with index . "meta.helm.sh/release-name"}}{{.}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.recipe}}{{with .configMap}}{{.}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.model}}{{with .tokenSecret}}{{.name}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.service}}{{with .apiKeySecret}}{{.name}}{{else}}-{{end}}{{else}}-{{end}}{{"\n"}}{{end}}')"
+deployments="$(kubectl get "aimdeployments.$group" "${scope[@]}" -o go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{with .metadata.annotations}}{{if index . "aim.engine.amd.com/chart-spec"}}{{with index . "meta.helm.sh/release-name"}}{{.}}{{else}}-{{end}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.recipe}}{{with .configMap}}{{.}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.model}}{{with .tokenSecret}}{{.name}}{{else}}-{{end}}{{else}}-{{end}} {{with .spec.service}}{{with .apiKeySecret}}{{.name}}{{else}}-{{end}}{{else}}-{{end}}{{"\n"}}{{end}}')"
 owner="$(kubectl get deployments "${scope[@]}" -l app.kubernetes.io/name=aim-engine,app.kubernetes.io/component=operator,app.kubernetes.io/managed-by=Helm \
     -o 'jsonpath={range .items[*]}{.metadata.namespace} {.metadata.labels.app\.kubernetes\.io/instance}{"\n"}{end}')"
 
@@ -82,8 +82,12 @@ while read -r namespace release; do
     helm get values "$release" --namespace "$namespace" --output yaml >"$output/releases/$namespace/$release.yaml"
 done <"$output/releases.txt"
 
+# Of a release too: what earlier values asked for, and helm's values of today no longer say, stands in its AIMDeployment alone.
 while read -r namespace name release _; do
-    if [ -n "$namespace" ] && [ "$release" = - ]; then save "$output/aimdeployments.yaml" "aimdeployments.$group" "$namespace" "$name"; fi
+    [ -n "$namespace" ] || continue
+    file="$output/aimdeployments.yaml"
+    [ "$release" = - ] || file="$output/releases/$namespace/$release.aimdeployment.yaml"
+    save "$file" "aimdeployments.$group" "$namespace" "$name"
 done <<<"$deployments"
 
 # ConfigMaps: recorded decisions, recipes with the label, and recipes that are only named.

@@ -108,8 +108,13 @@ apply_file configmaps.yaml
 while read -r namespace release; do
     words=(upgrade --install "$release" "$chart" --namespace "$namespace" --values "$directory/releases/$namespace/$release.yaml" --reset-values)
     if [ "$choose_anew" = 0 ] && recorded "$namespace" "$release"; then words+=(--set aim_engine.restore_from_backup=true); fi
+    # The chart keeps what an installed release asked for and its values no longer say: helm takes this object over.
+    asked="$directory/releases/$namespace/$release.aimdeployment.yaml"
+    before="$(kubectl get aimdeployment "$release" --namespace "$namespace" -o name 2>/dev/null || true)"
+    if [ -f "$asked" ]; then run kubectl apply --server-side --force-conflicts --field-manager=helm -f "$asked" || true; fi
     if ! run helm "${words[@]}" ${helm_arguments[@]+"${helm_arguments[@]}"} </dev/null; then
         kubectl logs "job/$release-recipe-selector" --namespace "$namespace" --all-containers --tail=40 2>/dev/null || true
+        [ -n "$before" ] || kubectl delete aimdeployment "$release" --namespace "$namespace" --ignore-not-found
         say "$namespace/$release was not restored. Where its recorded recipe cannot serve here: restore.sh --choose-anew $directory"
     fi
 done <"$directory/releases.txt"

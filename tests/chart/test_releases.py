@@ -12,7 +12,7 @@ import pytest
 
 from chart.documented import NAMESPACE
 from chart.helm import Json, on
-from chart.installed import PATIENCE, plane_of_releases, ready, select, uninstall_all
+from chart.installed import PATIENCE, aim_engine, plane_of_releases, ready, select, uninstall_all
 from chart.releases import OLD, previous_chart
 from testbed.plane import ControlPlane
 from testbed.product import Operator, path
@@ -207,3 +207,77 @@ def test_helm_3_installs_upgrades_and_uninstalls_it_too(
     assert spec_of(plane) == spec
     release(plane, "uninstall", "--wait", program="helm3")
     plane.wait_for(lambda: left(plane) - LEFT == set(), PATIENCE, "the rest to be collected")
+
+
+def test_the_first_installation_can_be_tried(plane: ControlPlane, uninstalled: None) -> None:
+    """A server's dry run, where the cluster does not have our kinds yet."""
+    plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com", "aimrecipes.aim.engine.amd.com", "--ignore-not-found")  # fmt: skip
+    told = release(plane, "install", "--dry-run=server", "--disable-openapi-validation").stdout
+    assert "kind: AIMDeployment" in told
+
+
+def test_an_owner_keeps_its_operator_whoever_else_brings_one(
+    plane: ControlPlane, uninstalled: None, namespace_b: str
+) -> None:
+    release(plane, "install", given=[f"watchNamespaces={{{NAMESPACE}}}"])
+    refused = release(plane, "install", name="second", namespace=namespace_b, check=False)
+    assert refused.returncode != 0
+    assert (
+        f"The operator of release {NAMESPACE}/aim-engine serves {NAMESPACE}, and not this" in refused.stderr
+    )
+    assert f"Set watchNamespaces={{{namespace_b}}}" in refused.stderr
+    both = f"watchNamespaces={{{namespace_b},{NAMESPACE}}}"
+    refused = release(plane, "install", name="second", namespace=namespace_b, given=[both], check=False)
+    assert f"one that this release brings would serve {NAMESPACE} too" in refused.stderr
+    own = f"watchNamespaces={{{namespace_b}}}"
+    release(plane, "install", name="second", namespace=namespace_b, given=[own])
+    each = ["deployment.apps/aim-engine-operator", "deployment.apps/second-operator"]
+    assert operators(plane) == each
+    release(plane, "upgrade", "--reuse-values")
+    release(plane, "upgrade", "--reuse-values", name="second", namespace=namespace_b)
+    assert operators(plane) == each
+    told = release(plane, "install", name="third", namespace=namespace_b).stdout
+    assert f"the operator of release {namespace_b}/second serves this one" in told
+    release(plane, "upgrade", given=["operator.mode=always"])
+    release(plane, "upgrade", "--reset-values", name="second", namespace=namespace_b)
+    assert operators(plane) == each, "whoever has one keeps it, also where another serves all namespaces"
+
+
+def test_a_log_level_that_is_set_back_reaches_the_engine(plane: ControlPlane, uninstalled: None) -> None:
+    release(plane, "install", given=["aim_engine.debug=true"])
+    loud = {"VLLM_LOGGING_LEVEL": "DEBUG"}
+    assert spec_of(plane)["overrides"]["env"] == loud
+    release(plane, "upgrade", given=["aim_engine.env_vars.NCCL_DEBUG=WARN"])
+    assert spec_of(plane)["overrides"]["env"] == {**loud, "NCCL_DEBUG": "WARN"}, "forgotten, not set back"
+    told = release(plane, "upgrade", given=["aim_engine.debug=false"]).stdout
+    assert spec_of(plane)["overrides"] == {"env": {"NCCL_DEBUG": "WARN"}}
+    assert "overrides is kept" in told
+    release(plane, "upgrade", given=["aim_engine.log_level=warning"])
+    assert spec_of(plane)["overrides"]["env"]["VLLM_LOGGING_LEVEL"] == "WARNING"
+    release(plane, "upgrade", "--reuse-values", given=["aim_engine.log_level=INFO"])
+    assert spec_of(plane)["overrides"] == {"env": {"NCCL_DEBUG": "WARN"}}
+
+
+def test_the_guard_is_not_in_the_way_of_who_removed_the_crds_first(
+    plane: ControlPlane, uninstalled: None
+) -> None:
+    release(plane, "install")
+    words = (f"--operator={NAMESPACE}/aim-engine-operator", "--release=other/release")
+    with pytest.raises(AssertionError, match="still serves aim-engine/aim-engine"):
+        aim_engine(plane, "hook", "uninstall", *words)
+    plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com")
+    assert "no AIMDeployment of others" in aim_engine(plane, "hook", "uninstall", *words)
+
+
+def test_a_namespace_that_is_deleted_leaves_no_gate_that_nobody_answers(plane: ControlPlane) -> None:
+    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "passing"}})
+    release(plane, "install", name="passing", namespace="passing")
+    name = "passing-recipe-validator"
+    assert name in plane.kubectl("get", "validatingwebhookconfiguration", "-o", "name").stdout
+    plane.kubectl("delete", "namespace", "passing", "--timeout=60s")
+    plane.wait_for(
+        lambda: name not in plane.kubectl("get", "validatingwebhookconfiguration", "-o", "name").stdout,
+        PATIENCE,
+        "the webhook configuration to be collected",
+    )
+    plane.kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=passing")

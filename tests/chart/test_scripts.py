@@ -193,6 +193,7 @@ def test_a_backup_brings_everything_back_after_the_cluster_was_wiped(
     select(plane, "aim-engine", tmp_path)
     plane.apply(*own_objects())
     on(plane, "install", "second", "./helm", "-n", TEAM, "--set", "aim_engine.model_id=Qwen/Qwen3-8B")
+    on(plane, "upgrade", "second", "./helm", "-n", TEAM, "--set", "aim_engine.vllm_args.max_num_seqs=32")
     edited = plane.request("GET", f"{GROUP}/aimrecipes")["items"][0]["metadata"]["name"]
     plane.kubectl("annotate", "aimrecipe", edited, "note=ours")
     kept = [

@@ -133,6 +133,7 @@ BAD = {
     "monitoring.alerting.rules[0].name=Slow": "at '/monitoring/alerting/rules/0': missing property 'condition'",
     "operator.config.hub.enabeld=false": "at '/operator/config/hub': additional properties 'enabeld' not allowed",
     "operator.resources.limits.memroy=1Gi": "at '/operator/resources/limits': additional properties 'memroy' not allowed",
+    "global.imageRegistry=registry.example.com/mirror/": "at '/global/imageRegistry': 'registry.example.com/mirror/' does not match pattern",
     "image.digest=sha256:abc": "at '/image/digest': 'sha256:abc' does not match pattern",
 }
 
@@ -158,7 +159,107 @@ def test_decimals_of_the_command_line_which_helm_takes_for_text_are_numbers() ->
     assert both[0]["spec"]["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.9}
 
 
+def spec_of(*words: str, values: Any = None) -> Any:
+    """The AIMDeployment's spec for these words, and for a file of values."""
+    done = helm(
+        "template", "a", "./helm", *words, "--values", "-", "-s", "templates/aimdeployment.yaml",
+        stdin=json.dumps(values or {}),
+    )  # fmt: skip
+    return yaml.safe_load(done.stdout)["spec"]
+
+
+def test_whole_numbers_of_a_file_stay_whole_in_variables() -> None:
+    """Helm reads them as floats, and 8388608 must not become 8.388608e+06."""
+    given = {"aim_engine": {"env_vars": {"NCCL_BUFFSIZE": 8388608, "NCCL_SHARE": 1.5, "NCCL_ON": True}}}
+    env = {"NCCL_BUFFSIZE": "8388608", "NCCL_SHARE": "1.5", "NCCL_ON": "true"}
+    assert spec_of(values=given)["overrides"]["env"] == env
+
+
+def test_a_recipe_that_the_spec_names_says_the_model() -> None:
+    assert "model" not in spec_of("--set", "aim_engine.spec.recipe.configMap=mine")
+    assert "model" not in spec_of("--set", "aim_engine.spec.recipe.name=mine")
+
+
+def test_flags_of_sglang_keep_their_names() -> None:
+    flags = ("mem_fraction_static=0.8", "context-length=4096")
+    words = [word for flag in flags for word in ("--set", f"aim_engine.vllm_args.{flag}")]
+    args = spec_of("--set", "aim_engine.backend=sglang", *words)["overrides"]["engineArgs"]
+    assert args == {"mem-fraction-static": 0.8, "context-length": 4096}
+    utilization = ("--set", "aim_engine.hardware.memory_utilization=0.7")
+    sglang = spec_of(*utilization, "--set", "aim_engine.overrides.backend=sglang")
+    assert sglang["overrides"]["engineArgs"] == {"mem-fraction-static": 0.7}
+    assert spec_of(*utilization)["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.7}
+
+
+@pytest.mark.parametrize("name", ["3rd", "a.b", "a" * 47])
+def test_a_name_that_no_service_can_have_is_refused_before_anything_is_made(name: str) -> None:
+    done = helm("template", name, "./helm", check=False)
+    assert done.returncode != 0
+    assert f'The release\'s name "{name}" is no name for its Services' in done.stderr
+    assert template("a" * 46, "./helm")
+
+
+def test_the_catalogue_is_not_judged_by_the_validator_that_an_upgrade_replaces() -> None:
+    def exempt(*words: str) -> list[str]:
+        (found,) = template("aim", "./helm", "-n", "ns", *words, "-s", "templates/operator-config.yaml")
+        users: list[str] = yaml.safe_load(found["data"]["config.yaml"])["admission"]["exemptUsers"]
+        return users
+
+    job = next(
+        obj
+        for obj in template("aim", "./helm", "-n", "ns", "-s", "templates/selector.yaml")
+        if obj["kind"] == "Job"
+    )
+    account = job["spec"]["template"]["spec"]["serviceAccountName"]
+    assert f"system:serviceaccount:ns:{account}" in exempt()
+    assert f"system:serviceaccount:ns:{account}" not in exempt("--set", "recipes.install=false")
+
+
+def test_all_pods_of_the_chart_run_where_its_values_say() -> None:
+    values = ("operator.nodeSelector.role=infra", "operator.tolerations[0].operator=Exists")
+    pods = {}
+    for obj in template("aim", "./helm", *(word for value in values for word in ("--set", value))):
+        pod = obj.get("spec", {}) if obj["kind"] == "Pod" else obj.get("spec", {}).get("template", {}).get("spec")  # fmt: skip
+        if pod and obj["spec"].get("completions") != 0:
+            pods[obj["metadata"]["name"]] = (pod.get("nodeSelector"), pod.get("tolerations"))
+    names = ("operator", "recipe-validator", "recipe-selector", "crd-upgrade", "uninstall-guard", "test")
+    assert pods == {f"aim-{name}": ({"role": "infra"}, [{"operator": "Exists"}]) for name in names}
+
+
+def test_helm_test_meets_the_operators_port_as_it_is() -> None:
+    """Behind TLS and a token, and through the operator's own NetworkPolicy."""
+
+    def words(*values: str) -> tuple[list[str], Any]:
+        (pod,) = (obj for obj in template("aim", "./helm", "-n", "ns", *values, "-s", "templates/tests/test.yaml") if obj["kind"] == "Pod")  # fmt: skip
+        return [word for word in pod["spec"]["containers"][0]["args"] if word.startswith("--metrics")], pod
+
+    plain, _ = words()
+    assert plain == ["--metrics=http://aim-metrics.ns.svc:8080/metrics"]
+    closed, pod = words("--set", "operator.metrics.tlsSecret=tls,operator.metrics.authentication=true")
+    assert closed == ["--metrics=https://aim-metrics.ns.svc:8080/metrics", "--metrics-ca=/metrics-ca/ca.crt", "--metrics-guarded"]  # fmt: skip
+    (volume,) = (each["secret"] for each in pod["spec"]["volumes"] if each["name"] == "metrics-ca")
+    assert volume == {"secretName": "tls", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    given = ("--set", "networkPolicy.fromNamespaces={monitoring}", "-s", "templates/operator.yaml")
+    (policy,) = (obj for obj in template("aim", "./helm", *given) if obj["kind"] == "NetworkPolicy")
+    (rule,) = policy["spec"]["ingress"]
+    (own,) = (each["podSelector"]["matchLabels"] for each in rule["from"] if "podSelector" in each)
+    assert own.items() <= pod["metadata"]["labels"].items()
+
+
+def test_a_part_of_the_interface_that_is_left_empty_asks_for_nothing() -> None:
+    empty = dict.fromkeys(("hardware", "performance", "overrides", "vllm_args", "env_vars", "spec"))
+    assert spec_of(values={"aim_engine": empty}) == spec_of()
+
+
 TEMPLATE_REFUSES = {
+    (
+        "aim_engine.vllm_args.max_seq_len=100",
+        "aim_engine.vllm_args.max_model_len=300",
+    ): "vllm_args.max_model_len and vllm_args.max_seq_len are both max-model-len: keep one",
+    (
+        "aim_engine.overrides.vllm_args.max-num-seqs=1",
+        "aim_engine.overrides.vllm_args.max_num_seqs=2",
+    ): "are both max-num-seqs: keep one",
     (
         "aim_engine.vllm_args.max_model_len=4096",
         "aim_engine.performance.max_input_length=4096",

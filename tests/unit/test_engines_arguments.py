@@ -84,6 +84,9 @@ def test_what_the_engine_accepts_is_no_problem(args: dict[str, object]) -> None:
         ({"no-async-scheduling": False}, "write async-scheduling: false"),
         ({"compilation-config": 3}, "takes an object"),
         ({"compilation-config": "not json"}, "takes an object"),
+        ({"compilation-config": "[" * 100_000}, "takes an object"),
+        ({"compilation-config": '{"a":' * 5_000 + "1" + "}" * 5_000}, "takes an object"),
+        ({"compilation-config": '{"a":' * 50 + "1" + "}" * 50}, "takes an object"),
         ({"dtype.x": 1}, "takes no object"),
         ({"max-model-len": 1, "max_model_len": 2}, "are the same flag"),
         ({"enable-prefix-caching": True, "no-enable-prefix-caching": None}, "are the same flag"),
@@ -235,6 +238,12 @@ def test_an_override_replaces_whatever_the_spelling() -> None:
         "enable-prefix-caching": True,
         "max-model-len": 2,
     }
+
+
+def test_a_key_changes_an_object_that_is_written_as_text() -> None:
+    base = {"compilation-config": '{"a": 1, "b": 2}'}
+    assert vllm.merge_args(base, {"compilation-config.a": 3}) == {"compilation-config": {"a": 3, "b": 2}}
+    assert vllm.merge_args(base, {}) == {"compilation-config": {"a": 1, "b": 2}}
 
 
 scalars = st.one_of(

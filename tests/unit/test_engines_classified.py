@@ -138,6 +138,32 @@ def test_sglang_loads_no_weights_from_other_hosts(value: str) -> None:
     assert "is denied: it" in problem.message
 
 
+@pytest.mark.parametrize("trust", list(Trust))
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"auto_map": {"AutoModel": "someone/else--module.Model"}},
+        '{"text_config": {"auto_map": {"AutoModel": "module.Model"}}}',
+        {"trust_remote_code": True},
+    ],
+)
+def test_sglang_imports_no_code_that_an_overridden_configuration_names(value: object, trust: Trust) -> None:
+    module = engine(Backend("sglang"))
+    args = {"json-model-override-args": value}
+    (problem,) = module.check_args(args, module.DEFAULT_VERSION, trust=trust)
+    assert "is denied: it executes code from the model repository" in problem.message
+    usual = {"json-model-override-args": '{"rope_scaling": {"factor": 4.0}}'}
+    assert module.check_args(usual, module.DEFAULT_VERSION, trust=trust) == ()
+
+
+def test_sglang_runs_the_code_of_a_repository_only_where_that_is_allowed() -> None:
+    """Its implementation `transformers` does, whatever trust-remote-code says."""
+    module = engine(Backend("sglang"))
+    args = {"model-impl": "transformers"}
+    assert module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT)
+    assert module.check_args(args, module.DEFAULT_VERSION, trust=Trust.TENANT_WITH_REMOTE_CODE) == ()
+
+
 @pytest.mark.parametrize("backend", list(Backend))
 @pytest.mark.parametrize(
     ("name", "admin_may"),
@@ -153,7 +179,8 @@ def test_sglang_loads_no_weights_from_other_hosts(value: str) -> None:
         ("OTEL_EXPORTER_OTLP_ENDPOINT", False), ("AWS_SECRET_ACCESS_KEY", False), ("SGLANG_PROFILE_V2", False),
         ("HTTP_PROXY", True), ("https_proxy", True), ("ALL_PROXY", True), ("NO_PROXY", True), ("HF_ENDPOINT", True),
         ("SSL_CERT_FILE", True), ("REQUESTS_CA_BUNDLE", True), ("TMPDIR", True), ("VLLM_LOOPBACK_IP", True),
-        ("MY_OWN", True),
+        ("MY_OWN", True), ("PYTORCH_TUNABLEOP_FILENAME", True), ("PYTORCH_TUNABLEOP_UNTUNED_FILENAME", True),
+        ("HF_XET_CACHE", True), ("HF_ASSETS_CACHE", True), ("HF_HUB_CACHE", False),
     ],
 )  # fmt: skip
 def test_variables_that_load_code_redirect_or_trust_others_are_no_tenants(

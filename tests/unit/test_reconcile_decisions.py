@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from aim_engine.api.configmap_yaml import Faults
 from aim_engine.api.enums import Tier
+from aim_engine.cli.hooks.select import kept
+from aim_engine.cli.output import CommandError
 from aim_engine.inventory import Inventory
 from aim_engine.reconcile.decisions import DECISION_FILE, read_decision
 from aim_engine.reconcile.plan import Plan, make_plan
@@ -121,3 +123,18 @@ def test_what_is_no_decision_is_told(text: Any) -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_a_decision_or_a_clean_refusal(text: str) -> None:
     assert isinstance(read_decision(config_map(text)), Recorded | Faults)
+
+
+def test_a_record_of_a_release_that_waited_is_nothing_to_keep() -> None:
+    def recorded(**document: Any) -> dict[str, Any]:
+        metadata = {"name": "a-recipe-config", "namespace": "models"}
+        return {"metadata": metadata, "data": {DECISION_FILE: yaml.safe_dump(document)}}
+
+    assert kept(recorded(outcome="InsufficientCapacity", chosen=None)) is None
+    chosen = {"recipe": "small", "hash": "1"}
+    assert kept(recorded(outcome="Selected", chosen=chosen)) == Recorded("small", "1")
+    for wrong in (recorded(), recorded(outcome="Selected", chosen={}), {**recorded(), "data": {}}):
+        with pytest.raises(
+            CommandError, match=r"ConfigMap models/a-recipe-config: .*(is missing|names no recipe)"
+        ):
+            kept(wrong)

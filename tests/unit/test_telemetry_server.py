@@ -215,6 +215,10 @@ async def test_the_port_speaks_tls_and_takes_up_a_renewed_certificate(tmp_path: 
         second = issue()
         certificate.look()
         assert await asyncio.to_thread(seen, address) == second
+        other = server_certificate(authority, ["127.0.0.1"])
+        (tmp_path / "tls.crt").write_bytes(other.certificate_pem)
+        certificate.look()
+        assert await asyncio.to_thread(seen, address) == second, "whose key is not there yet"
         (tmp_path / "tls.crt").write_text("half written")
         certificate.look()
         assert await asyncio.to_thread(seen, address) == second, "the last good one stays"

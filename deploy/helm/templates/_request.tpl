@@ -5,27 +5,49 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 */}}
 {{- define "aim.request" -}}
 {{- $values := .Values.aim_engine -}}
-{{- $over := $values.overrides -}}
+{{- /* A key of a values file with nothing below it is null. */ -}}
+{{- $over := $values.overrides | default dict -}}
+{{- $more := $values.spec | default dict -}}
+{{- $hardware := $values.hardware | default dict -}}
+{{- $performance := $values.performance | default dict -}}
 {{- $notes := list -}}
-{{- $live := (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
+{{- $live := dict -}}
+{{- /* Before a first installation, helm has no such kind and ends where it is asked for one (--dry-run=server). */ -}}
+{{- if .Capabilities.APIVersions.Has "aim.engine.amd.com/v1alpha1" -}}
+{{- $live = (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
+{{- end -}}
 {{- $annotations := dig "metadata" "annotations" dict $live | default dict -}}
 {{- $before := dict -}}
 {{- if $live -}}{{- $before = get $annotations "aim.engine.amd.com/chart-spec" | default "{}" | fromJson -}}{{- end -}}
+{{- $level := include "aim.logLevel" . -}}
+{{- /* The level that debug or log_level set before; what the engine logs otherwise is its own default. */ -}}
+{{- if and (eq $level "INFO") (not (and (kindIs "invalid" $values.debug) (kindIs "invalid" $values.log_level))) -}}
+{{- $env := dig "overrides" "env" dict $before -}}
+{{- $_ := unset $env "VLLM_LOGGING_LEVEL" -}}
+{{- if and (hasKey (get $before "overrides" | default dict) "env") (not $env) -}}{{- $_ := unset $before.overrides "env" -}}{{- end -}}
+{{- if and (hasKey $before "overrides") (not $before.overrides) -}}{{- $_ := unset $before "overrides" -}}{{- end -}}
+{{- end -}}
 
 {{- $wishes := dict -}}
 {{- if not $values.auto_select -}}{{- $_ := set $wishes "autoSelect" false -}}{{- end -}}
 {{- with coalesce $over.gpu_count $values.gpu_count -}}{{- $_ := set $wishes "gpuCount" (int64 .) -}}{{- end -}}
 {{- with coalesce $over.precision $values.precision -}}{{- $_ := set $wishes "precision" (include "aim.precision" .) -}}{{- end -}}
 {{- with coalesce $over.backend $values.backend -}}{{- $_ := set $wishes "backend" . -}}{{- end -}}
-{{- with $values.hardware.gpu_type -}}{{- $_ := set $wishes "gpuModel" . -}}{{- end -}}
+{{- with $hardware.gpu_type -}}{{- $_ := set $wishes "gpuModel" . -}}{{- end -}}
 {{- with $values.custom_recipe -}}{{- $_ := set $wishes "configMap" . -}}{{- end -}}
 {{- if .Values.selector.enabled -}}{{- $_ := set $wishes "decisionConfigMap" (include "aim.decisionName" .) -}}{{- end -}}
 
+{{- $backend := coalesce $over.backend $values.backend (dig "recipe" "backend" "" $more) (dig "recipe" "backend" "" $before) "vllm" -}}
 {{- $args := dict -}}
-{{- with $values.hardware.memory_utilization -}}{{- $_ := set $args "gpu-memory-utilization" (float64 .) -}}{{- end -}}
+{{- with $hardware.memory_utilization -}}
+{{- $_ := set $args (ternary "mem-fraction-static" "gpu-memory-utilization" (eq $backend "sglang")) (float64 .) -}}
+{{- end -}}
 {{- range $given := list $values.vllm_args $over.vllm_args -}}
+{{- $seen := dict -}}
 {{- range $name, $value := $given -}}
-{{- $flag := include "aim.flag" $name -}}
+{{- $flag := include "aim.flag" (dict "name" $name "backend" $backend) -}}
+{{- with get $seen $flag -}}{{- fail (printf "\n\nvllm_args.%s and vllm_args.%s are both %s: keep one" . $name $flag) -}}{{- end -}}
+{{- $_ := set $seen $flag $name -}}
 {{- if ne $flag (replace "_" "-" $name) -}}{{- $notes = append $notes (printf "vllm_args.%s is vLLM's %s" $name $flag) -}}{{- end -}}
 {{- $_ := set $args $flag (include "aim.number" $value | fromJson).value -}}
 {{- end -}}
@@ -36,28 +58,30 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $value := $given -}}
 {{- $why := get (include "aim.retired" $ | fromJson) $name -}}
 {{- if $why -}}{{- $notes = append $notes (printf "env_vars.%s is left out: %s" $name $why) -}}
-{{- else -}}{{- $_ := set $env $name (toString $value) -}}{{- end -}}
+{{- else -}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}{{- $value = int64 $value -}}{{- end -}}
+{{- $_ := set $env $name (toString $value) -}}
 {{- end -}}
 {{- end -}}
-{{- $level := include "aim.logLevel" . -}}
+{{- end -}}
 {{- if and (ne $level "INFO") (not (hasKey $env "VLLM_LOGGING_LEVEL")) -}}{{- $_ := set $env "VLLM_LOGGING_LEVEL" $level -}}{{- end -}}
 
 {{- $overrides := dict -}}
 {{- with $args -}}{{- $_ := set $overrides "engineArgs" . -}}{{- end -}}
 {{- with $env -}}{{- $_ := set $overrides "env" . -}}{{- end -}}
-{{- with $values.hardware.cpu_cores -}}{{- $_ := set $overrides "resources" (dict "cpu" (toString .)) -}}{{- end -}}
+{{- with $hardware.cpu_cores -}}{{- $_ := set $overrides "resources" (dict "cpu" (toString .)) -}}{{- end -}}
 
 {{- $load := dict -}}
-{{- with $values.performance.max_batch_size -}}{{- $_ := set $load "maxBatchSize" (int64 .) -}}{{- end -}}
-{{- with $values.performance.max_input_length -}}{{- $_ := set $load "maxInputTokens" (int64 .) -}}{{- end -}}
-{{- with $values.performance.max_output_length -}}{{- $_ := set $load "maxOutputTokens" (int64 .) -}}{{- end -}}
+{{- with $performance.max_batch_size -}}{{- $_ := set $load "maxBatchSize" (int64 .) -}}{{- end -}}
+{{- with $performance.max_input_length -}}{{- $_ := set $load "maxInputTokens" (int64 .) -}}{{- end -}}
+{{- with $performance.max_output_length -}}{{- $_ := set $load "maxOutputTokens" (int64 .) -}}{{- end -}}
 
 {{- $model := dict -}}
 {{- with $values.model_id -}}{{- $_ := set $model "id" . -}}
 {{- else -}}
 {{- $installed := dig "spec" "model" "id" "" $live -}}
 {{- if $installed -}}{{- $_ := set $model "id" $installed -}}
-{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $values.spec)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
+{{- else if not (or $values.custom_recipe (dig "recipe" "name" "" $more) (dig "recipe" "configMap" "" $more)) -}}{{- $_ := set $model "id" "Qwen/Qwen3-32B" -}}{{- end -}}
 {{- end -}}
 
 {{- $spec := dict -}}
@@ -66,7 +90,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- range $name, $part := dict "model" $model "recipe" $wishes "overrides" $overrides "workload" $load "monitoring" $measured -}}
 {{- if $part -}}{{- $_ := set $spec $name $part -}}{{- end -}}
 {{- end -}}
-{{- $spec = mergeOverwrite $spec (deepCopy $values.spec) -}}
+{{- $spec = mergeOverwrite $spec (deepCopy $more) -}}
 
 {{- $carried := list -}}
 {{- if and $before (not $values.accept_changes) -}}
@@ -87,12 +111,12 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- $length := dig "overrides" "engineArgs" "max-model-len" nil $spec -}}
 {{- $needed := add (dig "workload" "maxInputTokens" 0 $spec | int64) (dig "workload" "maxOutputTokens" 0 $spec | int64) -}}
 {{- if and (or (kindIs "int64" $length) (kindIs "float64" $length) (kindIs "int" $length)) (lt (int64 $length) (int64 $needed)) -}}
-{{- fail (printf "\n\naim_engine.vllm_args.max_model_len %v is below performance.max_input_length + max_output_length (%d): raise it to %d or leave it out" $length (int64 $needed) (int64 $needed)) -}}
+{{- fail (printf "\n\naim_engine.vllm_args.max_model_len %d is below performance.max_input_length + max_output_length (%d): raise it to %d or leave it out" (int64 $length) (int64 $needed) (int64 $needed)) -}}
 {{- end -}}
 {{- dict "spec" $spec "notes" ($notes | uniq) "carried" $carried | toJson -}}
 {{- end -}}
 
-{{/* Names of other servers for what vLLM calls otherwise; all others are taken as they are, with dashes. */}}
+{{/* Names of other servers for what vLLM calls otherwise; all others, and those of another backend, are taken as they are, with dashes. */}}
 {{- define "aim.flag" -}}
 {{- $known := dict
   "max_batch_size" "max-num-seqs"
@@ -105,7 +129,8 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
   "context_length" "max-model-len"
   "mem_fraction_static" "gpu-memory-utilization"
   "memory_utilization" "gpu-memory-utilization" -}}
-{{- get $known (replace "-" "_" .) | default (replace "_" "-" .) -}}
+{{- if eq .backend "sglang" -}}{{- $known = dict -}}{{- end -}}
+{{- get $known (replace "-" "_" .name) | default (replace "_" "-" .name) -}}
 {{- end -}}
 
 {{/* Variables that do nothing or harm, with the reason. */}}

@@ -82,8 +82,10 @@ class Keeper:
                 self.config.admission.poll_seconds,
             )
         except (OSError, ValueError) as error:
-            self._problem = f"the certificate cannot be read: {error}"
-            log.warning("%s", self._problem)
+            told = f"the certificate cannot be read: {error}"
+            if self._loaded is None:
+                self._problem = told
+            log.warning("%s%s", told, "; the last one is served" if self._loaded else "")
 
     async def _certificate(self) -> None:
         if self.config.admission.certificates is CertificateSource.SELF_SIGNED:
@@ -135,6 +137,8 @@ class Keeper:
             chain.write_bytes(certificate)
             private.touch(mode=0o600)
             private.write_bytes(key)
+            # A context that refuses a pair has lost the one before: what is served must not be the first to try it.
+            server_context().load_cert_chain(chain, private)
             self.tls.load_cert_chain(chain, private)
         self._loaded = (certificate, key)
         self.expires = x509.load_pem_x509_certificate(certificate).not_valid_after_utc

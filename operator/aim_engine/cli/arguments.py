@@ -275,6 +275,12 @@ def _hook(parser: Parser) -> None:
         help="namespace that the operator serves; repeatable (default: all)",
     )  # fmt: skip
     each["test"].add_argument("--metrics", metavar="URL", help="metrics of the operator")
+    each["test"].add_argument(
+        "--metrics-ca", type=Path, metavar="FILE", help="certificate authority of an https URL"
+    )
+    each["test"].add_argument(
+        "--metrics-guarded", action="store_true", help="the metrics ask for a bearer token"
+    )
     each["test"].add_argument("--validator", action="store_true", help="a validator is installed")
     parser.epilog = """\
 examples:

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag, FlagClass, FlagKind, FlagTable
-from aim_engine.engines.denied import denied_parts, parse_json
-from aim_engine.engines.grammar import FlagUse, resolve
+from aim_engine.engines.denied import denied_parts
+from aim_engine.engines.grammar import FlagUse, parse_json, resolve
 from aim_engine.engines.types import Problem, Trust
 
 MAX_ARGUMENTS = 256

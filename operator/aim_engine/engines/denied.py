@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 
 from aim_engine.api.wording import shown
 from aim_engine.catalog.flags import Flag
-from aim_engine.engines.grammar import FlagUse
+from aim_engine.engines.grammar import FlagUse, parse_json
 from aim_engine.engines.types import Problem
 
 
@@ -25,14 +24,6 @@ def denied_parts(use: FlagUse, flag: Flag) -> Iterator[Problem]:
             if isinstance(value, str) and re.fullmatch(pattern, value.strip(), re.DOTALL):
                 told = f"{shown(repr(value))} of {where} is denied: it {reason}"
                 yield Problem(field, use.value, told, "use another value, or leave it out")
-
-
-def parse_json(text: str) -> object:
-    """The parsed value, or the text itself when it is not JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _parts(use: FlagUse) -> Iterator[tuple[str, object]]:

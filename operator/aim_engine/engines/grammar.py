@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from aim_engine.api.recipe import DEEPEST
+from aim_engine.api.rules import is_deeper
 from aim_engine.catalog.flags import Flag, FlagKind, FlagTable
 
 _BARE = frozenset({FlagKind.BOOL, FlagKind.SWITCH})
@@ -26,12 +28,24 @@ class FlagUse:
 
     @property
     def effective(self) -> object:
-        """Value with the bare and negated forms spelt out as true and false."""
+        """Value with the bare and negated forms spelt out as true and false, and an object written as text as the object."""
         if self.negated:
             return False
-        if self.value is None and self.flag is not None and self.flag.kind in _BARE:
+        kind = self.flag.kind if self.flag is not None else None
+        if self.value is None and kind in _BARE:
             return True
+        if kind is FlagKind.JSON and not self.keys and isinstance(self.value, str):
+            return parse_json(self.value)
         return self.value
+
+
+def parse_json(text: str) -> object:
+    """The parsed value; the text itself when it is not JSON, or nested deeper than an object may be."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if is_deeper(value, DEEPEST) else value
 
 
 def resolve(written: str, value: object, table: FlagTable) -> FlagUse:

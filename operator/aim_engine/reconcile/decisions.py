@@ -29,3 +29,12 @@ def read_decision(obj: Mapping[str, Any]) -> Recorded | Faults:
         remedy = "record a decision that chose a recipe"
         return Faults((document.error(("chosen",), "", "names no recipe and hash", remedy),))
     return Recorded(recipe, content)
+
+
+def chose_nothing(obj: Mapping[str, Any]) -> bool:
+    """Whether a ConfigMap records a decision that waits, with no recipe chosen."""
+    try:
+        document = load(str((obj.get("data") or {}).get(DECISION_FILE)))
+    except RefusedError:
+        return False
+    return "outcome" in document.data and document.data.get("chosen") is None

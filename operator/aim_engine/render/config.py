@@ -48,7 +48,7 @@ class EngineConfig(Model):
         str | None,
         Field(
             max_length=253,
-            pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._/-]+)?$",
+            pattern=r"^[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*$",
             description="Mirror that replaces the registry of default and recipe images, for example registry.example.com/mirror.",
         ),
     ] = None

@@ -17,8 +17,7 @@ class Certificate:
 
     def __init__(self, directory: Path) -> None:
         self._files = (directory / "tls.crt", directory / "tls.key")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context = _context()
         self._read = self._contents()
         self.context.load_cert_chain(*self._files)
 
@@ -34,6 +33,8 @@ class Certificate:
             contents = self._contents()
             if contents == self._read:
                 return
+            # A context that refuses a pair has lost the one before: what is served must not be the first to try it.
+            _context().load_cert_chain(*self._files)
             self.context.load_cert_chain(*self._files)
         except (OSError, ssl.SSLError) as error:
             log.warning("certificate %s: %s; the last one stays", self._files[0], error)
@@ -43,3 +44,9 @@ class Certificate:
 
     def _contents(self) -> tuple[bytes, ...]:
         return tuple(path.read_bytes() for path in self._files)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

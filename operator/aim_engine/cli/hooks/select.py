@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ from aim_engine.cli.live import with_client
 from aim_engine.cli.output import CommandError, Exit, to_yaml
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.cache import Key
-from aim_engine.reconcile.decisions import DECISION_FILE, read_decision
+from aim_engine.reconcile.decisions import DECISION_FILE, chose_nothing, read_decision
 from aim_engine.reconcile.plan import Plan
 from aim_engine.reconcile.resources import CONFIG_MAPS
 from aim_engine.reconcile.world import World
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         world.cache.decisions[(key[0], arguments.record)] = restored
     else:
         world.cache.decisions.pop((key[0], arguments.record), None)
+        if arguments.keep_recorded:
+            sys.stdout.write(f"ConfigMap {key[0]}/{arguments.record} records no choice; choosing anew\n")
     outcome = _select(world, key)
     sys.stdout.write(outcome.text)
     if restored is not None:
@@ -91,8 +94,8 @@ def _keep(restored: Recorded, outcome: Outcome) -> int:
         sys.stdout.write(f"the restored decision, {restored.recipe}, can serve here and is kept\n")
         return 0
     raise CommandError(
-        f"the restored decision, {restored.recipe}, cannot serve here: {outcome.document['message']}; leave out "
-        "aim_engine.restore_from_backup to choose anew",
+        f"the restored decision, {restored.recipe}, cannot serve here: {outcome.document['message']}; set "
+        "aim_engine.restore_from_backup=false to choose anew",
         Exit.NO_RECIPE,
     )
 
@@ -111,19 +114,27 @@ async def _custom_recipe(client: KubeClient, request: Found) -> list[Found]:
     return [Found({**obj, "kind": CONFIG_MAPS.kind}, f"ConfigMap {name}")]
 
 
-async def _recorded(client: KubeClient, namespace: str, name: str) -> Recorded:
+async def _recorded(client: KubeClient, namespace: str, name: str) -> Recorded | None:
     try:
-        found = read_decision(await client.get(CONFIG_MAPS, namespace, name))
+        return kept(await client.get(CONFIG_MAPS, namespace, name))
     except ApiError as error:
         if error.code != 404:
             raise
         raise CommandError(
-            f"there is no ConfigMap {namespace}/{name} to keep; restore it first, or leave out aim_engine.restore_from_backup",
+            f"there is no ConfigMap {namespace}/{name} to keep; restore it first, or set aim_engine.restore_from_backup=false",
             Exit.INVALID_INPUT,
         ) from None
-    if not isinstance(found, Recorded):
-        raise CommandError(f"ConfigMap {namespace}/{name}: {found}", Exit.INVALID_INPUT)
-    return found
+
+
+def kept(obj: Mapping[str, Any]) -> Recorded | None:
+    """The decision that a ConfigMap records; None where its release waited, so that there is nothing to keep."""
+    found = read_decision(obj)
+    if isinstance(found, Recorded):
+        return found
+    if chose_nothing(obj):
+        return None
+    metadata = obj["metadata"]
+    raise CommandError(f"ConfigMap {metadata['namespace']}/{metadata['name']}: {found}", Exit.INVALID_INPUT)
 
 
 def _config_map(key: Key, name: str, outcome: Outcome) -> dict[str, Any]:

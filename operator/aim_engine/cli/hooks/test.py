@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,12 +41,19 @@ def _steps(arguments: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
         refused = with_client(lambda client: _create(client, namespace, wrong))
         yield "a wrong one is refused (dry run)", None if refused else "it was accepted"
     if arguments.metrics:
-        yield "the operator's metrics are read", _metrics(arguments.metrics)
-    status = with_client(lambda client: _status(client, namespace, release))
-    if status is not None and status.get("readyReplicas"):
+        guarded = arguments.metrics_guarded
         yield (
-            "the model answers",
-            _ask(f"http://{release}-service.{namespace}.svc:8000/v1/chat/completions", status),
+            f"the operator's metrics {'ask for a token' if guarded else 'are read'}",
+            metrics_problem(arguments.metrics, arguments.metrics_ca, guarded=guarded),
+        )
+    deployment = with_client(lambda client: _deployment(client, namespace, release))
+    service = deployment["spec"].get("service") or {}
+    if (deployment.get("status") or {}).get("readyReplicas"):
+        url = f"http://{release}-service.{namespace}.svc:{service.get('port', 8000)}/v1/chat/completions"
+        guarded = service.get("apiKeySecret") is not None
+        yield (
+            f"the model {'asks for its key' if guarded else 'answers'}",
+            model_problem(url, deployment["status"], guarded=guarded),
         )
     else:
         sys.stdout.write("skipped the model: no replica is ready\n")
@@ -63,28 +72,42 @@ async def _create(client: KubeClient, namespace: str, spec: dict[str, Any]) -> s
     return None
 
 
-async def _status(client: KubeClient, namespace: str, name: str) -> dict[str, Any] | None:
+async def _deployment(client: KubeClient, namespace: str, name: str) -> dict[str, Any]:
+    """The release's AIMDeployment; one without status where it is not there."""
     try:
-        return (await client.get(DEPLOYMENTS_AIM, namespace, name)).get("status") or {}
+        return await client.get(DEPLOYMENTS_AIM, namespace, name)
     except ApiError as error:
         if error.code == 404:
-            return None
+            return {"spec": {}}
         raise
 
 
-def _metrics(url: str) -> str | None:
-    return _retry(
-        lambda: None if b"aim_operator_build_info" in _request("GET", url) else "no metric of ours in it"
-    )
+def metrics_problem(url: str, ca: Path | None, *, guarded: bool) -> str | None:
+    """Why the operator's metrics cannot be had; those that are `guarded` must not be had without a token."""
+
+    def once() -> str | None:
+        status, content = _request("GET", url, ca=ca)
+        if guarded:
+            return None if status == http.HTTPStatus.UNAUTHORIZED else f"HTTP {status} without a token"
+        if status != http.HTTPStatus.OK:
+            return f"HTTP {status}"
+        return None if b"aim_operator_build_info" in content else "no metric of ours in it"
+
+    return _retry(once)
 
 
-def _ask(url: str, status: dict[str, Any]) -> str | None:
+def model_problem(url: str, status: dict[str, Any], *, guarded: bool) -> str | None:
+    """Why the engine does not answer a chat; one that is `guarded` has a key, which this test may not read, and must ask for it."""
     model = (status.get("recipe") or {}).get("modelID") or status.get("modelID")
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 8})
 
     def once() -> str | None:
-        answer = json.loads(_request("POST", url, body))
-        return None if answer.get("choices") else "the answer has no choices"
+        code, content = _request("POST", url, body)
+        if guarded:
+            return None if code == http.HTTPStatus.UNAUTHORIZED else f"HTTP {code} without a key"
+        if code != http.HTTPStatus.OK:
+            return f"HTTP {code}"
+        return None if json.loads(content).get("choices") else "the answer has no choices"
 
     return _retry(once)
 
@@ -104,15 +127,19 @@ def _retry(once: Any) -> str | None:
     return problem
 
 
-def _request(method: str, url: str, body: str | None = None) -> bytes:
+def _request(method: str, url: str, body: str | None = None, ca: Path | None = None) -> tuple[int, bytes]:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_SECONDS)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        trusting = ssl.create_default_context(cafile=str(ca) if ca else None)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, parts.port or 443, timeout=_SECONDS, context=trusting
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=_SECONDS)
     try:
         connection.request(method, parts.path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
-        content = response.read()
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status}")
-        return content
+        return response.status, response.read()
     finally:
         connection.close()

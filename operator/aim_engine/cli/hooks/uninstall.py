@@ -39,15 +39,16 @@ async def _ask(
 ) -> tuple[list[str], bool]:
     """AIMDeployments that are not the release's own, and whether the operator may go all the same."""
     places: Sequence[str | None] = served or [None]
-    found = [
-        (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        for namespace in places
-        async for page, _ in client.pages(DEPLOYMENTS_AIM, namespace=namespace)
-        for obj in page
-    ]
     try:
+        found = [
+            (obj["metadata"]["namespace"], obj["metadata"]["name"])
+            for namespace in places
+            async for page, _ in client.pages(DEPLOYMENTS_AIM, namespace=namespace)
+            for obj in page
+        ]
         deployment = await client.get(DEPLOYMENTS, *operator)
     except ApiError as error:
+        # Without the CRDs nobody has an AIMDeployment; without the Deployment there is no operator to keep.
         if error.code != 404:
             raise
         return [], True
