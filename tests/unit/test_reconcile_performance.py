@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -172,6 +172,19 @@ def test_the_summary_gives_whole_numbers_with_their_units() -> None:
     assert (found["kvCachePercent"], found["prefixCacheHitPercent"], found["errorPercent"]) == (90, 30, 0)
     assert found["baseline"]["tokensPerSecond"] == 1000
     assert found["baseline"]["workload"] == {"inputTokens": 512, "outputTokens": 128, "concurrency": 32}
+
+
+@pytest.mark.parametrize("value", [1e13, 1e15])
+def test_absurd_numbers_of_an_engine_still_make_a_status_that_can_be_written(value: float) -> None:
+    numbers: dict[str, Any] = {
+        name: value for name, known in asdict(BUSY).items() if isinstance(known, float) and name not in ("seconds", "at")
+    }  # fmt: skip
+    absurd = replace(BUSY, **numbers, running=value, waiting=value)
+    found = summary(absurd, subject((1, "published")), summary(replace(BUSY, tokens_per_second=2)))
+    assert PerformanceStatus.model_validate(found.wire()) == found
+    assert (
+        summary(replace(BUSY, input_tokens=2e7)).wire()["baseline"]["workload"]["inputTokens"] == 10_000_000
+    )
 
 
 def test_a_baseline_needs_two_windows_that_agree() -> None:
@@ -480,6 +493,21 @@ def test_a_restart_of_an_engine_makes_no_negative_and_no_lost_number() -> None:
     measured = world.measuring.measured["team-a", "chat-0"]
     assert measured.window is not None
     assert measured.window.tokens_per_second == pytest.approx(1000, rel=0.02)
+
+
+def test_a_fault_of_ours_at_one_deployment_keeps_no_other_from_being_measured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(count=2)
+
+    def window(key: Key, least_seconds: float) -> Window | None:
+        if key == ("team-a", "chat-0"):
+            raise ValueError("odd")
+        return BUSY
+
+    monkeypatch.setattr(Scraper, "window", lambda _, key, least_seconds: window(key, least_seconds))
+    assert set(world.run(60, WORK)) == {("team-a", "chat-1")}
+    assert "team-a/chat-0: a fault of ours" in caplog.text
 
 
 def test_while_pods_are_replaced_nothing_is_measured() -> None:

@@ -112,7 +112,7 @@ def test_other_engines_are_read_by_their_own_table() -> None:
     assert error.value.trouble is Trouble.NOT_METRICS
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "many", "-Inf", "1e999"])
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "many", "-Inf", "1e999", "1e16"])
 def test_numbers_that_are_none_are_refused(value: str) -> None:
     with pytest.raises(UnreadableError) as error:
         scan(f"vllm:generation_tokens_total {value}\n".encode(), VLLM)
