@@ -216,6 +216,7 @@ def test_a_regression_after_a_change_is_told_with_both_numbers() -> None:
     "window",
     [
         replace(SLOW, running=20),
+        replace(SLOW, running=50, tokens_per_second=1560),  # like enough, and as much for each request
         replace(SLOW, input_tokens=4000),
         replace(SLOW, output_tokens=1000),
         replace(SLOW, tokens_per_second=1760),
@@ -224,6 +225,27 @@ def test_a_regression_after_a_change_is_told_with_both_numbers() -> None:
 )
 def test_another_load_or_a_small_loss_is_no_regression(window: Window) -> None:
     assert judged(window, PLAIN, summary())[1] is R.NO_TARGET
+
+
+def test_less_demand_is_no_regression_also_where_few_requests_run() -> None:
+    few = replace(CALM, running=2.8, tokens_per_second=280)
+    fewer = replace(CALM, running=1.2, tokens_per_second=120)
+    assert judged(fewer, PLAIN, summary(few))[1] is R.NO_TARGET
+    assert judged(replace(few, tokens_per_second=140), PLAIN, summary(few))[1] is R.PERFORMANCE_REGRESSED
+
+
+def test_a_regression_is_told_no_longer_than_the_like_load_lasts() -> None:
+    slow = summary(SLOW, before=summary())
+    assert slow.baseline is not None
+    assert slow.baseline.percent == 81
+    assert judged(IDLE, PLAIN, slow)[1] is R.NO_TARGET
+    after = summary(IDLE, before=slow).baseline
+    assert after is not None
+    assert (after.tokens_per_second, after.percent) == (1000, None)
+
+
+def test_an_engine_that_stands_still_gives_no_baseline() -> None:
+    assert summary(replace(BUSY, tokens_per_second=0)).baseline is None
 
 
 def test_a_busier_state_takes_the_baselines_place_only_for_the_same_engine_and_driver() -> None:

@@ -180,7 +180,7 @@ class Expected(Model):
 
 
 class Baseline(Model):
-    """The first stable window under load of this recipe content here; later ones of a like load are compared with it."""
+    """The first two windows of this recipe content here that agree; later ones of a like load are compared with them."""
 
     tokens_per_second: Annotated[Rate, Field(description="Generated tokens per second of one replica.")]
     workload: Annotated[Workload, Field(description="Mean load of one replica then.")]
@@ -192,7 +192,9 @@ class Baseline(Model):
     ] = None
     percent: Annotated[
         Percent | None,
-        Field(description="Measured in percent of it at a like load; absent where none was seen."),
+        Field(
+            description="Measured in percent of it, or of its share where fewer requests run than then; absent while the load is another."
+        ),
     ] = None
 
 

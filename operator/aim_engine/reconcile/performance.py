@@ -172,7 +172,7 @@ def regression(performance: PerformanceStatus) -> str | None:
     baseline = performance.baseline
     if baseline is None or baseline.percent is None or baseline.percent >= round(100 * REGRESSED):
         return None
-    now = round(baseline.tokens_per_second * baseline.percent / 100)
+    now = round((performance.tokens_per_second or 0) / (performance.replicas or 1))
     changes = [
         f"{what} was {old or 'unknown'}, is {new or 'unknown'}"
         for what, old, new in (
@@ -269,7 +269,7 @@ def _baseline(
 ) -> Baseline | None:
     """The baseline, compared with this window. Of one engine and driver, a busier steady state takes its place."""
     taken = None
-    if found is not None and found.workload is not None and (found.workload.concurrency or 0) >= 1:
+    if found is not None and found.tokens_per_second and found.workload and found.workload.concurrency:
         taken = Baseline(
             tokens_per_second=found.tokens_per_second, workload=found.workload, at=now,
             engine_version=subject.engine_version, driver_version=subject.driver_version, percent=100,
@@ -285,10 +285,22 @@ def _baseline(
     )
     if unchanged and busier:
         return taken
-    percent = known.percent
-    if is_like(known.workload, _workload(window)):
-        percent = round(100 * window.tokens_per_second / window.replicas / max(1, known.tokens_per_second))
-    return known.model_copy(update={"percent": percent})
+    return known.model_copy(update={"percent": _against(known, window)})
+
+
+def _against(baseline: Baseline, window: Window) -> int | None:
+    """Percent of the baseline; None while the load is another.
+
+    Below saturation tokens come in proportion to the requests in execution: where there are fewer than then, their share of the
+    baseline is the standard. The stored concurrency was rounded, by a half at most.
+    """
+    if not is_like(baseline.workload, _workload(window)):
+        return None
+    then = (baseline.workload.concurrency or 0) + 0.5
+    standard = baseline.tokens_per_second * min(1.0, window.running / window.replicas / then)
+    return (
+        _whole(window.tokens_per_second / window.replicas / standard, 100, MOST_PERCENT) if standard else None
+    )
 
 
 def is_like(one: Workload, other: Workload) -> bool:

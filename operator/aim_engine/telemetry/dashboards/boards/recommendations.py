@@ -232,7 +232,7 @@ def _slower() -> Panel:
         {
             "ratio": ratio,
             "now": each("aim_performance_tokens_per_second", ALL),
-            "baseline": each("aim_performance_baseline_tokens_per_second", ALL),
+            "baseline": f"{each('aim_performance_baseline_tokens_per_second', ALL)} * {each('aim_deployment_status_replicas_ready', ALL)}",
         },
         [
             Column(field="now", title="Now", unit=TOKENS, decimals=1, width=120),
