@@ -42,8 +42,9 @@ RECIPE_OUTDATED = Family(
 )  # fmt: skip
 EXPECTED_TOKENS = Family(
     "aim_deployment_expected_tokens_per_second",
-    "Generated tokens per second that the recipe's first performance figure promises, times the ready replicas.",
-    _OBJECT, "1 with a figure",
+    "Generated tokens per second that the recipe promises, times the ready replicas: its best figure published for the engine line in use, "
+    "else the one its author declares.",
+    _OBJECT, "1 with such a figure",
 )  # fmt: skip
 TARGET_TOKENS = Family(
     "aim_deployment_target_tokens_per_second",
