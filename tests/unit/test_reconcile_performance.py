@@ -595,10 +595,14 @@ def test_a_baseline_that_somebody_removed_is_taken_anew() -> None:
 
 
 def test_turned_off_or_stopped_nothing_is_asked_of_engines() -> None:
-    for spec in ({"monitoring": {"enabled": False}}, {"suspend": True}, {"replicas": 0}):
+    for spec, reason in (
+        ({"monitoring": {"enabled": False}}, R.MEASURING_DISABLED),
+        ({"suspend": True}, R.NOT_MEASURED),
+        ({"replicas": 0}, R.NOT_MEASURED),
+    ):
         world = World(**spec)
         assert world.scraper.engines == 0
-        assert world.told() == (None, R.NOT_MEASURED)
+        assert world.told() == (None, reason)
 
 
 def test_overrides_make_numbers_that_say_nothing_of_the_recipe() -> None:

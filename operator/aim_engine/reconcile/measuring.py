@@ -51,7 +51,7 @@ _SILENT = Judgement(
     "Unknown", ConditionReason.NOT_MEASURED,
     "the engines' metrics cannot be read; see aim_performance_scrape_errors_total for the reason",
 )  # fmt: skip
-_OFF = Judgement("Unknown", ConditionReason.NOT_MEASURED, "measuring is turned off")
+_OFF = Judgement("Unknown", ConditionReason.MEASURING_DISABLED, "measuring is turned off")
 _TICK_SECONDS = 1.0
 _DRIVER_LABELS = ("amd.com/gpu.driver-version", "beta.amd.com/gpu.driver-version")
 IDENTITY_FIELDS = ("overrides", "workload")
