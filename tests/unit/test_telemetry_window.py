@@ -179,6 +179,14 @@ def test_replicas_are_added_up() -> None:
     assert (found.running, found.kv_cache_usage, found.seconds) == (24, 0.7, 90)
 
 
+def test_replicas_are_under_load_when_each_of_them_is() -> None:
+    found = window(
+        [loaded(0, 6), loaded(7, 6, load=replace(LOAD, tokens_per_second=10, running=1, waiting=0))], 60
+    )
+    assert found is not None
+    assert (found.waiting, found.queued_share) == (3, 0)
+
+
 def test_one_reading_or_too_short_a_span_says_nothing() -> None:
     assert window([loaded(0, 1)], 0) is None
     assert window([loaded(0, 2, step=10)], 60) is None

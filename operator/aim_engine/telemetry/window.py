@@ -66,7 +66,8 @@ class Window:
     """Mean requests in execution, of all replicas."""
     waiting: float
     queued_share: float
-    """Share of the readings, 0..1, in which requests waited."""
+    """Share of the readings, 0..1, in which requests waited, of the replica with the fewest: while one has nothing to do, what all do
+    together is not what they can."""
     kv_cache_usage: float | None
     """Mean of the fullest replica, 0..1."""
     preemptions_per_second: float | None
@@ -108,7 +109,7 @@ def window(series: Iterable[Series], least_seconds: float) -> Window | None:
         requests_per_second=_sum_of(_rate(each, "finished") for each in used),
         running=sum(_mean(each, "running") or 0.0 for each in used),
         waiting=sum(_mean(each, "waiting") or 0.0 for each in used),
-        queued_share=fmean(fmean(bool(reading.waiting) for _, reading in each) for each in used),
+        queued_share=min(fmean(bool(reading.waiting) for _, reading in each) for each in used),
         kv_cache_usage=max(usages) if usages else None,
         preemptions_per_second=_sum_of(_rate(each, "preemptions") for each in used),
         error_ratio=_ratio(failed, finished),
