@@ -15,6 +15,7 @@ from aim_engine.api import crd
 from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.meta import Model
 from aim_engine.catalog.gpus import gpu_catalog
+from aim_engine.generated import keep
 from aim_engine.reconcile.config import OperatorConfig
 
 HELM = Path(__file__).parent / "helm"
@@ -72,26 +73,15 @@ def gpus() -> str:
     return "".join(f"{' '.join(row)}\n" for row in rows)
 
 
-def files() -> dict[Path, str]:
+def files() -> dict[str, str]:
     """Everything of the chart that is generated, with what it should hold."""
-    crds = {HELM / "crds" / name: crd.to_yaml(definition) for name, definition in crd.definitions().items()}
-    return {**crds, HELM / "values.schema.json": values_schema(), HELM / "files" / "gpus.txt": gpus()}
+    crds = {f"crds/{name}": text for name, text in crd.files().items()}
+    return {**crds, "values.schema.json": values_schema(), "files/gpus.txt": gpus()}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write, or with `--check` compare; 1 when a check found something out of date."""
-    stale = [
-        path
-        for path, content in files().items()
-        if not path.exists() or path.read_text(encoding="utf-8") != content
-    ]
-    if "--check" in arguments:
-        for path in stale:
-            sys.stderr.write(f"{path.relative_to(HELM)} is out of date; run `make generate`\n")
-        return int(bool(stale))
-    for path in stale:
-        path.write_text(files()[path], encoding="utf-8")
-    return 0
+    """Write, or with `--check` compare; 1 where a file is out of date."""
+    return keep(HELM, files(), check="--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from aim_engine.api.enums import Reason
 from aim_engine.api.meta import API_VERSION
 from aim_engine.cli import COMMANDS
 from aim_engine.cli.completion import parser_of
+from aim_engine.generated import keep
 from aim_engine.selection import list_schema, schema
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -345,18 +346,8 @@ def pages() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write, or with `--check` compare; the number of stale pages decides the exit code."""
-    stale = []
-    for name, content in pages().items():
-        path = REFERENCE / name
-        if not path.exists() or path.read_text() != content:
-            stale.append(name)
-            if "--check" not in arguments:
-                path.write_text(content)
-    if "--check" in arguments and stale:
-        sys.stderr.write(f"docs/reference is out of date: {', '.join(stale)}; run `make generate`\n")
-        return 1
-    return 0
+    """Write, or with `--check` compare; 1 where a page is out of date."""
+    return keep(REFERENCE, pages(), check="--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from aim_engine.generated import keep
 from testbed import chart
 
 HERE = Path(__file__).parent
@@ -89,18 +90,8 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write, or with `--check` compare; the number of stale files decides the exit code."""
-    stale = []
-    for name, content in files().items():
-        path = HERE / name
-        if not path.exists() or path.read_text() != content:
-            stale.append(name)
-            if "--check" not in arguments:
-                path.write_text(content)
-    if "--check" in arguments and stale:
-        sys.stderr.write(f"deploy/manifests is out of date: {', '.join(stale)}; run `make manifests`\n")
-        return 1
-    return 0
+    """Write, or with `--check` compare; 1 where a file is out of date."""
+    return keep(HERE, files(), check="--check" in arguments, by="make manifests")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,34 @@ def namespace_b(plane: ControlPlane) -> str:
     return "team-b"
 
 
+def release(
+    plane: ControlPlane,
+    verb: str,
+    *flags: str,
+    name: str = "aim-engine",
+    chart: str | Path = "./helm",
+    namespace: str = NAMESPACE,
+    given: Sequence[str] = (),
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """What helm does with a release; `given`: values as `--set` takes them."""
+    of_chart = [chart] if verb in ("install", "upgrade") else []
+    values = [word for value in given for word in ("--set", value)]
+    return on(plane, verb, name, *of_chart, "-n", namespace, *flags, *values, **options)
+
+
+def spec_of(plane: ControlPlane) -> Json:
+    """The spec of the release's AIMDeployment."""
+    spec: Json = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    return spec
+
+
+def operators(plane: ControlPlane) -> list[str]:
+    """The operator's Deployments, in all namespaces."""
+    ours = "app.kubernetes.io/component=operator"
+    return plane.kubectl("get", "deployments", "-A", "-l", ours, "-o", "name").stdout.split()
+
+
 def engine(plane: ControlPlane, name: str) -> tuple[str, int, list[str]]:
     """(uid, generation, uids of pods) of a model's Deployment: what must not change where the model does not."""
     where = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}"
@@ -60,8 +89,8 @@ def left(plane: ControlPlane) -> set[str]:
     return set(found) - {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
 
-def status(plane: ControlPlane, release: str) -> Json:
-    found: list[Any] = json.loads(on(plane, "history", release, "-n", NAMESPACE, "-o", "json").stdout)
+def status(plane: ControlPlane) -> Json:
+    found: list[Any] = json.loads(release(plane, "history", "-o", "json").stdout)
     last: Json = found[-1]
     return last
 
@@ -69,94 +98,69 @@ def status(plane: ControlPlane, release: str) -> Json:
 def test_a_values_change_that_forgets_a_requirement_is_refused(
     plane: ControlPlane, uninstalled: None
 ) -> None:
-    install = (
-        "-n",
-        NAMESPACE,
-        "--set",
-        "aim_engine.gpu_count=2",
-        "--set",
-        "aim_engine.vllm_args.max_model_len=16384",
-    )
-    on(plane, "install", "aim-engine", "./helm", *install)
-    spec = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
-    refused = on(
-        plane,
-        "upgrade",
-        "aim-engine",
-        "./helm",
-        "-n",
-        NAMESPACE,
-        "--set",
-        "aim_engine.debug=true",
-        check=False,
-    )
+    release(plane, "install", given=["aim_engine.gpu_count=2", "aim_engine.vllm_args.max_model_len=16384"])
+    spec = spec_of(plane)
+    refused = release(plane, "upgrade", given=["aim_engine.debug=true"], check=False)
     assert refused.returncode != 0
     assert "recipe.gpuCount 2" in refused.stderr
     assert "--reuse-values" in refused.stderr
-    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
-    told = on(
-        plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--set", "aim_engine.gpu_count=2"
-    ).stdout
+    assert spec_of(plane) == spec
+    told = release(plane, "upgrade", given=["aim_engine.gpu_count=2"]).stdout
     assert "overrides is kept as the installed release has it" in told
-    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
-    meant = ("--set", "aim_engine.accept_changes=true", "--set", "aim_engine.model_id=Qwen/Qwen3-8B")
-    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, *meant)
-    after = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    assert spec_of(plane) == spec
+    release(plane, "upgrade", given=["aim_engine.accept_changes=true", "aim_engine.model_id=Qwen/Qwen3-8B"])
+    after = spec_of(plane)
     assert after["model"]["id"] == "Qwen/Qwen3-8B"
     assert "gpuCount" not in after["recipe"]
     assert "overrides" not in after
 
 
+def test_a_secret_that_is_missing_is_told(plane: ControlPlane, uninstalled: None) -> None:
+    """By helm, as the user who installs: neither operator nor validator may read one."""
+    token, keys = "aim_engine.spec.model.tokenSecret", "aim_engine.spec.service.apiKeySecret"
+    named = [f"{token}.name=hf-token", f"{token}.key=token", f"{keys}.name=keys", f"{keys}.key=key"]
+    told = release(plane, "install", given=named).stdout
+    assert "NOTE: Secret hf-token of model.tokenSecret is not there" in told
+    assert "kubectl create secret generic keys -n aim-engine --from-literal=key=VALUE." in told
+    plane.kubectl("create", "secret", "generic", "hf-token", "-n", NAMESPACE, "--from-literal=token=x")
+    told = release(plane, "upgrade", "--reuse-values").stdout
+    assert "Secret keys of service.apiKeySecret is not there" in told
+    assert "hf-token of" not in told
+
+
 def test_a_second_release_brings_no_operator_whatever_its_namespace(
     plane: ControlPlane, uninstalled: None, namespace_b: str
 ) -> None:
-    on(plane, "install", "aim-engine", "./helm", "-n", NAMESPACE)
-    done = on(plane, "install", "second", "./helm", "-n", namespace_b)
+    release(plane, "install")
+    done = release(plane, "install", name="second", namespace=namespace_b)
     assert f"the operator of release {NAMESPACE}/aim-engine serves this one" in done.stdout
-    found = plane.kubectl(
-        "get", "deployments", "-A", "-l", "app.kubernetes.io/component=operator", "-o", "name"
-    ).stdout.split()
-    assert found == ["deployment.apps/aim-engine-operator"]
-    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE)
-    found = plane.kubectl(
-        "get", "deployments", "-A", "-l", "app.kubernetes.io/component=operator", "-o", "name"
-    ).stdout.split()
-    assert found == ["deployment.apps/aim-engine-operator"], "the owner stays the owner"
+    assert operators(plane) == ["deployment.apps/aim-engine-operator"]
+    release(plane, "upgrade")
+    assert operators(plane) == ["deployment.apps/aim-engine-operator"], "the owner stays the owner"
 
 
 def test_the_webhook_configuration_comes_back(plane: ControlPlane, uninstalled: None) -> None:
     """As docs/guides/troubleshooting.md says."""
-    on(plane, "install", "aim-engine", "./helm", "-n", NAMESPACE)
+    release(plane, "install")
     plane.kubectl("delete", "validatingwebhookconfiguration", "aim-engine-recipe-validator")
-    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reuse-values")
+    release(plane, "upgrade", "--reuse-values")
     plane.kubectl("get", "validatingwebhookconfiguration", "aim-engine-recipe-validator")
 
 
 def test_upgrade_from_the_chart_before_rollback_and_uninstallation(
     plane: ControlPlane, uninstalled: None, tmp_path: Path
 ) -> None:
-    old = previous_chart(tmp_path)
-    on(
-        plane,
-        "install",
-        "aim-engine",
-        old,
-        "-n",
-        NAMESPACE,
-        "--set",
-        "aim_engine.gpu_count=2",
-        "--set",
-        "operator.config.workers=4",
-        "--set",
-        "admission_controller.policy.enabled=true",
-    )
+    release(
+        plane, "install", chart=previous_chart(tmp_path),
+        given=["aim_engine.gpu_count=2", "operator.config.workers=4", "admission_controller.policy.enabled=true"],
+    )  # fmt: skip
     with Operator.start(plane, watchNamespaces=[]):
         assert "recorded in ConfigMap" in select(plane, "aim-engine", tmp_path)
         before = ready(plane, "aim-engine")["status"]["recipe"]
         assert before["gpuCount"] == 2
         running = engine(plane, "aim-engine")
 
-        on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reset-then-reuse-values")
+        release(plane, "upgrade", "--reset-then-reuse-values")
         operator = plane.request(
             "GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/aim-engine-operator"
         )
@@ -169,13 +173,13 @@ def test_upgrade_from_the_chart_before_rollback_and_uninstallation(
         assert ready(plane, "aim-engine")["status"]["recipe"] == before
         assert engine(plane, "aim-engine") == running, "an upgrade moves no model"
 
-        on(plane, "rollback", "aim-engine", "-n", NAMESPACE)
-        assert status(plane, "aim-engine")["chart"] == f"aim-engine-{OLD}"
+        release(plane, "rollback")
+        assert status(plane)["chart"] == f"aim-engine-{OLD}"
         assert ready(plane, "aim-engine")["status"]["recipe"] == before
         assert engine(plane, "aim-engine") == running, "nor does a rollback"
 
-        on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reset-then-reuse-values")
-    on(plane, "uninstall", "aim-engine", "-n", NAMESPACE, "--wait")
+        release(plane, "upgrade", "--reset-then-reuse-values")
+    release(plane, "uninstall", "--wait")
     plane.wait_for(lambda: left(plane) == LEFT, PATIENCE, f"the rest to be collected, {left(plane) - LEFT}")
     crds = plane.kubectl("get", "crd", "-o", "name").stdout
     assert "aimdeployments.aim.engine.amd.com" in crds
@@ -186,55 +190,20 @@ def test_helm_3_installs_upgrades_and_uninstalls_it_too(
     plane: ControlPlane, uninstalled: None, tmp_path: Path
 ) -> None:
     """And helm 4 takes the release over."""
-    words = (
-        "--namespace",
-        NAMESPACE,
-        "--set",
-        "aim_engine.gpu_count=1",
-        "--set",
-        "aim_engine.hardware.memory_utilization=0.9",
-    )
-    told = on(plane, "install", "aim-engine", "./helm", *words, program="helm3").stdout
+    values = ["aim_engine.gpu_count=1", "aim_engine.hardware.memory_utilization=0.9"]
+    told = release(plane, "install", given=values, program="helm3").stdout
     assert "kubectl logs job/aim-engine-recipe-selector" in told
-    spec = plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"]
+    spec = spec_of(plane)
     assert spec["overrides"]["engineArgs"] == {"gpu-memory-utilization": 0.9}
-    refused = on(
-        plane,
-        "upgrade",
-        "aim-engine",
-        "./helm",
-        "-n",
-        NAMESPACE,
-        "--set",
-        "aim_engine.debug=true",
-        check=False,
-        program="helm3",
-    )
-    assert "--reuse-values" in refused.stderr
-    wrong = on(
-        plane,
-        "upgrade",
-        "aim-engine",
-        "./helm",
-        "-n",
-        NAMESPACE,
-        "--set",
-        "aim_engine.gpu_cuont=2",
-        check=False,
-        program="helm3",
-    )
-    assert "additional properties 'gpu_cuont' not allowed" in wrong.stderr
-    on(
-        plane,
-        "upgrade",
-        "aim-engine",
-        "./helm",
-        "-n",
-        NAMESPACE,
-        "--reset-then-reuse-values",
-        program="helm3",
-    )
-    on(plane, "upgrade", "aim-engine", "./helm", "-n", NAMESPACE, "--reset-then-reuse-values")
-    assert plane.request("GET", path(NAMESPACE, "aim-engine"))["spec"] == spec
-    on(plane, "uninstall", "aim-engine", "-n", NAMESPACE, "--wait", program="helm3")
+    for value, message in (
+        ("aim_engine.debug=true", "--reuse-values"),
+        ("aim_engine.gpu_cuont=2", "additional properties 'gpu_cuont' not allowed"),
+    ):
+        refused = release(plane, "upgrade", given=[value], check=False, program="helm3")
+        assert refused.returncode != 0
+        assert message in refused.stderr
+    for program in ("helm3", "helm"):
+        release(plane, "upgrade", "--reset-then-reuse-values", program=program)
+    assert spec_of(plane) == spec
+    release(plane, "uninstall", "--wait", program="helm3")
     plane.wait_for(lambda: left(plane) - LEFT == set(), PATIENCE, "the rest to be collected")

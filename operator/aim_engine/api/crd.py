@@ -18,6 +18,7 @@ from aim_engine.api.deployment_status import AIMDeploymentStatus
 from aim_engine.api.meta import GROUP, VERSION, Model
 from aim_engine.api.recipe import AIMRecipe, AIMRecipeSpec, AIMRecipeStatus
 from aim_engine.api.rules import DEPLOYMENT_RULES, RECIPE_RULES, Rule
+from aim_engine.generated import keep
 
 Schema = dict[str, Any]
 
@@ -215,12 +216,10 @@ def to_yaml(definition: Schema) -> str:
     return f"# Generated from operator/aim_engine/api by `make generate`; do not edit.\n{text}"
 
 
-def write(directory: Path) -> None:
-    """Write all definitions into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, definition in definitions().items():
-        (directory / name).write_text(to_yaml(definition))
+def files() -> dict[str, str]:
+    """File name -> text."""
+    return {name: to_yaml(definition) for name, definition in definitions().items()}
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    sys.exit(keep(Path(sys.argv[1]), files(), check="--check" in sys.argv))

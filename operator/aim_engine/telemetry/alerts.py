@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from aim_engine.generated import keep
 from aim_engine.telemetry import names
 
 Group = dict[str, Any]
@@ -98,19 +99,7 @@ def _text(content: Any) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write below the named directory, or with `--check` compare; 1 where a file is stale."""
     directory = Path(next(each for each in arguments if each != "--check"))
-    stale = []
-    for name, content in files().items():
-        path = directory / name
-        if path.exists() and path.read_text(encoding="utf-8") == content:
-            continue
-        stale.append(name)
-        if "--check" not in arguments:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-    if "--check" in arguments and stale:
-        sys.stderr.write(f"{directory} is out of date: {', '.join(stale)}; run `make generate`\n")
-        return 1
-    return 0
+    return keep(directory, files(), check="--check" in arguments)
 
 
 if __name__ == "__main__":

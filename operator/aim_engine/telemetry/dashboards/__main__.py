@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+from aim_engine.generated import keep
 from aim_engine.telemetry.dashboards import UnknownMetricError, files
 
 
@@ -30,29 +30,8 @@ def main() -> int:
     except UnknownMetricError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    stale = [path for directory in options.directories for path in outdated(directory, made)]
-    for path in stale:
-        if options.check:
-            print(f"{path} is out of date; run `make generate`", file=sys.stderr)  # noqa: T201
-        elif path.name in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[path.name], encoding="utf-8")
-        else:
-            path.unlink()
-    return 1 if options.check and stale else 0
-
-
-def outdated(directory: Path, made: Mapping[str, str] | None = None) -> list[Path]:
-    """Files of a folder that are not as generated: missing, changed, or of no board."""
-    made = files() if made is None else made
-    there = {path.name for path in directory.glob("*.json")}
-    return [
-        directory / name
-        for name in sorted(there | set(made))
-        if name not in there
-        or name not in made
-        or (directory / name).read_text(encoding="utf-8") != made[name]
-    ]
+    codes = [keep(directory, made, check=options.check, alone="*.json") for directory in options.directories]
+    return max(codes)
 
 
 if __name__ == "__main__":
