@@ -128,8 +128,9 @@ Readings = Sequence[tuple[float, Reading]]
 
 
 def _gain(readings: Readings, name: str) -> float | None:
+    """A counter that was not there yet had counted nothing: clients show one with labels from its first event on."""
     old, new = getattr(readings[0][1], name), getattr(readings[-1][1], name)
-    return None if old is None or new is None else max(0.0, new - old)
+    return None if new is None else max(0.0, new - (old or 0.0))
 
 
 def _rate(readings: Readings, name: str) -> float | None:
@@ -154,14 +155,16 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 def _grown(used: Sequence[Readings], name: str) -> Buckets | None:
     """What the histogram of all replicas grew by. Replicas with other bounds than the first one's do not count in."""
     pairs = [(getattr(each[0][1], name), getattr(each[-1][1], name)) for each in used]
-    known = [(old, new) for old, new in pairs if old and new and old.bounds == new.bounds and new.bounds]
+    known = [
+        (old, new) for old, new in pairs if new and new.bounds and (old is None or old.bounds == new.bounds)
+    ]
     if not known:
         return None
     grown = type(known[0][1].counts)("d", bytes(8 * len(known[0][1].bounds)))
     for old, new in known:
         if new.bounds == known[0][1].bounds:
             for at, count in enumerate(new.counts):
-                grown[at] += max(0.0, count - old.counts[at])
+                grown[at] += max(0.0, count - (old.counts[at] if old else 0.0))
     return Buckets(known[0][1].bounds, grown)
 
 
