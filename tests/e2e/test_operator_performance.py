@@ -206,4 +206,4 @@ def test_an_unmonitored_deployment_is_left_alone(world: tuple[Tenant, EngineFlee
     tenant.wait("to be measured", lambda obj: tokens(obj) > 0, "watched", timeout=PATIENCE)
     quiet = tenant.get()
     assert "performance" not in quiet["status"]
-    assert reason(quiet, "PerformanceOnTarget") == "NotMeasured"
+    assert reason(quiet, "PerformanceOnTarget") == "MeasuringDisabled"

@@ -51,13 +51,15 @@ def aim_deployment(name: str, namespace: str = "team-a", version: int = 1, **spe
     }  # fmt: skip
 
 
-def record_of(uid: str) -> Record:
-    """The record of a decision for a recipe with a published figure."""
+def record_of(uid: str, *figures: Json) -> Record:
+    """The record of a decision for a recipe with published figures, one of 1500 tok/s unless told otherwise."""
     figure = {
         "tokensPerSecond": 1500,
         "provenance": {"kind": "vendor", "source": "https://example.com/figures"},
     }
-    chosen = recipe("qwen3-32b-mi300x-1x-fp8", performance=[figure], engineArgs={"max-model-len": 16384})
+    chosen = recipe(
+        "qwen3-32b-mi300x-1x-fp8", performance=list(figures or [figure]), engineArgs={"max-model-len": 16384}
+    )
     revision = revision_of(deployment(), [chosen], cluster(node()))
     return read_record(to_object("chat", "team-a", uid, revision), uid)
 

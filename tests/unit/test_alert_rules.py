@@ -90,6 +90,66 @@ def test_a_rule_that_never_fires_would_be_noticed(promtool: Path, tmp_path: Path
         assert run(promtool, "test", "rules", file).returncode == 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_another_number_in_an_alert_would_be_noticed(promtool: Path, tmp_path: Path, name: str) -> None:
+    """`for`, thresholds and time ranges, of the alert and of the rules that it reads, each changed by a part of it."""
+    files = []
+    for number, (what, rules) in enumerate(mutants(name)):
+        rule_file, case_file = tmp_path / f"{number}-rules.yaml", tmp_path / f"{number}.yaml"
+        rule_file.write_text(yaml.safe_dump({"groups": [{"name": "changed", "rules": rules}]}))
+        cases = {"rule_files": [str(rule_file)], "evaluation_interval": "1m", "tests": list(cases_of(name))}
+        case_file.write_text(f"# {what}\n" + yaml.safe_dump(cases))
+        files.append(case_file)
+    tested = run(promtool, "test", "rules", *files)
+    assert len(files) >= 2
+    assert tested.stdout.count("SUCCESS") + tested.stderr.count("  FAILED:") == len(files), tested.stderr
+    if "SUCCESS" in tested.stdout:
+        unnoticed = [each for each in files if run(promtool, "test", "rules", each).returncode == 0]
+        pytest.fail("\n".join(["no case tells:", *(each.read_text().splitlines()[0] for each in unnoticed)]))
+
+
+def cases_of(name: str) -> Iterator[dict[str, Any]]:
+    """The tests of the case files that speak of an alert, with what they say of others left out."""
+    for path in CASES:
+        for test in completed(path)["tests"]:
+            checks = [check for check in test.get("alert_rule_test", []) if check["alertname"] == name]
+            if checks:
+                yield {**test, "alert_rule_test": checks}
+
+
+def mutants(name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What is changed, and the alert with the recording rules it reads, one number of them changed."""
+    known = [rule for group in alerts.groups() for rule in group["rules"]]
+    (alert,) = (rule for rule in known if rule.get("alert") == name)
+    rules = [rule for rule in known if rule.get("record", "none") in alert["expr"]] + [alert]
+    for at, rule in enumerate(rules):
+        for what, changed in changes(rule):
+            yield f"{rule.get('record', name)}: {what}", [*rules[:at], changed, *rules[at + 1 :]]
+
+
+def changes(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A rule with one number changed. Comparisons with 0 and 1 ask whether something is, and stay."""
+    if "for" in rule:
+        for factor in (0.5, 1.5):
+            yield f"for {rule['for']} x {factor}", {**rule, "for": f"{seconds(rule['for']) * factor:.0f}s"}
+    text = rule["expr"]
+    for found in re.finditer(r"(?<=[<>=*] )\d+(?:\.\d+)?|\d+(?:\.\d+)?(?= \*)|(?<=\[)\d+[smhd](?=\])", text):
+        number = found.group()
+        if number in ("0", "1"):
+            continue
+        is_range = number[-1].isalpha()
+        for factor in (0.5, 2) if is_range else (0.75, 1.3333):
+            new = f"{seconds(number) * factor:.0f}s" if is_range else f"{float(number) * factor:g}"
+            yield (
+                f"{number} x {factor} at {found.start()}",
+                {**rule, "expr": text[: found.start()] + new + text[found.end() :]},
+            )
+
+
+def seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     assert {name for name, expected in expectations() if expected} == set(NAMES)
     assert {name for name, expected in expectations() if not expected} == set(NAMES)

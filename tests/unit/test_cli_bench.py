@@ -335,6 +335,13 @@ def test_status_shows_what_deployments_deliver(run: Terminal, fleet: Path) -> No
     assert shown == run("status", "--cluster", fleet, "-A").out
 
 
+def test_status_says_why_nothing_is_compared_with_the_baseline(run: Terminal, tmp_path: Path) -> None:
+    other = measured_deployment()
+    del other[1]["status"]["performance"]["baseline"]["percent"]
+    shown = run("status", "chat", "-n", "team-a", "--cluster", snapshot(tmp_path, node("gpu-1"), other)).out
+    assert "Baseline:            900 tok/s per replica; the load is another now\n" in shown
+
+
 def test_status_of_one_deployment(run: Terminal, fleet: Path) -> None:
     assert run("status", "chat", "-n", "team-a", "--cluster", fleet).out == ONE
     seen = run("status", "chat", "-n", "team-a", "--cluster", fleet, "-o", "json").json["performance"]

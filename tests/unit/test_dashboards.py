@@ -255,6 +255,14 @@ def test_a_line_of_panels_of_different_height_is_refused() -> None:
 # Queries
 
 
+def test_what_is_said_of_one_replica_is_shown_for_all_that_are_ready() -> None:
+    """Beside the throughput of a whole deployment, the figure of one replica would read as a promise kept by far."""
+    of_one = re.compile(r"(?:baseline|deployment_target)_tokens_per_second")
+    found = [query for _, query in expressions() if of_one.search(query)]
+    assert len(found) >= 3
+    assert all("* max by" in query and "status_replicas_ready" in query for query in found), found
+
+
 def test_windows_of_rates_are_grafanas_own() -> None:
     for where, expression in expressions():
         for window in re.findall(r"\[([^\]]+)\]", expression):

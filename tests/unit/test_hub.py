@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,6 +17,7 @@ from aim_engine.cli.hub_facts import ask_hub
 from aim_engine.cli.snapshot_file import read_snapshot, write_snapshot
 from aim_engine.hub import client
 from aim_engine.hub.client import Answer, HubResult, inquire
+from aim_engine.hub.config_json import Described, describe
 from aim_engine.hub.store import HubFacts, HubSettings
 from aim_engine.reconcile.config import HubConfig, OperatorConfig
 from aim_engine.reconcile.facts import Place
@@ -222,6 +224,42 @@ async def test_a_folder_that_cannot_be_written_is_no_failure(hub: LocalHub, tmp_
         assert running.facts.model(MODEL) is not None
 
 
+@pytest.mark.parametrize("key", ["text_config", "model_type"])
+async def test_a_config_that_is_nested_deeper_than_python_walks_is_refused(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """From CPython 3.12 on json reads thousands of levels."""
+    deep: object = 1
+    for _ in range(5000):
+        deep = {key: deep}
+    hub.serve(MODEL, CONFIG)
+    monkeypatch.setattr(client, "describe", lambda model_id, _, *rest: describe(model_id, deep, *rest))
+    answer = await ask(hub)
+    assert answer.result is HubResult.UNSUITABLE
+    assert "config.json" in answer.message
+
+
+async def test_a_fault_of_ours_with_one_repository_ends_no_inquiry_of_others(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.serve("acme/odd", CONFIG)
+    hub.serve("acme/odder", CONFIG)
+    hub.serve(MODEL, CONFIG)
+
+    def odd(model_id: str, *rest: Any) -> Described:
+        if model_id.startswith("acme/odd"):
+            raise ZeroDivisionError("odd")
+        return describe(model_id, *rest)
+
+    monkeypatch.setattr(client, "describe", odd)
+    async with store(hub) as running:
+        running.facts.model("acme/odd")
+        running.facts.model("acme/odder")
+        await known(running)
+        assert "a fault of ours" in (running.facts.unknown("acme/odd") or "")
+    assert "acme/odd at main: a fault of ours" in caplog.text
+
+
 async def test_the_number_of_models_remembered_as_unknown_is_bounded(
     hub: LocalHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +268,22 @@ async def test_the_number_of_models_remembered_as_unknown_is_bounded(
     for i in range(50):
         assert facts.model(f"acme/m{i}") is None
     assert len(facts._open) == 3
+
+
+async def test_names_that_nobody_has_do_not_keep_the_hub_from_being_asked_for_others(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aim_engine.hub.store._MOST_UNKNOWN", 3)
+    hub.serve(MODEL, CONFIG)
+    async with store(hub) as running:
+        for number in range(3):
+            running.facts.model(f"acme/none-{number}")
+        for _ in range(500):
+            if len(running.results) == 3:
+                break
+            await asyncio.sleep(0.01)
+        await known(running)
+        assert len(running.facts._open) <= 3
 
 
 def test_limits_leave_room_for_the_largest_models() -> None:

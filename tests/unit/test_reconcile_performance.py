@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -174,6 +174,19 @@ def test_the_summary_gives_whole_numbers_with_their_units() -> None:
     assert found["baseline"]["workload"] == {"inputTokens": 512, "outputTokens": 128, "concurrency": 32}
 
 
+@pytest.mark.parametrize("value", [1e13, 1e15])
+def test_absurd_numbers_of_an_engine_still_make_a_status_that_can_be_written(value: float) -> None:
+    numbers: dict[str, Any] = {
+        name: value for name, known in asdict(BUSY).items() if isinstance(known, float) and name not in ("seconds", "at")
+    }  # fmt: skip
+    absurd = replace(BUSY, **numbers, running=value, waiting=value)
+    found = summary(absurd, subject((1, "published")), summary(replace(BUSY, tokens_per_second=2)))
+    assert PerformanceStatus.model_validate(found.wire()) == found
+    assert (
+        summary(replace(BUSY, input_tokens=2e7)).wire()["baseline"]["workload"]["inputTokens"] == 10_000_000
+    )
+
+
 def test_a_baseline_needs_two_windows_that_agree() -> None:
     one = measurement(BUSY, THEN)
     assert steady(None, one) is None
@@ -203,6 +216,7 @@ def test_a_regression_after_a_change_is_told_with_both_numbers() -> None:
     "window",
     [
         replace(SLOW, running=20),
+        replace(SLOW, running=50, tokens_per_second=1560),  # like enough, and as much for each request
         replace(SLOW, input_tokens=4000),
         replace(SLOW, output_tokens=1000),
         replace(SLOW, tokens_per_second=1760),
@@ -211,6 +225,27 @@ def test_a_regression_after_a_change_is_told_with_both_numbers() -> None:
 )
 def test_another_load_or_a_small_loss_is_no_regression(window: Window) -> None:
     assert judged(window, PLAIN, summary())[1] is R.NO_TARGET
+
+
+def test_less_demand_is_no_regression_also_where_few_requests_run() -> None:
+    few = replace(CALM, running=2.8, tokens_per_second=280)
+    fewer = replace(CALM, running=1.2, tokens_per_second=120)
+    assert judged(fewer, PLAIN, summary(few))[1] is R.NO_TARGET
+    assert judged(replace(few, tokens_per_second=140), PLAIN, summary(few))[1] is R.PERFORMANCE_REGRESSED
+
+
+def test_a_regression_is_told_no_longer_than_the_like_load_lasts() -> None:
+    slow = summary(SLOW, before=summary())
+    assert slow.baseline is not None
+    assert slow.baseline.percent == 81
+    assert judged(IDLE, PLAIN, slow)[1] is R.NO_TARGET
+    after = summary(IDLE, before=slow).baseline
+    assert after is not None
+    assert (after.tokens_per_second, after.percent) == (1000, None)
+
+
+def test_an_engine_that_stands_still_gives_no_baseline() -> None:
+    assert summary(replace(BUSY, tokens_per_second=0)).baseline is None
 
 
 def test_a_busier_state_takes_the_baselines_place_only_for_the_same_engine_and_driver() -> None:
@@ -482,6 +517,21 @@ def test_a_restart_of_an_engine_makes_no_negative_and_no_lost_number() -> None:
     assert measured.window.tokens_per_second == pytest.approx(1000, rel=0.02)
 
 
+def test_a_fault_of_ours_at_one_deployment_keeps_no_other_from_being_measured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(count=2)
+
+    def window(key: Key, least_seconds: float) -> Window | None:
+        if key == ("team-a", "chat-0"):
+            raise ValueError("odd")
+        return BUSY
+
+    monkeypatch.setattr(Scraper, "window", lambda _, key, least_seconds: window(key, least_seconds))
+    assert set(world.run(60, WORK)) == {("team-a", "chat-1")}
+    assert "team-a/chat-0: a fault of ours" in caplog.text
+
+
 def test_while_pods_are_replaced_nothing_is_measured() -> None:
     world = World()
     world.run(300, WORK)
@@ -545,10 +595,14 @@ def test_a_baseline_that_somebody_removed_is_taken_anew() -> None:
 
 
 def test_turned_off_or_stopped_nothing_is_asked_of_engines() -> None:
-    for spec in ({"monitoring": {"enabled": False}}, {"suspend": True}, {"replicas": 0}):
+    for spec, reason in (
+        ({"monitoring": {"enabled": False}}, R.MEASURING_DISABLED),
+        ({"suspend": True}, R.NOT_MEASURED),
+        ({"replicas": 0}, R.NOT_MEASURED),
+    ):
         world = World(**spec)
         assert world.scraper.engines == 0
-        assert world.told() == (None, R.NOT_MEASURED)
+        assert world.told() == (None, reason)
 
 
 def test_overrides_make_numbers_that_say_nothing_of_the_recipe() -> None:

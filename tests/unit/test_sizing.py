@@ -22,7 +22,15 @@ from aim_engine.sizing.kv_cache import (
 )
 from aim_engine.sizing.memory import MemoryModel, memory_model
 from aim_engine.sizing.overhead import overhead
-from aim_engine.sizing.weights import expert_fraction, expert_share, stage_layers, weights, weights_bytes
+from aim_engine.sizing.roofline import estimate, read_share
+from aim_engine.sizing.weights import (
+    expert_fraction,
+    expert_share,
+    stage_layers,
+    weights,
+    weights_bytes,
+    weights_bytes_per_gpu,
+)
 
 GPUS = gpu_catalog()
 MODELS = ("MI300X", "MI325X", "MI355X")
@@ -452,6 +460,23 @@ def test_data_parallel_ranks_hold_the_same_kv_cache_and_attention() -> None:
     parts = weights(facts, None, Precision.FP8, plan_of(1))
     assert one.weights_bytes_per_gpu - eight.weights_bytes_per_gpu == pytest.approx(parts.experts * 7 / 8)
     assert one.kv_bytes_per_token_per_gpu == eight.kv_bytes_per_token_per_gpu
+
+
+def test_data_parallel_ranks_share_the_load_and_read_only_the_experts_they_hold() -> None:
+    """One model over eight GPUs under one load: dividing it otherwise gives another speed, and not several times the speed."""
+    for source in ("deepseek-ai/DeepSeek-R1", LLAMA):
+        facts = facts_of(source)
+        found = [
+            estimate(facts, None, GPUS["MI325X"], replace(plan, expert_parallel=bool(facts.experts)), facts.native_precision)
+            for plan in (plan_of(8, max_model_len=8192), plan_of(1, data_parallel=8, max_model_len=8192))
+        ]  # fmt: skip
+        tensor, data = (each.tokens_per_second for each in found)
+        assert 0.5 < data / tensor < 2
+    experts = facts_of("deepseek-ai/DeepSeek-R1")
+    for plan in (plan_of(8), plan_of(2, data_parallel=4), plan_of(1, data_parallel=8)):
+        whole = weights_bytes(experts, None, experts.native_precision, plan)
+        held = weights_bytes_per_gpu(experts, None, experts.native_precision, plan)
+        assert read_share(experts, plan, 10**6) * whole <= held
 
 
 def test_scales_count_by_the_blocks_of_the_checkpoint() -> None:

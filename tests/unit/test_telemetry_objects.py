@@ -185,6 +185,24 @@ def test_a_record_that_cannot_be_read_promises_nothing() -> None:
         assert record_facts(replace(good, body=body)) == module.RecordFacts()
 
 
+@pytest.mark.parametrize(
+    ("figures", "promised"),
+    [
+        ([(3816, "0.11.1"), (900, "0.32.0"), (1200, "0.32.1")], 1200),
+        ([(3816, "0.11.1")], None),
+    ],
+)
+def test_a_figure_of_another_engine_line_is_no_expectation(
+    figures: list[tuple[int, str]], promised: int | None
+) -> None:
+    """Else AIMEngineLowThroughput would fire where PerformanceOnTarget says that there is nothing to compare with."""
+    entries = [
+        {"tokensPerSecond": rate, "provenance": {"kind": "vendor", "source": "https://a.b/c", "engineVersion": version}}
+        for rate, version in figures
+    ]  # fmt: skip
+    assert record_facts(record_of("uid", *entries)).tokens_per_second == promised
+
+
 def test_amds_containers_take_their_context_from_the_environment() -> None:
     manifests = [
         {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [

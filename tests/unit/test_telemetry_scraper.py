@@ -461,6 +461,20 @@ async def test_what_was_read_long_ago_is_no_window(engines: Engines) -> None:
     assert engines.scraper.window(APP, 1) is None
 
 
+async def test_after_a_long_silence_a_new_window_begins(engines: Engines) -> None:
+    engines.scraper.watch(APP, [engines.target(await engines.engine(counting()))])
+    await engines.later(6)
+    await engines.later(1.2 * INTERVAL)
+    engines.clock.now += 2 * 86400
+    await settled(engines)
+    assert engines.reads[APP] == 3
+    assert engines.scraper.window(APP, 1) is None, "what was read days ago says nothing of now"
+    await engines.later(1.2 * INTERVAL)
+    found = engines.scraper.window(APP, 1)
+    assert found is not None
+    assert found.seconds < 2 * INTERVAL
+
+
 async def test_so_many_looks_at_a_time_and_no_more(engines: Engines) -> None:
     open_now = most = 0
     go_on = asyncio.Event()

@@ -112,7 +112,7 @@ def test_other_engines_are_read_by_their_own_table() -> None:
     assert error.value.trouble is Trouble.NOT_METRICS
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "many", "-Inf", "1e999"])
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "many", "-Inf", "1e999", "1e16"])
 def test_numbers_that_are_none_are_refused(value: str) -> None:
     with pytest.raises(UnreadableError) as error:
         scan(f"vllm:generation_tokens_total {value}\n".encode(), VLLM)
@@ -177,6 +177,31 @@ def test_replicas_are_added_up() -> None:
     assert found.replicas == 2
     assert found.tokens_per_second == pytest.approx(2000, rel=0.01)
     assert (found.running, found.kv_cache_usage, found.seconds) == (24, 0.7, 90)
+
+
+def test_a_counter_that_appears_with_its_first_event_began_at_nothing() -> None:
+    """SGLang has no counter before the first answer; the first minutes under load would otherwise be said to bring no token."""
+    idle = b"sglang:num_running_reqs 0\nsglang:num_queue_reqs 0\n"
+    busy = b"""sglang:num_running_reqs 8
+sglang:num_queue_reqs 3
+sglang:generation_tokens_total{m="a"} 60000
+sglang:prompt_tokens_total{m="a"} 120000
+sglang:num_requests_total{m="a"} 300
+sglang:time_to_first_token_seconds_bucket{m="a",le="0.4"} 150
+sglang:time_to_first_token_seconds_bucket{m="a",le="+Inf"} 300
+"""
+    found = window([series((0, scan(idle, SGLANG)), (60, scan(busy, SGLANG)))], 60)
+    assert found is not None
+    assert (found.tokens_per_second, found.requests_per_second, found.output_tokens) == (1000, 5, 200)
+    assert (found.first_token_p50, found.first_tokens) == (0.4, 300)
+
+
+def test_replicas_are_under_load_when_each_of_them_is() -> None:
+    found = window(
+        [loaded(0, 6), loaded(7, 6, load=replace(LOAD, tokens_per_second=10, running=1, waiting=0))], 60
+    )
+    assert found is not None
+    assert (found.waiting, found.queued_share) == (3, 0)
 
 
 def test_one_reading_or_too_short_a_span_says_nothing() -> None:

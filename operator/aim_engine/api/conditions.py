@@ -99,6 +99,7 @@ class ConditionReason(StrEnum):
     PERFORMANCE_REGRESSED = "PerformanceRegressed"
     NO_DEMAND = "NoDemand"
     NOT_MEASURED = "NotMeasured"
+    MEASURING_DISABLED = "MeasuringDisabled"
     NO_TARGET = "NoTarget"
     VALID = "Valid"
     INVALID = "Invalid"
@@ -163,6 +164,7 @@ CONDITION_REASONS: dict[ConditionReason, ReasonDoc] = {
     ConditionReason.PERFORMANCE_REGRESSED: ReasonDoc(_T, "False", "At a like load the same recipe delivers less than 85 % of what it did here at first.", "Compare engine and driver versions in the message; go back to the former one. To accept the new speed, have a new baseline taken: `kubectl patch aimd NAME --subresource=status --type=merge -p '{\"status\":{\"performance\":{\"baseline\":null}}}'`."),
     ConditionReason.NO_DEMAND: ReasonDoc(_T, "Unknown", "Too few requests to judge: a low number without demand is no fault.", "Nothing; `aim-engine bench` makes a load."),
     ConditionReason.NOT_MEASURED: ReasonDoc(_T, "Unknown", "The engines have not been measured yet, cannot be reached, or none runs.", "Where none runs, follow `Ready`; else wait some minutes; see `aim_performance_scrape_errors_total` for the reason when it stays."),
+    ConditionReason.MEASURING_DISABLED: ReasonDoc(_T, "Unknown", "`spec.monitoring.enabled` is false, or the operator does not measure at all.", "Set `spec.monitoring.enabled` to true; whether the operator measures is `measuring.enabled` of its configuration."),
     ConditionReason.NO_TARGET: ReasonDoc(_T, "Unknown", "There is neither a target nor a published number to compare with.", "Set `spec.targets`."),
     ConditionReason.VALID: ReasonDoc(ConditionType.VALID, "True", "The recipe can be chosen.", "Nothing."),
     ConditionReason.INVALID: ReasonDoc(ConditionType.VALID, "False", "The recipe contradicts its engine, GPU or model.", "Correct the named field."),

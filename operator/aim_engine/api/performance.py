@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.meta import Model
 
+MOST_TOKENS, MOST_CONCURRENCY = 10_000_000, 1_000_000
+MOST_RATE, MOST_COUNT, MOST_PERCENT = 1_000_000_000, 100_000_000, 100_000
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-Rate = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Count = Annotated[int, Field(ge=0, le=100_000_000)]
-Percent = Annotated[int, Field(ge=0, le=100_000)]
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Rate = Annotated[int, Field(ge=0, le=MOST_RATE)]
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Percent = Annotated[int, Field(ge=0, le=MOST_PERCENT)]
 Time = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
 Hash = Annotated[str, Field(max_length=64)]
 Version = Annotated[str, Field(max_length=300)]
@@ -25,7 +27,7 @@ class Workload(Model):
     input_tokens: Annotated[Tokens | None, Field(description="Prompt length, in tokens.")] = None
     output_tokens: Annotated[Tokens | None, Field(description="Generated length, in tokens.")] = None
     concurrency: Annotated[
-        int | None, Field(ge=1, le=1_000_000, description="Requests in flight at the same time.")
+        int | None, Field(ge=1, le=MOST_CONCURRENCY, description="Requests in flight at the same time.")
     ] = None
 
 
@@ -178,7 +180,7 @@ class Expected(Model):
 
 
 class Baseline(Model):
-    """The first stable window under load of this recipe content here; later ones of a like load are compared with it."""
+    """The first two windows of this recipe content here that agree; later ones of a like load are compared with them."""
 
     tokens_per_second: Annotated[Rate, Field(description="Generated tokens per second of one replica.")]
     workload: Annotated[Workload, Field(description="Mean load of one replica then.")]
@@ -190,7 +192,9 @@ class Baseline(Model):
     ] = None
     percent: Annotated[
         Percent | None,
-        Field(description="Measured in percent of it at a like load; absent where none was seen."),
+        Field(
+            description="Measured in percent of it, or of its share where fewer requests run than then; absent while the load is another."
+        ),
     ] = None
 
 

@@ -161,6 +161,11 @@ def _first_token(seen: Mapping[str, Any]) -> str:
     return "-" if measured is None and not limit else f"{_text(measured)}{limit} ms"
 
 
+def _of_baseline(seen: Mapping[str, Any]) -> str:
+    percent = seen["percentOfBaseline"]
+    return "the load is another now" if percent is None else f"now {_percent(percent)} of it at a like load"
+
+
 def _percent(value: object) -> str:
     return "-" if value is None else f"{value}%"
 
@@ -186,7 +191,7 @@ def _details(row: Mapping[str, Any]) -> str:
         "Time to first token": None if _first_token(seen) == "-" else f"{_first_token(seen)} (p95{'/target' if '/' in _first_token(seen) else ''})",
         "Inter-token latency": None if seen["interTokenLatencyP95Milliseconds"] is None else f"{seen['interTokenLatencyP95Milliseconds']} ms (p95)",
         "Requests": None if seen["requestsRunning"] is None else f"{seen['requestsRunning']} running, {_text(seen['requestsWaiting'])} waiting",
-        "Baseline": None if baseline is None else f"{baseline} tok/s per replica; now {_percent(seen['percentOfBaseline'])} of it at a like load",
+        "Baseline": None if baseline is None else f"{baseline} tok/s per replica; {_of_baseline(seen)}",
         "On target": f"{_text(seen['onTarget'])}, {_text(seen['onTargetReason'])}: {_text(seen['onTargetMessage'])}",
     }  # fmt: skip
     width = max(map(len, facts)) + 2

@@ -78,6 +78,8 @@ async def inquire(
         return error.answer
     except TimeoutError:
         return Answer(HubResult.UNREACHABLE, f"the Hub did not answer within {timeout_seconds:g} s")
+    except RecursionError:
+        return Answer(HubResult.UNSUITABLE, "its config.json is nested too deep")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Answer(HubResult.UNREACHABLE, f"the Hub could not be asked: {_why(error)}"[:300])
 

@@ -117,11 +117,14 @@ class _Linear:
 
 
 def _text_part(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in _TEXT_PARTS:
-        part = whole.get(name)
-        if isinstance(part, Mapping):
-            return _text_part(part) if any(isinstance(part.get(n), Mapping) for n in _TEXT_PARTS) else part
-    return {}
+    """The innermost: a part of a part, as of models that also speak."""
+    found: Mapping[str, Any] = {}
+    inner: Mapping[str, Any] | None = whole
+    while inner is not None:
+        parts = (inner.get(name) for name in _TEXT_PARTS)
+        inner = next((part for part in parts if isinstance(part, Mapping)), None)
+        found = found if inner is None else inner
+    return found
 
 
 def _architecture(reader: Reader) -> Architecture:

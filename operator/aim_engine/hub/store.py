@@ -20,7 +20,7 @@ import aiohttp
 
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_row, model_row
 from aim_engine.hub import records
-from aim_engine.hub.client import LASTING, Answer, inquire
+from aim_engine.hub.client import LASTING, Answer, HubResult, inquire
 from aim_engine.hub.config_json import Described
 from aim_engine.hub.environment import session
 from aim_engine.hub.records import FRESH_SECONDS, MAIN, Learned, Repository
@@ -126,12 +126,27 @@ class HubFacts:
             return
         waiting = self._open.get(repository)
         if waiting is None:
-            if len(self._open) >= _MOST_UNKNOWN:
+            if len(self._open) >= _MOST_UNKNOWN and not self._forget_one():
                 return
             waiting = self._open[repository] = _Open()
         if not waiting.asking and time.monotonic() >= waiting.due:
             waiting.asking = True
             self._wanted.put_nowait(repository)
+
+    def _forget_one(self) -> bool:
+        """Make room by the oldest lasting answer, so that names nobody has do not keep the Hub from being asked for others."""
+        found = next(
+            (
+                repository
+                for repository, each in self._open.items()
+                if not each.asking and each.answer and each.answer.result in LASTING
+            ),
+            None,
+        )
+        if found is None:
+            return False
+        del self._open[found]
+        return True
 
     def _retry(self, repository: Repository) -> None:
         if repository in self._open:
@@ -146,7 +161,11 @@ class HubFacts:
                 if stored is not None:
                     self._learn(repository, stored)
                     continue
-            answer = await inquire(client, self.settings.endpoint, *repository, seconds)
+            try:
+                answer = await inquire(client, self.settings.endpoint, *repository, seconds)
+            except Exception:
+                log.exception("facts of %s at %s: a fault of ours", *repository)
+                answer = Answer(HubResult.UNSUITABLE, "its config.json could not be read: a fault of ours")
             self.asked(answer.result.value)
             if answer.described is None:
                 self._note(repository, answer)

@@ -7,6 +7,7 @@ once it is *released*: when it changed significantly, not too often per deployme
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,12 +44,14 @@ from aim_engine.selection import Candidate, Source, effective_args
 from aim_engine.telemetry.scraper import Scraper, Target
 from aim_engine.telemetry.window import Window
 
+log = logging.getLogger(__name__)
+
 _NOT_RUNNING = Judgement("Unknown", ConditionReason.NOT_MEASURED, "no replicas run")
 _SILENT = Judgement(
     "Unknown", ConditionReason.NOT_MEASURED,
     "the engines' metrics cannot be read; see aim_performance_scrape_errors_total for the reason",
 )  # fmt: skip
-_OFF = Judgement("Unknown", ConditionReason.NOT_MEASURED, "measuring is turned off")
+_OFF = Judgement("Unknown", ConditionReason.MEASURING_DISABLED, "measuring is turned off")
 _TICK_SECONDS = 1.0
 _DRIVER_LABELS = ("amd.com/gpu.driver-version", "beta.amd.com/gpu.driver-version")
 IDENTITY_FIELDS = ("overrides", "workload")
@@ -193,7 +196,12 @@ class Measuring:
             known = self.measured.get(key)
             if known is None:
                 continue
-            self._evaluate(key, known)
+            try:
+                self._evaluate(key, known)
+            except Exception:
+                known.window = None
+                log.exception("measuring %s/%s: a fault of ours; looked at again with its next reading", *key)
+                continue
             if not self._is_due(key, known):
                 continue
             if self._tokens < 1:

@@ -8,6 +8,11 @@ from typing import Any
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.performance import (
+    MOST_CONCURRENCY,
+    MOST_COUNT,
+    MOST_PERCENT,
+    MOST_RATE,
+    MOST_TOKENS,
     Baseline,
     Expected,
     Measurement,
@@ -59,17 +64,17 @@ def summarize(
     """
     kept = before if before is not None and before.recipe_hash == subject.recipe_hash else None
     return PerformanceStatus(
-        tokens_per_second=round(window.tokens_per_second),
-        prompt_tokens_per_second=_whole(window.prompt_tokens_per_second),
-        requests_per_minute=_whole(window.requests_per_second, 60),
-        requests_running=round(window.running),
-        requests_waiting=round(window.waiting),
+        tokens_per_second=_rate(window.tokens_per_second),
+        prompt_tokens_per_second=_whole(window.prompt_tokens_per_second, 1, MOST_RATE),
+        requests_per_minute=_whole(window.requests_per_second, 60, MOST_RATE),
+        requests_running=_whole(window.running),
+        requests_waiting=_whole(window.waiting),
         time_to_first_token_milliseconds=_percentiles(window.first_token_p50, window.first_token_p95),
         inter_token_latency_milliseconds=_percentiles(window.inter_token_p50, window.inter_token_p95),
-        kv_cache_percent=_whole(window.kv_cache_usage, 100),
-        preemptions_per_minute=_whole(window.preemptions_per_second, 60),
-        error_percent=_whole(window.error_ratio, 100),
-        prefix_cache_hit_percent=_whole(window.prefix_hit_ratio, 100),
+        kv_cache_percent=_whole(window.kv_cache_usage, 100, MOST_PERCENT),
+        preemptions_per_minute=_whole(window.preemptions_per_second, 60, MOST_RATE),
+        error_percent=_whole(window.error_ratio, 100, MOST_PERCENT),
+        prefix_cache_hit_percent=_whole(window.prefix_hit_ratio, 100, MOST_PERCENT),
         replicas=window.replicas,
         window_seconds=round(window.seconds),
         at=now,
@@ -86,7 +91,7 @@ def summarize(
 def measurement(window: Window, now: str) -> Measurement:
     """What one replica did in a window."""
     return Measurement(
-        tokens_per_second=round(window.tokens_per_second / window.replicas),
+        tokens_per_second=_rate(window.tokens_per_second / window.replicas),
         time_to_first_token_milliseconds=_whole(window.first_token_p50, 1000),
         inter_token_latency_milliseconds=_whole(window.inter_token_p50, 1000),
         workload=_workload(window),
@@ -167,7 +172,7 @@ def regression(performance: PerformanceStatus) -> str | None:
     baseline = performance.baseline
     if baseline is None or baseline.percent is None or baseline.percent >= round(100 * REGRESSED):
         return None
-    now = round(baseline.tokens_per_second * baseline.percent / 100)
+    now = round((performance.tokens_per_second or 0) / (performance.replicas or 1))
     changes = [
         f"{what} was {old or 'unknown'}, is {new or 'unknown'}"
         for what, old, new in (
@@ -249,11 +254,13 @@ def _expected(window: Window, subject: Subject) -> Expected | None:
         wanted, source = subject.expected
     else:
         return None
-    total = wanted * window.replicas
+    total = min(wanted * window.replicas, MOST_RATE)
     return Expected(
         tokens_per_second=total,
         source=source,
-        percent=round(100 * window.tokens_per_second / total) if is_loaded(window, subject) else None,
+        percent=_whole(window.tokens_per_second / total, 100, MOST_PERCENT)
+        if is_loaded(window, subject)
+        else None,
     )
 
 
@@ -262,7 +269,7 @@ def _baseline(
 ) -> Baseline | None:
     """The baseline, compared with this window. Of one engine and driver, a busier steady state takes its place."""
     taken = None
-    if found is not None and found.workload is not None and (found.workload.concurrency or 0) >= 1:
+    if found is not None and found.tokens_per_second and found.workload and found.workload.concurrency:
         taken = Baseline(
             tokens_per_second=found.tokens_per_second, workload=found.workload, at=now,
             engine_version=subject.engine_version, driver_version=subject.driver_version, percent=100,
@@ -278,10 +285,22 @@ def _baseline(
     )
     if unchanged and busier:
         return taken
-    percent = known.percent
-    if is_like(known.workload, _workload(window)):
-        percent = round(100 * window.tokens_per_second / window.replicas / max(1, known.tokens_per_second))
-    return known.model_copy(update={"percent": percent})
+    return known.model_copy(update={"percent": _against(known, window)})
+
+
+def _against(baseline: Baseline, window: Window) -> int | None:
+    """Percent of the baseline; None while the load is another.
+
+    Below saturation tokens come in proportion to the requests in execution: where there are fewer than then, their share of the
+    baseline is the standard. The stored concurrency was rounded, by a half at most.
+    """
+    if not is_like(baseline.workload, _workload(window)):
+        return None
+    then = (baseline.workload.concurrency or 0) + 0.5
+    standard = baseline.tokens_per_second * min(1.0, window.running / window.replicas / then)
+    return (
+        _whole(window.tokens_per_second / window.replicas / standard, 100, MOST_PERCENT) if standard else None
+    )
 
 
 def is_like(one: Workload, other: Workload) -> bool:
@@ -302,10 +321,10 @@ def near(one: int | None, other: int | None, share: float) -> bool:
 
 def _workload(window: Window) -> Workload:
     lengths = [
-        max(1, round(length)) if length is not None else None
+        None if length is None else min(max(1, round(length)), MOST_TOKENS)
         for length in (window.input_tokens, window.output_tokens)
     ]
-    running = round(window.running / window.replicas)
+    running = min(round(window.running / window.replicas), MOST_CONCURRENCY)
     return Workload(input_tokens=lengths[0], output_tokens=lengths[1], concurrency=running or None)
 
 
@@ -315,8 +334,13 @@ def _percentiles(p50: float | None, p95: float | None) -> Percentiles | None:
     return Percentiles(p50=_whole(p50, 1000), p95=_whole(p95, 1000))
 
 
-def _whole(value: float | None, factor: int = 1) -> int | None:
-    return None if value is None else round(value * factor)
+def _whole(value: float | None, factor: int = 1, most: int = MOST_COUNT) -> int | None:
+    """As the fields of the API hold it: an engine that tells nonsense must not make a status that cannot be written."""
+    return None if value is None else min(round(value * factor), most)
+
+
+def _rate(tokens_per_second: float) -> int:
+    return min(round(tokens_per_second), MOST_RATE)
 
 
 def _blend(old: int | None, new: int | None) -> int | None:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _QUIET = frozenset(
     {
         ConditionReason.RECONCILING, ConditionReason.STARTING, ConditionReason.ROLLING_OUT, ConditionReason.NOT_MEASURED,
-        ConditionReason.NO_DEMAND, ConditionReason.NO_TARGET,
+        ConditionReason.NO_DEMAND, ConditionReason.NO_TARGET, ConditionReason.MEASURING_DISABLED,
     }
 )  # fmt: skip
 _LIMIT = 1000

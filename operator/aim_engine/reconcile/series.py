@@ -21,10 +21,11 @@ from aim_engine.api.deployment import AIMDeploymentSpec
 from aim_engine.api.enums import Backend
 from aim_engine.api.performance import PerformanceStatus
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.engines import engine
+from aim_engine.engines import engine, version_of
 from aim_engine.inventory import GPUTotals, Inventory, Tracker
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecipe
 from aim_engine.reconcile.measuring import Measured
+from aim_engine.reconcile.performance import expectation
 from aim_engine.reconcile.revision import Record
 from aim_engine.selection import Candidate
 from aim_engine.telemetry import families as f
@@ -42,7 +43,8 @@ K = TypeVar("K", bound=Hashable)
 class RecordFacts:
     """What the series of a deployment take from the record of its decision."""
 
-    tokens_per_second: float | None = None
+    tokens_per_second: int | None = None
+    """What PerformanceOnTarget compares a replica with: a figure of another engine line promises nothing."""
     max_model_len: int | None = None
 
 
@@ -133,9 +135,9 @@ def record_facts(record: Record) -> RecordFacts:
     """What a record promises and how it starts the engine; nothing of what cannot be read."""
     try:
         data = from_json(record.body)
-        performance = data["recipe"]["spec"].get("performance") or []
-        rate = next((point["tokensPerSecond"] for point in performance if point.get("tokensPerSecond")), None)
-        return RecordFacts(None if rate is None else float(rate), _context(data["manifests"]))
+        recipe = AIMRecipeSpec.model_validate(data["recipe"]["spec"])
+        promised = expectation(recipe, version_of(recipe))
+        return RecordFacts(None if promised is None else promised[0], _context(data["manifests"]))
     except (KeyError, TypeError, AttributeError, ValueError):
         return RecordFacts()
 

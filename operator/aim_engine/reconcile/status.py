@@ -256,7 +256,7 @@ def _ready(report: Report, available: Judgement) -> Judgement:
 
 def _on_target(report: Report) -> Judgement:
     told = report.on_target or NOT_MEASURED
-    unmeasured = told.reason is ConditionReason.NOT_MEASURED
+    unmeasured = told.reason in (ConditionReason.NOT_MEASURED, ConditionReason.MEASURING_DISABLED)
     return NOTHING_TO_MEASURE if unmeasured and not report.workload.exists else told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from aim_engine.api.enums import Precision
@@ -42,9 +43,8 @@ def estimate(
     vram_bytes = partition_vram_bytes(gpu, partition) or gpu.vram_bytes
     memory = memory_model(model, checkpoint, precision, plan, vram_bytes)
     constants = calibration or speed_calibration()
-    batch = max(
-        1, min(plan.max_num_seqs, constants.concurrency, memory.kv_tokens // constants.context_tokens)
-    )
+    load = math.ceil(constants.concurrency / plan.data_parallel)
+    batch = max(1, min(plan.max_num_seqs, load, memory.kv_tokens // constants.context_tokens))
     busy = _step_ms(model, checkpoint, gpu, plan, precision, partition, constants, batch)
     alone = _step_ms(model, checkpoint, gpu, plan, precision, partition, constants, 1)
     return Estimate(
@@ -66,7 +66,7 @@ def _step_ms(
     """One decode step of `batch` sequences. Pipeline stages take turns, so they add up to the whole model."""
     parts = partition_divisor(gpu, partition) or 1
     size = plan.tensor_parallel
-    weights = weights_bytes(model, checkpoint, precision, plan) * touched_fraction(model, batch) / size
+    weights = weights_bytes(model, checkpoint, precision, plan) * read_share(model, plan, batch)
     kv = kv_bytes_for_context(model, plan, constants.context_tokens) * plan.pipeline_parallel * batch
     bandwidth = gpu.memory_bandwidth_bytes_per_s / parts * constants.bandwidth_efficiency
     reading = 1000 * (weights + kv) / bandwidth
@@ -81,6 +81,14 @@ def _step_ms(
     computing = 1000 * 2 * model.active_parameters * batch / peak if peak else 0.0
     exchanged = batch * model.layers * _EXCHANGES_PER_LAYER * 2 * (1 - 1 / size) * 2 * model.hidden_size
     return overhead + reading + computing + 1000 * exchanged / constants.link_bytes_per_s
+
+
+def read_share(model: ModelFacts, plan: EnginePlan, batch: int) -> float:
+    """Part of the weights that one GPU reads in a step: data parallel ranks copy all but the experts, which they share, and whose
+    tokens are those of all ranks."""
+    experts, ranks = expert_fraction(model), plan.data_parallel
+    touched = touched_fraction(model, batch * ranks) - (1 - experts)
+    return (1 - experts + touched / ranks) / plan.tensor_parallel
 
 
 def touched_fraction(model: ModelFacts, batch: int) -> float:

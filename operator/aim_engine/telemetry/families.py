@@ -42,8 +42,9 @@ RECIPE_OUTDATED = Family(
 )  # fmt: skip
 EXPECTED_TOKENS = Family(
     "aim_deployment_expected_tokens_per_second",
-    "Generated tokens per second that the recipe's first performance figure promises, times the ready replicas.",
-    _OBJECT, "1 with a figure",
+    "Generated tokens per second that the recipe promises, times the ready replicas: its best figure published for the engine line in use, "
+    "else the one its author declares.",
+    _OBJECT, "1 with such a figure",
 )  # fmt: skip
 TARGET_TOKENS = Family(
     "aim_deployment_target_tokens_per_second",
@@ -113,12 +114,13 @@ LAST_SAMPLE = Family(
 )  # fmt: skip
 BASELINE_TOKENS = Family(
     "aim_performance_baseline_tokens_per_second",
-    "Generated tokens per second of the first stable window on this recipe, GPU model and engine version.",
+    "Generated tokens per second of one replica in the first stable window on this recipe.",
     _OBJECT, "1 with a baseline",
 )  # fmt: skip
 BASELINE_RATIO = Family(
-    "aim_performance_baseline_ratio", "Tokens per second now over the baseline, at a like load.",
-    _OBJECT, "1 with a baseline and load",
+    "aim_performance_baseline_ratio",
+    "Tokens per second now over the baseline, or over its share where fewer requests run than then; only while the load is like then.",
+    _OBJECT, "1 with a baseline and a like load",
 )  # fmt: skip
 PERFORMANCE = (
     TOKENS_PER_SECOND, PROMPT_TOKENS_PER_SECOND, REQUESTS_PER_SECOND, REQUESTS_RUNNING, REQUESTS_WAITING, KV_CACHE_USAGE,

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from math import inf, isfinite
+from math import inf
 
 MAX_LINES = 4096
 """Lines of one family that are read; an engine has some dozens."""
+LARGEST_VALUE = 1e15
+"""No engine counts so far; sums and differences of what is less stay finite and exact."""
 _ERROR = re.compile(rb'[{,]finished_reason="error"')
 
 
@@ -163,8 +165,8 @@ def _value(raw: bytes) -> float:
         value = float(raw)
     except ValueError:
         raise UnreadableError(Trouble.BAD_VALUE, f"{raw[:40]!r} is no number") from None
-    if not isfinite(value) or value < 0:
-        raise UnreadableError(Trouble.BAD_VALUE, f"{raw[:40]!r} is no finite number from 0")
+    if not 0 <= value <= LARGEST_VALUE:
+        raise UnreadableError(Trouble.BAD_VALUE, f"{raw[:40]!r} is no number from 0 to {LARGEST_VALUE:g}")
     return value
 
 

@@ -212,8 +212,11 @@ class Scraper:
             slots.release()
 
     def take(self, key: Key, process: str, reading: Reading) -> None:
-        """Keep a reading of a watched engine process."""
-        self._watched[key][process].series.add(self.clock(), reading)
+        """Keep a reading of a watched engine process. After a long silence it begins a new window."""
+        now, readings = self.clock(), self._watched[key][process].series.readings
+        if readings and now - readings[-1][0] > max(self.window_seconds, 3 * self.pause + self.timeout):
+            readings.clear()
+        self._watched[key][process].series.add(now, reading)
         self.read(key)
 
     def _pause_after(self, failures: int) -> float:

@@ -66,7 +66,8 @@ class Window:
     """Mean requests in execution, of all replicas."""
     waiting: float
     queued_share: float
-    """Share of the readings, 0..1, in which requests waited."""
+    """Share of the readings, 0..1, in which requests waited, of the replica with the fewest: while one has nothing to do, what all do
+    together is not what they can."""
     kv_cache_usage: float | None
     """Mean of the fullest replica, 0..1."""
     preemptions_per_second: float | None
@@ -108,7 +109,7 @@ def window(series: Iterable[Series], least_seconds: float) -> Window | None:
         requests_per_second=_sum_of(_rate(each, "finished") for each in used),
         running=sum(_mean(each, "running") or 0.0 for each in used),
         waiting=sum(_mean(each, "waiting") or 0.0 for each in used),
-        queued_share=fmean(fmean(bool(reading.waiting) for _, reading in each) for each in used),
+        queued_share=min(fmean(bool(reading.waiting) for _, reading in each) for each in used),
         kv_cache_usage=max(usages) if usages else None,
         preemptions_per_second=_sum_of(_rate(each, "preemptions") for each in used),
         error_ratio=_ratio(failed, finished),
@@ -127,8 +128,9 @@ Readings = Sequence[tuple[float, Reading]]
 
 
 def _gain(readings: Readings, name: str) -> float | None:
+    """A counter that was not there yet had counted nothing: clients show one with labels from its first event on."""
     old, new = getattr(readings[0][1], name), getattr(readings[-1][1], name)
-    return None if old is None or new is None else max(0.0, new - old)
+    return None if new is None else max(0.0, new - (old or 0.0))
 
 
 def _rate(readings: Readings, name: str) -> float | None:
@@ -153,14 +155,16 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 def _grown(used: Sequence[Readings], name: str) -> Buckets | None:
     """What the histogram of all replicas grew by. Replicas with other bounds than the first one's do not count in."""
     pairs = [(getattr(each[0][1], name), getattr(each[-1][1], name)) for each in used]
-    known = [(old, new) for old, new in pairs if old and new and old.bounds == new.bounds and new.bounds]
+    known = [
+        (old, new) for old, new in pairs if new and new.bounds and (old is None or old.bounds == new.bounds)
+    ]
     if not known:
         return None
     grown = type(known[0][1].counts)("d", bytes(8 * len(known[0][1].bounds)))
     for old, new in known:
         if new.bounds == known[0][1].bounds:
             for at, count in enumerate(new.counts):
-                grown[at] += max(0.0, count - old.counts[at])
+                grown[at] += max(0.0, count - (old.counts[at] if old else 0.0))
     return Buckets(known[0][1].bounds, grown)
 
 

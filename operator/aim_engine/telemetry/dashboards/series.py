@@ -12,6 +12,8 @@ ALL = 'namespace=~"$namespace"'
 ONE = 'namespace="$namespace",aimdeployment="$aimdeployment"'
 """Selector of a board about one deployment."""
 RATE = "$__rate_interval"
+QUEUED = 0.5
+"""Mean waiting requests from which a deployment has more to do than it can."""
 EXPORTER = "${exporter_prefix:raw}"
 """Goes before the names of AMD's device metrics exporter."""
 
@@ -28,9 +30,12 @@ def condition(kind: str, status: str, where: str) -> str:
 
 
 def demanded(query: str, where: str = "") -> str:
-    """The query's series of deployments in which requests wait: without demand a low throughput says nothing."""
+    """The query's series of deployments in which requests wait: without demand a low throughput says nothing.
+
+    The gauge is a mean of some minutes; below a half, requests waited in fewer than half of the looks.
+    """
     waiting = each("aim_performance_requests_waiting", where)
-    return f"{query} and on ({DEPLOYMENT}) ({waiting} > 0)"
+    return f"{query} and on ({DEPLOYMENT}) ({waiting} >= {QUEUED})"
 
 
 def either(name: str, where: str) -> str:

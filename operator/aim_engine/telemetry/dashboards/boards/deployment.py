@@ -188,13 +188,14 @@ def _duration() -> Panel:
 
 
 def _tokens() -> Panel:
+    ready = each("aim_deployment_status_replicas_ready", ONE)
     return timeseries(
         "Generated tokens, expected and target",
-        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, what the spec asks of them, and the baseline: the first stable measurement of this recipe here.",
+        "Tokens generated a second by each replica (stacked), what the recipe promises for the replicas that are ready, what the spec asks of them, and the baseline: what as many did in the first stable measurement of this recipe here.",
         Target(expr=f"sum by (pod) (rate({either('generation_tokens_total', ONE)}[{RATE}]))", legend="{{pod}}"),
         Target(expr=each("aim_deployment_expected_tokens_per_second", ONE), legend="expected"),
-        Target(expr=each("aim_performance_baseline_tokens_per_second", ONE), legend="baseline"),
-        Target(expr=f"{each('aim_deployment_target_tokens_per_second', ONE)} * {each('aim_deployment_status_replicas_ready', ONE)}", legend="target"),
+        Target(expr=f"{each('aim_performance_baseline_tokens_per_second', ONE)} * {ready}", legend="baseline"),
+        Target(expr=f"{each('aim_deployment_target_tokens_per_second', ONE)} * {ready}", legend="target"),
         unit=TOKENS, stacked=True, overrides=[line("^expected$", ORANGE), line("^baseline$", PURPLE), line("^target$", RED)], size=(14, 9),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from aim_engine.telemetry.dashboards.series import (
     EXPORTER,
     RATE,
     constant_label,
+    demanded,
     each,
     either,
 )
@@ -97,8 +98,7 @@ def _fulfilled() -> str:
     """Measured share of the expected throughput, where requests wait."""
     measured = each("aim_performance_tokens_per_second", ALL)
     expected = each("aim_deployment_expected_tokens_per_second", ALL)
-    waiting = each("aim_performance_requests_waiting", ALL)
-    return f"({measured} / ({expected} > 0) < {EXPECTED_SHARE}) and on ({DEPLOYMENT}) ({waiting} > 0)"
+    return demanded(f"({measured} / ({expected} > 0) < {EXPECTED_SHARE})", ALL)
 
 
 def _longest(name: str) -> str:
@@ -232,7 +232,7 @@ def _slower() -> Panel:
         {
             "ratio": ratio,
             "now": each("aim_performance_tokens_per_second", ALL),
-            "baseline": each("aim_performance_baseline_tokens_per_second", ALL),
+            "baseline": f"{each('aim_performance_baseline_tokens_per_second', ALL)} * {each('aim_deployment_status_replicas_ready', ALL)}",
         },
         [
             Column(field="now", title="Now", unit=TOKENS, decimals=1, width=120),
