@@ -7,7 +7,6 @@ as transformers builds them. Norms and biases, well below one in a thousand, are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ __all__ = ["ConfigError", "Described", "describe"]
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 _STATE_BYTES = 4
 """Recurrent state is kept in 32 bit."""
+_STRETCHING = ("yarn", "linear", "dynamic")
+"""Kinds of rotary scaling whose factor vLLM multiplies the context by (config/model.py, _get_and_verify_max_len)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,20 +245,25 @@ def _attention(reader: Reader, dense: _Dimensions) -> int:
 
 
 def _context(reader: Reader) -> int:
-    """The longest context as vLLM derives it: the trained length, times the factor of YaRN where that is configured."""
+    """The longest context as vLLM derives it: the trained length, stretched by the factor of the rotary scaling that is configured."""
     positions = reader.must(
         "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"
     )
     scaling = reader.part("rope_scaling") or reader.part("rope_parameters")
     kind = str(scaling.get("rope_type", scaling.get("type", "")))
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-    if (
-        kind == "yarn"
-        and isinstance(factor, int | float)
-        and isinstance(original, int)
-        and factor >= 1
-        and original > 0
-    ):
-        stretched = original * factor
-        return max(positions, int(stretched)) if math.isfinite(stretched) and stretched < 2**40 else positions
-    return positions
+    if kind not in _STRETCHING or isinstance(factor, bool) or not isinstance(factor, int | float):
+        return positions
+    if kind == "yarn":
+        return max(positions, _stretched(original, factor))
+    # Gemma 3 names its stretched length already.
+    already = str(reader.values.get("model_type", "")).startswith("gemma3")
+    return positions if already else max(positions, _stretched(positions, factor))
+
+
+def _stretched(positions: object, factor: float) -> int:
+    """0 where the two numbers are no length and no factor."""
+    if not isinstance(positions, int) or not 1 <= positions < 2**40 or not 1 <= factor < 2**40:
+        return 0
+    stretched = int(positions * factor)
+    return stretched if stretched < 2**40 else 0

@@ -126,12 +126,20 @@ class HubFacts:
             return
         waiting = self._open.get(repository)
         if waiting is None:
-            if len(self._open) >= _MOST_UNKNOWN:
+            if len(self._open) >= _MOST_UNKNOWN and not self._forget_one():
                 return
             waiting = self._open[repository] = _Open()
         if not waiting.asking and time.monotonic() >= waiting.due:
             waiting.asking = True
             self._wanted.put_nowait(repository)
+
+    def _forget_one(self) -> bool:
+        """Make room: whatever is due again would be asked for again anyway, if anybody still wants it."""
+        now = time.monotonic()
+        old = next((each for each, it in self._open.items() if not it.asking and it.due <= now), None)
+        if old is not None:
+            del self._open[old]
+        return old is not None
 
     def _retry(self, repository: Repository) -> None:
         if repository in self._open:
