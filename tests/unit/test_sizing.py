@@ -513,6 +513,20 @@ def test_overhead_names_each_cause() -> None:
     assert overhead(facts, plan_of(8)).activations < overhead(facts, plan_of(1)).activations
 
 
+def test_without_chunked_prefill_a_step_holds_the_longest_prompt() -> None:
+    """vLLM 0.32 engine/arg_utils.py raises max-num-batched-tokens to the context then: the activations are those of 131,072 tokens."""
+    args = {"enable-chunked-prefill": False}
+    plan = engine(Backend.VLLM).plan(args, 1, GPUS["MI300X"])
+    facts = facts_of("meta-llama/Llama-3.1-8B-Instruct")
+    assert overhead(facts, plan).activations == 131072 * (8 * 4096 + 2 * 3 * 14336)
+    short = replace(plan, max_model_len=32768)
+    assert overhead(facts, short).activations == 32768 * (8 * 4096 + 2 * 3 * 14336)
+    whole, source = replace(plan, max_model_len=81920), "meta-llama/Llama-3.3-70B-Instruct"
+    assert ask(source, "MI300X", whole).reason is Reason.CONTEXT_TOO_LONG
+    assert ask(source, "MI300X", replace(whole, whole_prompts=False)).verdict is FitVerdict.FITS
+    assert "set enable-chunked-prefill to true" in (helping(source, "MI300X", whole) or "")
+
+
 @pytest.mark.parametrize(
     ("source", "gpu", "count"),
     [
