@@ -26,6 +26,7 @@ from aim_engine.sizing.weights import expert_fraction, expert_share, stage_layer
 
 GPUS = gpu_catalog()
 MODELS = ("MI300X", "MI325X", "MI355X")
+LLAMA, QWEN_MOE = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-235B-A22B"
 
 # Thousands of KV tokens at 1/2/4/8 GPUs, utilisation 0.9 and 6 GiB reserve, computed independently of this code.
 # "no": the weights do not fit. Sliding windows are left out on both sides.
@@ -312,6 +313,37 @@ def test_groups_of_mxfp4_experts_are_cut_whole() -> None:
     )
 
 
+def test_blocks_of_a_dense_mlp_are_cut_whole() -> None:
+    """Qwen3-4B-FP8 on 8 GPUs: 1216 = 9.5 x 128 columns each, with which vLLM ends while it loads."""
+    facts = facts_of("Qwen/Qwen3-4B", native_precision=Precision.FP8, quantization_block=128)
+    assert _cut(facts, Precision.FP8, plan_of(4), None) is None
+    assert _cut(facts, Precision.FP8, plan_of(8), None) == (
+        "MLPs of width 9728 in FP8 blocks of 128 cannot be divided over 8 GPUs"
+    )
+    assert _cut(replace(facts, quantization_block=None), Precision.FP8, plan_of(8), None) is None
+    assert _cut(facts, Precision.BF16, plan_of(8), None) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "sharing", "told"),
+    [
+        # 8 KV heads over 8 GPUs: no GPU holds what another one holds.
+        (LLAMA, 8, 2, "decode context parallel size 2 needs as many copies of the cache, and 8 KV heads over 8 GPUs have 1"),
+        (QWEN_MOE, 8, 2, None),
+        (QWEN_MOE, 8, 4, "decode context parallel size 4 needs as many copies of the cache, and 4 KV heads over 8 GPUs have 2"),
+        ("deepseek-ai/DeepSeek-V3.2-Exp", 8, 8, None),
+        (LLAMA, 8, 3, "tensor parallel size 8 is not divisible by decode context parallel size 3"),
+    ],
+)  # fmt: skip
+def test_only_copies_of_the_cache_can_be_shared(
+    source: str, count: int, sharing: int, told: str | None
+) -> None:
+    """vLLM: "tensor parallel size must be greater than total num kv heads when enable decode context parallel for GQA/MQA"."""
+    facts = facts_of(source)
+    plan = plan_of(count, decode_context_parallel=sharing)
+    assert _cut(facts, facts.native_precision, plan, None) == told
+
+
 def _cut(facts: ModelFacts, precision: Precision, plan: EnginePlan, partition: str | None) -> str | None:
     answer = fit(facts, None, GPUS["MI300X"], partition, precision, plan)
     return answer.message if answer.reason is Reason.PARALLELISM_INVALID else None
@@ -402,9 +434,6 @@ def test_data_parallel_ranks_share_experts_and_copy_the_rest() -> None:
     assert tensor is not None
     assert data is not None
     assert tensor.weights_bytes_per_gpu < data.weights_bytes_per_gpu < 1.5 * tensor.weights_bytes_per_gpu
-
-
-LLAMA, QWEN_MOE = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-235B-A22B"
 
 
 def facts_of(source: str, **changes: object) -> ModelFacts:
