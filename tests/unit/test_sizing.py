@@ -12,7 +12,7 @@ from aim_engine.catalog.gpus import GIB, gpu_catalog
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import engine
-from aim_engine.sizing import Fit, FitVerdict, fit, remedies, smallest_gpu_count, told
+from aim_engine.sizing import Fit, FitVerdict, fit, hardware_bound, remedies, smallest_gpu_count, told
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
     kv_bytes_per_token,
@@ -540,6 +540,29 @@ def test_overhead_names_each_cause() -> None:
     assert graphs.logits == 1024 * 128256 * 4
     assert graphs.activations == 16384 * (8 * 4096 + 2 * 3 * 14336)
     assert overhead(facts, plan_of(8)).activations < overhead(facts, plan_of(1)).activations
+
+
+def test_drafted_tokens_are_not_bound_by_the_reading_of_the_weights() -> None:
+    """One reading confirms several tokens of a sequence, so a target beyond one token a reading is no impossible one."""
+    stored, vllm = checkpoint("amd/Llama-3.1-405B-Instruct-FP8-KV"), engine(Backend.VLLM)
+    facts = facts_of("meta-llama/Llama-3.1-405B-Instruct")
+    plain, drafted = (
+        vllm.plan({"max-num-seqs": 1, **more}, 8, GPUS["MI300X"])
+        for more in ({}, {"speculative-config": {"method": "ngram", "num_speculative_tokens": 4}})
+    )
+    bounds = [hardware_bound(facts, stored, GPUS["MI300X"], plan, Precision.FP8) for plan in (plain, drafted)]
+    assert [int(each.tokens_per_second) for each in bounds if each] == [103, 25771]
+    assert engine(Backend("sglang")).plan({"speculative-algorithm": "EAGLE"}, 8, GPUS["MI300X"]).drafts
+
+
+def test_sglang_without_chunks_works_on_whole_prompts() -> None:
+    sglang = engine(Backend("sglang"))
+    plans = [sglang.plan({"chunked-prefill-size": size}, 1, GPUS["MI300X"]) for size in (-1, 8192)]
+    assert [each.whole_prompts for each in plans] == [True, False]
+    told = (
+        helping("meta-llama/Llama-3.3-70B-Instruct", "MI300X", replace(plans[0], max_model_len=81920)) or ""
+    )
+    assert "remove chunked-prefill-size" in told
 
 
 def test_without_chunked_prefill_a_step_holds_the_longest_prompt() -> None:

@@ -148,13 +148,16 @@ def batches(case: Case) -> Iterator[Change]:
     """Smaller batches, whose activations take less: of parts of prompts instead of whole ones, and of fewer tokens."""
     plan, fewer = case.plan, remedy_settings().max_num_batched_tokens
     parted = replace(plan, whole_prompts=False)
-    words = f"set {plan.names.chunked_prefill} to true" if plan.whole_prompts else None
-    if words:
-        yield replace(case, plan=parted), words
+    on = plan.names.chunked_prefill_on if plan.whole_prompts else None
+    if on:
+        yield replace(case, plan=parted), on
     if plan.max_num_seqs <= fewer < plan.max_num_batched_tokens:
         changed = replace(parted, max_num_batched_tokens=fewer)
         smaller = f"set {plan.names.batch} to {fewer}"
-        yield replace(case, plan=changed), f"{words} and {smaller}" if words else smaller
+        yield (
+            replace(case, plan=changed),
+            smaller if on is None or plan.names.batch in on else f"{on} and {smaller}",
+        )
 
 
 def utilizations(case: Case) -> Iterator[Change]:
