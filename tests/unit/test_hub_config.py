@@ -208,6 +208,15 @@ def test_the_context_is_stretched_as_the_engine_does(scaling: dict[str, Any], co
     assert facts_of({**SMALL, "rope_scaling": scaling}).max_position_embeddings == context
 
 
+def test_the_heads_of_mla_are_those_of_its_values() -> None:
+    """transformers writes `head_dim` 64 for DeepSeek, the rotated part alone: half of the workspace that the engine takes."""
+    latent = {**SMALL, "model_type": "deepseek_v32", "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+              "v_head_dim": 16, "head_dim": 8, "index_head_dim": 128}  # fmt: skip
+    facts = facts_of(latent)
+    assert (facts.head_dim, facts.mla_rope_head_dim) == (16, 8)
+    assert facts.mla_index_bytes == model_catalog()["deepseek-ai/DeepSeek-V3.2-Exp"].mla_index_bytes == 132
+
+
 def test_gemma_3_names_its_stretched_length_already() -> None:
     scaled = {**SMALL, "model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
     assert facts_of(scaled).max_position_embeddings == 2048

@@ -72,7 +72,7 @@ def describe(model_id: str, config: object, weights_bytes: int | None, source: s
         quantization_block=form.block,
         mla_kv_lora_rank=mla,
         mla_rope_head_dim=reader.count("qk_rope_head_dim", required=False) if mla else None,
-        mla_index_bytes=reader.count("index_head_dim", required=False) if mla else None,
+        mla_index_bytes=_index_bytes(reader) if mla else None,
         sliding_window=kept.window,
         sliding_layers=kept.windowed or None,
         kv_layers=dense.layers - linear.layers if linear else None,
@@ -151,11 +151,23 @@ def _dimensions(reader: Reader, kind: Architecture) -> _Dimensions:
         hidden=hidden,
         heads=heads,
         kv_heads=reader.count("num_key_value_heads", required=False) or heads,
-        head_dim=reader.count("head_dim", "v_head_dim", required=False) or max(1, hidden // heads),
+        head_dim=_head_dim(reader) or max(1, hidden // heads),
         vocab=reader.must("vocab_size"),
         intermediate=reader.count("intermediate_size", "ffn_hidden_size", "n_inner", required=False),
         tied=reader.flag("tie_word_embeddings", default=kind.tied),
     )
+
+
+def _head_dim(reader: Reader) -> int | None:
+    """Of MLA that of the values: its `head_dim`, where transformers wrote one, is the part of the keys that is rotated."""
+    names = ("v_head_dim", "head_dim") if reader.values.get("kv_lora_rank") else ("head_dim", "v_head_dim")
+    return reader.count(*names, required=False)
+
+
+def _index_bytes(reader: Reader) -> int | None:
+    """Of sparse attention, per token and layer: one FP8 key, and a scale for every 128 of its values."""
+    values = reader.count("index_head_dim", required=False)
+    return values + 4 * -(-values // 128) if values else None
 
 
 def _experts(reader: Reader, kind: Architecture) -> _Experts | None:
