@@ -46,7 +46,7 @@ data (`catalog/sizing.yaml`, `calibration.yaml`, `parallelism.yaml`) with their 
 bit. Tensor parallelism divides everything but copied projections of KV heads or of MLA's latent; pipeline parallelism by layers, the largest stage
 counts; expert parallelism gives the busiest GPU its rounded-up share of experts; data parallelism copies all but the experts.
 
-**Overhead**: {context:.0f} GiB of HIP context and RCCL buffers, {graphs:.0f} GiB of captured graphs (none with `enforce-eager`), activations of `max-num-batched-tokens`
+**Overhead**: {context:.0f} GiB of HIP context and RCCL buffers, {graphs:.0f} GiB of captured graphs (none with `enforce-eager`), activations of `max-num-batched-tokens` (of the longest prompt, without chunked prefill)
 by the widest layer (experts, dense MLP, or MLA's workspace), logits of `max-num-seqs` x vocabulary x 4 bytes. Context and graphs are assumptions.
 
 **KV cache per token and layer**: 2 x max(1, KV heads / TP) x head dimension x bytes of `kv-cache-dtype`; MLA: latent rank + rotary dimension, whole on every

@@ -155,6 +155,14 @@ def test_trusted_flags_are_allowed_by_trust(args: dict[str, object], allowed: se
         ({"enable-log-outputs": True, "enable-log-requests": False}, "needs enable-log-requests"),
         ({"max-num-batched-tokens": "1k", "max-num-seqs": 1024}, "less than max-num-seqs"),
         ({"max-num-batched-tokens": "1K", "max-num-seqs": 1024}, None),
+        # vLLM 0.32 config/scheduler.py, verify_max_model_len: it does not start.
+        (
+            {"no-enable-chunked-prefill": True, "max-num-batched-tokens": 8192, "max-model-len": "32K"},
+            "8192 is less than max-model-len without chunked prefill 32768",
+        ),
+        ({"enable-chunked-prefill": False, "max-num-batched-tokens": 32768, "max-model-len": 32768}, None),
+        ({"enable-chunked-prefill": True, "max-num-batched-tokens": 8192, "max-model-len": 32768}, None),
+        ({"enable-chunked-prefill": False, "max-model-len": 32768}, None),
     ],
 )
 def test_arguments_that_contradict_each_other_are_told(args: dict[str, object], told: str | None) -> None:

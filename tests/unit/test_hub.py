@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,10 @@ async def test_nobody_there_is_no_crash() -> None:
     assert answer.result is HubResult.UNREACHABLE
 
 
-async def test_no_token_is_ever_sent(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_token_is_ever_sent(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password hf_secret\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.serve(MODEL, CONFIG)
     async with store(hub) as facts:
@@ -284,6 +288,50 @@ async def test_names_that_nobody_has_do_not_keep_the_hub_from_being_asked_for_ot
             await asyncio.sleep(0.01)
         await known(running)
         assert len(running.facts._open) <= 3
+
+
+async def test_a_file_that_breaks_our_reader_ends_nothing(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tenants choose whose files are read: what they hold must not end the operator that reads them."""
+
+    def broken(*_: object) -> None:
+        raise OverflowError("int too large to convert to float")
+
+    hub.serve(MODEL, CONFIG)
+    hub.serve("acme/other", CONFIG)
+    with monkeypatch.context() as patched:
+        patched.setattr("aim_engine.hub.client.describe", broken)
+        async with store(hub) as running:
+            await known(running)
+            assert "its files cannot be read: OverflowError" in (running.facts.unknown(MODEL) or "")
+            patched.undo()
+            await known(running, "acme/other")
+            assert running.facts.model("acme/other") is not None
+
+
+@pytest.mark.parametrize("before", [0, 65_000, 65_500, 65_530, 200_000])
+async def test_the_size_is_found_wherever_it_stands_in_the_index(hub: LocalHub, before: int) -> None:
+    hub.serve(
+        MODEL, CONFIG, {"weight_map": {"a" * before: "b"}, "metadata": {"x": 1, "total_size": 123_456.0}}
+    )
+    answer = await ask(hub)
+    assert answer.described
+    assert answer.described.checkpoint.bytes == 123_456
+
+
+async def test_a_large_index_fills_no_memory(hub: LocalHub) -> None:
+    """Parsed as a whole it took thirty times its size: enough for a tenant to end the operator again and again."""
+    hub.serve(MODEL, CONFIG, {"weight_map": [{}] * 2**20, "metadata": {"total_size": 123_456}})
+    tracemalloc.start()
+    try:
+        answer = await ask(hub)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.described
+    assert answer.described.checkpoint.bytes == 123_456
+    assert peak < 16 * 2**20
 
 
 def test_limits_leave_room_for_the_largest_models() -> None:

@@ -185,9 +185,41 @@ def test_a_derivative_of_a_model_of_the_catalogue_is_sized_as_the_model_itself()
         assert tokens[0] == pytest.approx(tokens[1], rel=0.01)
 
 
-def test_yarn_stretches_the_context_as_the_engine_does() -> None:
-    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
-    assert facts_of({**SMALL, "rope_scaling": scaling}).max_position_embeddings == 8192
+@pytest.mark.parametrize(
+    ("scaling", "context"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}, 8192),
+        ({"type": "linear", "factor": 4.0}, 8192),
+        ({"rope_type": "dynamic", "factor": 2}, 4096),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 2048}, 2048),
+        ({"type": "longrope", "factor": 8.0}, 2048),
+        ({"type": "mrope", "mrope_section": [16, 24, 24]}, 2048),
+        ({"type": "linear", "factor": None}, 2048),
+        ({"type": "linear", "factor": 10**400}, 2048),
+        ({"type": "linear", "factor": float("inf")}, 2048),
+        ({"type": "linear", "factor": float("nan")}, 2048),
+        ({"type": "yarn", "factor": 10**400, "original_max_position_embeddings": 2048}, 2048),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 10**400}, 2048),
+        ({"type": "yarn", "factor": 4.0}, 2048),
+    ],
+)
+def test_the_context_is_stretched_as_the_engine_does(scaling: dict[str, Any], context: int) -> None:
+    """A recipe that serves what vLLM takes must not be refused as beyond the model."""
+    assert facts_of({**SMALL, "rope_scaling": scaling}).max_position_embeddings == context
+
+
+def test_the_heads_of_mla_are_those_of_its_values() -> None:
+    """transformers writes `head_dim` 64 for DeepSeek, the rotated part alone: half of the workspace that the engine takes."""
+    latent = {**SMALL, "model_type": "deepseek_v32", "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+              "v_head_dim": 16, "head_dim": 8, "index_head_dim": 128}  # fmt: skip
+    facts = facts_of(latent)
+    assert (facts.head_dim, facts.mla_rope_head_dim) == (16, 8)
+    assert facts.mla_index_bytes == model_catalog()["deepseek-ai/DeepSeek-V3.2-Exp"].mla_index_bytes == 132
+
+
+def test_gemma_3_names_its_stretched_length_already() -> None:
+    scaled = {**SMALL, "model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    assert facts_of(scaled).max_position_embeddings == 2048
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from aim_engine.catalog.gpus import GIB, gpu_catalog
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint, model_facts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.engines import engine
-from aim_engine.sizing import Fit, FitVerdict, fit, remedies, smallest_gpu_count, told
+from aim_engine.sizing import Fit, FitVerdict, fit, hardware_bound, remedies, smallest_gpu_count, told
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
     kv_bytes_per_token,
@@ -34,6 +34,7 @@ from aim_engine.sizing.weights import (
 
 GPUS = gpu_catalog()
 MODELS = ("MI300X", "MI325X", "MI355X")
+LLAMA, QWEN_MOE = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-235B-A22B"
 
 # Thousands of KV tokens at 1/2/4/8 GPUs, utilisation 0.9 and 6 GiB reserve, computed independently of this code.
 # "no": the weights do not fit. Sliding windows are left out on both sides.
@@ -320,6 +321,37 @@ def test_groups_of_mxfp4_experts_are_cut_whole() -> None:
     )
 
 
+def test_blocks_of_a_dense_mlp_are_cut_whole() -> None:
+    """Qwen3-4B-FP8 on 8 GPUs: 1216 = 9.5 x 128 columns each, with which vLLM ends while it loads."""
+    facts = facts_of("Qwen/Qwen3-4B", native_precision=Precision.FP8, quantization_block=128)
+    assert _cut(facts, Precision.FP8, plan_of(4), None) is None
+    assert _cut(facts, Precision.FP8, plan_of(8), None) == (
+        "MLPs of width 9728 in FP8 blocks of 128 cannot be divided over 8 GPUs"
+    )
+    assert _cut(replace(facts, quantization_block=None), Precision.FP8, plan_of(8), None) is None
+    assert _cut(facts, Precision.BF16, plan_of(8), None) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "sharing", "told"),
+    [
+        # 8 KV heads over 8 GPUs: no GPU holds what another one holds.
+        (LLAMA, 8, 2, "decode context parallel size 2 needs as many copies of the cache, and 8 KV heads over 8 GPUs have 1"),
+        (QWEN_MOE, 8, 2, None),
+        (QWEN_MOE, 8, 4, "decode context parallel size 4 needs as many copies of the cache, and 4 KV heads over 8 GPUs have 2"),
+        ("deepseek-ai/DeepSeek-V3.2-Exp", 8, 8, None),
+        (LLAMA, 8, 3, "tensor parallel size 8 is not divisible by decode context parallel size 3"),
+    ],
+)  # fmt: skip
+def test_only_copies_of_the_cache_can_be_shared(
+    source: str, count: int, sharing: int, told: str | None
+) -> None:
+    """vLLM: "tensor parallel size must be greater than total num kv heads when enable decode context parallel for GQA/MQA"."""
+    facts = facts_of(source)
+    plan = plan_of(count, decode_context_parallel=sharing)
+    assert _cut(facts, facts.native_precision, plan, None) == told
+
+
 def _cut(facts: ModelFacts, precision: Precision, plan: EnginePlan, partition: str | None) -> str | None:
     answer = fit(facts, None, GPUS["MI300X"], partition, precision, plan)
     return answer.message if answer.reason is Reason.PARALLELISM_INVALID else None
@@ -410,9 +442,6 @@ def test_data_parallel_ranks_share_experts_and_copy_the_rest() -> None:
     assert tensor is not None
     assert data is not None
     assert tensor.weights_bytes_per_gpu < data.weights_bytes_per_gpu < 1.5 * tensor.weights_bytes_per_gpu
-
-
-LLAMA, QWEN_MOE = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-235B-A22B"
 
 
 def facts_of(source: str, **changes: object) -> ModelFacts:
@@ -536,6 +565,43 @@ def test_overhead_names_each_cause() -> None:
     assert graphs.logits == 1024 * 128256 * 4
     assert graphs.activations == 16384 * (8 * 4096 + 2 * 3 * 14336)
     assert overhead(facts, plan_of(8)).activations < overhead(facts, plan_of(1)).activations
+
+
+def test_drafted_tokens_are_not_bound_by_the_reading_of_the_weights() -> None:
+    """One reading confirms several tokens of a sequence, so a target beyond one token a reading is no impossible one."""
+    stored, vllm = checkpoint("amd/Llama-3.1-405B-Instruct-FP8-KV"), engine(Backend.VLLM)
+    facts = facts_of("meta-llama/Llama-3.1-405B-Instruct")
+    plain, drafted = (
+        vllm.plan({"max-num-seqs": 1, **more}, 8, GPUS["MI300X"])
+        for more in ({}, {"speculative-config": {"method": "ngram", "num_speculative_tokens": 4}})
+    )
+    bounds = [hardware_bound(facts, stored, GPUS["MI300X"], plan, Precision.FP8) for plan in (plain, drafted)]
+    assert [int(each.tokens_per_second) for each in bounds if each] == [103, 25771]
+    assert engine(Backend("sglang")).plan({"speculative-algorithm": "EAGLE"}, 8, GPUS["MI300X"]).drafts
+
+
+def test_sglang_without_chunks_works_on_whole_prompts() -> None:
+    sglang = engine(Backend("sglang"))
+    plans = [sglang.plan({"chunked-prefill-size": size}, 1, GPUS["MI300X"]) for size in (-1, 8192)]
+    assert [each.whole_prompts for each in plans] == [True, False]
+    told = (
+        helping("meta-llama/Llama-3.3-70B-Instruct", "MI300X", replace(plans[0], max_model_len=81920)) or ""
+    )
+    assert "remove chunked-prefill-size" in told
+
+
+def test_without_chunked_prefill_a_step_holds_the_longest_prompt() -> None:
+    """vLLM 0.32 engine/arg_utils.py raises max-num-batched-tokens to the context then: the activations are those of 131,072 tokens."""
+    args = {"enable-chunked-prefill": False}
+    plan = engine(Backend.VLLM).plan(args, 1, GPUS["MI300X"])
+    facts = facts_of("meta-llama/Llama-3.1-8B-Instruct")
+    assert overhead(facts, plan).activations == 131072 * (8 * 4096 + 2 * 3 * 14336)
+    short = replace(plan, max_model_len=32768)
+    assert overhead(facts, short).activations == 32768 * (8 * 4096 + 2 * 3 * 14336)
+    whole, source = replace(plan, max_model_len=81920), "meta-llama/Llama-3.3-70B-Instruct"
+    assert ask(source, "MI300X", whole).reason is Reason.CONTEXT_TOO_LONG
+    assert ask(source, "MI300X", replace(whole, whole_prompts=False)).verdict is FitVerdict.FITS
+    assert "set enable-chunked-prefill to true" in (helping(source, "MI300X", whole) or "")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ plain_plans = st.builds(
     max_model_len=st.one_of(st.none(), st.integers(1, 300_000)),
     max_model_len_auto=st.booleans(),
     max_num_batched_tokens=st.integers(1, 65536),
+    whole_prompts=st.booleans(),
     max_num_seqs=st.integers(1, 1024),
     gpu_memory_utilization=st.floats(0.1, 1),
     kv_cache_bytes_per_element=st.sampled_from([None, 1.0, 2.0]),
@@ -128,6 +129,9 @@ def test_a_remedy_says_what_it_changes(
         assert (each.checkpoint is not stored) == (each.checkpoint is not None and each.checkpoint.id in said)
         assert (each.required_context != context) == ("maxInputTokens" in said)
         assert (each.plan.max_model_len != plan.max_model_len) == ("max-model-len" in said)
+        assert (each.plan.whole_prompts is not plan.whole_prompts) == (
+            "enable-chunked-prefill to true" in said
+        )
         assert (each.plan.expert_parallel is not plan.expert_parallel) == ("enable-expert-parallel" in said)
 
 

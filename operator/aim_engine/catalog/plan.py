@@ -18,6 +18,7 @@ class FlagNames:
     expert_parallel_on: str = "enable-expert-parallel"
     quantization: str = "quantization"
     batch: str = "max-num-batched-tokens"
+    chunked_prefill_on: str = "set enable-chunked-prefill to true"
     utilization: str = "gpu-memory-utilization"
 
 
@@ -36,7 +37,11 @@ class EnginePlan:
     max_model_len_auto: bool = False
     """The engine shortens the context by itself until it fits."""
     max_num_batched_tokens: int = 8192
+    whole_prompts: bool = False
+    """A prompt is worked on in one step, which therefore holds the longest one, however few tokens are batched."""
     max_num_seqs: int = 256
+    drafts: bool = False
+    """Tokens are drafted ahead, of which one step of the model confirms several."""
     graphs: bool = True
     """The engine captures graphs of its steps, which take memory."""
     gpu_memory_utilization: float = 0.9

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import logging
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -20,12 +21,17 @@ import aiohttp
 
 from aim_engine.hub.config_json import ConfigError, Described, describe
 
+log = logging.getLogger(__name__)
+
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_INDEX_BYTES = 64 * 2**20
 """The index names every tensor: some ten megabytes for the largest models."""
 MAX_REDIRECTS = 3
 _CHUNK = 64 * 1024
 _LONGEST_WAIT_SECONDS = 3600.0
+_TOTAL_SIZE = re.compile(rb'"total_size"\s*:\s*([0-9]{1,16})(?:\.0)?\s*[,}]')
+"""Of the index's metadata. Quotes within a name would be escaped, and tensors have names of files."""
+_LONGEST_ENTRY = 256
 COMMIT_HEADER = "X-Repo-Commit"
 
 
@@ -82,6 +88,9 @@ async def inquire(
         return Answer(HubResult.UNSUITABLE, "its config.json is nested too deep")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Answer(HubResult.UNREACHABLE, f"the Hub could not be asked: {_why(error)}"[:300])
+    except Exception as error:
+        log.exception("%s at %s: a fault of ours in reading its files", model_id, revision)
+        return Answer(HubResult.UNSUITABLE, f"its files cannot be read: {type(error).__name__}")
 
 
 def _why(error: Exception) -> str:
@@ -109,18 +118,27 @@ def _quoted(revision: str) -> str:
 
 
 async def _weights_bytes(session: aiohttp.ClientSession, url: str) -> int | None:
-    """Bytes of all weight files by their index; None where there is none, as for models of one file."""
-    try:
-        index, _ = await _json(session, url, MAX_INDEX_BYTES)
-    except _HubError as error:
-        if error.answer.result in LASTING:
-            return None
-        raise
-    metadata = index.get("metadata") if isinstance(index, Mapping) else None
-    size = metadata.get("total_size") if isinstance(metadata, Mapping) else None
-    if isinstance(size, float) and size.is_integer():
-        size = int(size)
-    return size if isinstance(size, int) and not isinstance(size, bool) and 0 < size < 2**50 else None
+    """Bytes of all weight files by their index; None where it does not say, or there is none, as for models of one file.
+
+    Looked for as it comes in: the files are chosen by tenants, and parsed as a whole one within the limit fills gigabytes.
+    """
+    seen, kept = 0, b""
+    async with session.get(url, max_redirects=MAX_REDIRECTS) as response:
+        try:
+            _refuse(response)
+        except _HubError as error:
+            if error.answer.result in LASTING:
+                return None
+            raise
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            found = _TOTAL_SIZE.search(kept + chunk)
+            if found:
+                size = int(found.group(1))
+                return size if 0 < size < 2**50 else None
+            seen, kept = seen + len(chunk), (kept + chunk)[-_LONGEST_ENTRY:]
+            if seen > MAX_INDEX_BYTES:
+                break
+    return None
 
 
 async def _json(session: aiohttp.ClientSession, url: str, limit: int) -> tuple[Any, str | None]:

@@ -7,7 +7,6 @@ as transformers builds them. Norms and biases, well below one in a thousand, are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ __all__ = ["ConfigError", "Described", "describe"]
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 _STATE_BYTES = 4
 """Recurrent state is kept in 32 bit."""
+_STRETCHING = ("yarn", "linear", "dynamic")
+"""Kinds of rotary scaling whose factor vLLM multiplies the context by (config/model.py, _get_and_verify_max_len)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def describe(model_id: str, config: object, weights_bytes: int | None, source: s
         quantization_block=form.block,
         mla_kv_lora_rank=mla,
         mla_rope_head_dim=reader.count("qk_rope_head_dim", required=False) if mla else None,
-        mla_index_bytes=reader.count("index_head_dim", required=False) if mla else None,
+        mla_index_bytes=_index_bytes(reader) if mla else None,
         sliding_window=kept.window,
         sliding_layers=kept.windowed or None,
         kv_layers=dense.layers - linear.layers if linear else None,
@@ -153,11 +154,23 @@ def _dimensions(reader: Reader, kind: Architecture) -> _Dimensions:
         hidden=hidden,
         heads=heads,
         kv_heads=reader.count("num_key_value_heads", required=False) or heads,
-        head_dim=reader.count("head_dim", "v_head_dim", required=False) or max(1, hidden // heads),
+        head_dim=_head_dim(reader) or max(1, hidden // heads),
         vocab=reader.must("vocab_size"),
         intermediate=reader.count("intermediate_size", "ffn_hidden_size", "n_inner", required=False),
         tied=reader.flag("tie_word_embeddings", default=kind.tied),
     )
+
+
+def _head_dim(reader: Reader) -> int | None:
+    """Of MLA that of the values: its `head_dim`, where transformers wrote one, is the part of the keys that is rotated."""
+    names = ("v_head_dim", "head_dim") if reader.values.get("kv_lora_rank") else ("head_dim", "v_head_dim")
+    return reader.count(*names, required=False)
+
+
+def _index_bytes(reader: Reader) -> int | None:
+    """Of sparse attention, per token and layer: one FP8 key, and a scale for every 128 of its values."""
+    values = reader.count("index_head_dim", required=False)
+    return values + 4 * -(-values // 128) if values else None
 
 
 def _experts(reader: Reader, kind: Architecture) -> _Experts | None:
@@ -247,20 +260,25 @@ def _attention(reader: Reader, dense: _Dimensions) -> int:
 
 
 def _context(reader: Reader) -> int:
-    """The longest context as vLLM derives it: the trained length, times the factor of YaRN where that is configured."""
+    """The longest context as vLLM derives it: the trained length, stretched by the factor of the rotary scaling that is configured."""
     positions = reader.must(
         "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"
     )
     scaling = reader.part("rope_scaling") or reader.part("rope_parameters")
     kind = str(scaling.get("rope_type", scaling.get("type", "")))
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-    if (
-        kind == "yarn"
-        and isinstance(factor, int | float)
-        and isinstance(original, int)
-        and factor >= 1
-        and original > 0
-    ):
-        stretched = original * factor
-        return max(positions, int(stretched)) if math.isfinite(stretched) and stretched < 2**40 else positions
-    return positions
+    if kind not in _STRETCHING or isinstance(factor, bool) or not isinstance(factor, int | float):
+        return positions
+    if kind == "yarn":
+        return max(positions, _stretched(original, factor))
+    # Gemma 3 names its stretched length already.
+    already = str(reader.values.get("model_type", "")).startswith("gemma3")
+    return positions if already else max(positions, _stretched(positions, factor))
+
+
+def _stretched(positions: object, factor: float) -> int:
+    """0 where the two numbers are no length and no factor."""
+    if not isinstance(positions, int) or not 1 <= positions < 2**40 or not 1 <= factor < 2**40:
+        return 0
+    stretched = int(positions * factor)
+    return stretched if stretched < 2**40 else 0

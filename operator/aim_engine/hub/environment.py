@@ -22,4 +22,14 @@ def endpoint(configured: str | None) -> str:
 
 def session() -> aiohttp.ClientSession:
     """A session that goes through HTTP_PROXY and HTTPS_PROXY, past them for NO_PROXY, and keeps neither cookies nor tokens."""
-    return aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        trust_env=True, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_without_credentials,)
+    )
+
+
+async def _without_credentials(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Reading the environment's proxies, aiohttp also reads passwords: those of ~/.netrc. They are not ours to use."""
+    request.headers.pop("Authorization", None)
+    return await handler(request)

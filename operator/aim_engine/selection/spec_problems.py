@@ -237,6 +237,7 @@ def _bounds(request: Request, model: ModelFacts) -> Iterator[Bound]:
                 tensor_parallel=wishes.gpu_count or gpu.gpus_per_node,
                 max_num_batched_tokens=_LARGEST_BATCH,
                 max_num_seqs=request.spec.workload.max_batch_size or _LARGEST_BATCH,
+                drafts=True,  # a recipe may
                 gpu_memory_utilization=1.0,
             )
             bound = hardware_bound(model, None, gpu, plan, precision)

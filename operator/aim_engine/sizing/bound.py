@@ -28,8 +28,8 @@ def hardware_bound(
 ) -> Bound | None:  # fmt: skip
     """Limits from two facts: a token takes two operations per active parameter, and a step reads the weights it touches.
 
-    KV cache, attention, communication and launches are left out, so nothing real is faster. None where the GPU's peak is
-    not published.
+    KV cache, attention, communication and launches are left out, so nothing real is faster. Where tokens are drafted ahead one
+    reading serves several of a sequence, so only the operations count. None where the GPU's peak is not published.
     """
     parts = partition_divisor(gpu, partition) or 1
     operations = peak_operations(gpu, weight_format(checkpoint, precision, plan)) / parts * plan.gpus
@@ -43,5 +43,6 @@ def hardware_bound(
     prefill = 1000 * 2 * model.active_parameters * prompt_tokens / operations
     reading = 1000 * weights * touched_fraction(model, prompt_tokens) / bandwidth
     return Bound(
-        tokens_per_second=min(computing, batch * bandwidth / reads), first_token_ms=max(prefill, reading)
+        tokens_per_second=computing if plan.drafts else min(computing, batch * bandwidth / reads),
+        first_token_ms=max(prefill, reading),
     )

@@ -145,11 +145,19 @@ def _checkpoints_of(model_id: str) -> tuple[Checkpoint, ...]:
 
 
 def batches(case: Case) -> Iterator[Change]:
-    """Smaller batches, whose activations take less."""
+    """Smaller batches, whose activations take less: of parts of prompts instead of whole ones, and of fewer tokens."""
     plan, fewer = case.plan, remedy_settings().max_num_batched_tokens
+    parted = replace(plan, whole_prompts=False)
+    on = plan.names.chunked_prefill_on if plan.whole_prompts else None
+    if on:
+        yield replace(case, plan=parted), on
     if plan.max_num_seqs <= fewer < plan.max_num_batched_tokens:
-        changed = replace(plan, max_num_batched_tokens=fewer)
-        yield replace(case, plan=changed), f"set {plan.names.batch} to {fewer}"
+        changed = replace(parted, max_num_batched_tokens=fewer)
+        smaller = f"set {plan.names.batch} to {fewer}"
+        yield (
+            replace(case, plan=changed),
+            smaller if on is None or plan.names.batch in on else f"{on} and {smaller}",
+        )
 
 
 def utilizations(case: Case) -> Iterator[Change]:

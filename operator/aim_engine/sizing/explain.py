@@ -19,7 +19,7 @@ from aim_engine.sizing.kv_cache import (
     state_bytes_per_sequence,
 )
 from aim_engine.sizing.memory import MemoryModel, memory_model
-from aim_engine.sizing.overhead import activation_bytes_per_token
+from aim_engine.sizing.overhead import activation_bytes_per_token, step_tokens
 from aim_engine.sizing.remedy import Remedy, hopeless, remedies, told
 from aim_engine.sizing.weights import bytes_per_weight, expert_share, stage_layers, weight_format, weights
 
@@ -183,13 +183,20 @@ def _overhead(case: _Case) -> Iterator[Step]:
     yield Step("graphs", overhead.graphs, "bytes", "assumed" if plan.graphs else "none captured")
     yield Step(
         "activations", overhead.activations, "bytes",
-        f"max-num-batched-tokens {plan.max_num_batched_tokens:,} x {per_token:,.0f} bytes, workspaces included",
+        f"{_step(case.model, plan)} x {per_token:,.0f} bytes, workspaces included",
     )  # fmt: skip
     yield Step(
         "logits", overhead.logits, "bytes",
         f"max-num-seqs {plan.max_num_seqs:,} x vocabulary {case.model.vocab_size or 0:,} x 4 bytes",
     )  # fmt: skip
     yield Step("overhead", overhead.total, "bytes", "context + graphs + activations + logits")
+
+
+def _step(model: ModelFacts, plan: EnginePlan) -> str:
+    tokens = step_tokens(model, plan)
+    if tokens == plan.max_num_batched_tokens:
+        return f"max-num-batched-tokens {tokens:,}"
+    return f"whole prompts of {tokens:,} tokens"
 
 
 def _kv_cache(case: _Case) -> Iterator[Step]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
+from aim_engine.sizing.overhead import step_tokens
 
 _UNLIMITED = 10**12
 """Tokens that fit where a token takes no memory."""
@@ -31,7 +32,7 @@ def kv_layers(model: ModelFacts, plan: EnginePlan) -> KVLayers:
     if not plan.hybrid_kv_cache or not model.sliding_window or not model.sliding_layers or not keeping:
         return KVLayers(stage, 0, 0)
     windowed = model.sliding_layers * stage // keeping
-    return KVLayers(stage - windowed, windowed, model.sliding_window + plan.max_num_batched_tokens)
+    return KVLayers(stage - windowed, windowed, model.sliding_window + step_tokens(model, plan))
 
 
 def kv_bytes_per_token_per_layer(model: ModelFacts, plan: EnginePlan) -> float:

@@ -35,13 +35,20 @@ def overhead(model: ModelFacts, plan: EnginePlan) -> Overhead:
     """Of a GPU that runs all it was allowed to batch."""
     assumed = memory_assumptions()
     workspace = assumed.latent_workspace_tokens * _latent_bytes_per_token(model, plan)
-    batch = plan.max_num_batched_tokens * activation_bytes_per_token(model, plan)
+    batch = step_tokens(model, plan) * activation_bytes_per_token(model, plan)
     return Overhead(
         context=assumed.context_bytes,
         graphs=assumed.graph_bytes if plan.graphs else 0,
         activations=math.ceil(batch + workspace),
         logits=plan.max_num_seqs * (model.vocab_size or 0) * assumed.logit_bytes,
     )
+
+
+def step_tokens(model: ModelFacts, plan: EnginePlan) -> int:
+    """Tokens of the largest forward pass."""
+    if not plan.whole_prompts:
+        return plan.max_num_batched_tokens
+    return max(plan.max_num_batched_tokens, plan.max_model_len or model.max_position_embeddings)
 
 
 def activation_bytes_per_token(model: ModelFacts, plan: EnginePlan) -> float:

@@ -47,11 +47,17 @@ def _kv_heads(case: Case, model: ModelFacts) -> str | None:
     return None
 
 
-def _decode_context(case: Case, _: ModelFacts) -> str | None:
+def _decode_context(case: Case, model: ModelFacts) -> str | None:
     size, sharing = case.plan.tensor_parallel, case.plan.decode_context_parallel
-    if size % sharing == 0:
+    if size % sharing:
+        return f"tensor parallel size {size} is not divisible by decode context parallel size {sharing}"
+    copies = size // model.kv_heads
+    if sharing == 1 or model.mla_kv_lora_rank is not None or sharing <= copies:
         return None
-    return f"tensor parallel size {size} is not divisible by decode context parallel size {sharing}"
+    return (
+        f"decode context parallel size {sharing} needs as many copies of the cache, and {model.kv_heads} KV heads over {size} GPUs "
+        f"have {max(copies, 1)}"
+    )
 
 
 def _pipeline_stages(case: Case, model: ModelFacts) -> str | None:
@@ -62,6 +68,16 @@ def _pipeline_stages(case: Case, model: ModelFacts) -> str | None:
 
 def _expert_parallel(case: Case, model: ModelFacts) -> str | None:
     return "the model has no experts" if case.plan.expert_parallel and not model.experts else None
+
+
+def _dense_blocks(case: Case, model: ModelFacts) -> str | None:
+    block = scale_block(model, case.checkpoint, case.precision, case.plan)
+    width, size = model.intermediate_size, case.plan.tensor_parallel
+    if case.loaded is not Precision.FP8 or block is None or width is None or model.experts or size == 1:
+        return None
+    if width % (size * block) == 0:
+        return None
+    return f"MLPs of width {width} in FP8 blocks of {block} cannot be divided over {size} GPUs"
 
 
 def _expert_blocks(case: Case, model: ModelFacts) -> str | None:
@@ -107,6 +123,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "decode-context": _decode_context,
         "pipeline-stages": _pipeline_stages,
         "expert-parallel": _expert_parallel,
+        "dense-blocks": _dense_blocks,
         "expert-blocks": _expert_blocks,
         "expert-groups": _expert_groups,
     }

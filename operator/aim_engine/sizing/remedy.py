@@ -141,8 +141,9 @@ def _shapes(case: Case, names: Sequence[str]) -> Iterator[Case]:
 
 
 def _generous(case: Case) -> bool:
+    """With the last and farthest change of each kind, and with any context."""
     for name in ("KV cache", "batch", "utilization"):
-        case = next((changed for changed, _ in NEAREST[name](case)), case)
+        *_, case = (case, *(changed for changed, _ in NEAREST[name](case)))
     return fits(case) or any(fits(changed) for changed, _ in NEAREST["context"](case))
 
 

@@ -51,6 +51,7 @@ _NAMES = FlagNames(
     expert_parallel="expert-parallel-size",
     expert_parallel_on="expert-parallel-size to the tensor parallel size",
     batch="chunked-prefill-size",
+    chunked_prefill_on="remove chunked-prefill-size",
     utilization="mem-fraction-static",
 )
 _IMAGE = "lmsysorg/sglang"
@@ -161,6 +162,8 @@ def plan(
         max_model_len=arguments.parse_human_int(normal.get("context-length")),
         max_num_batched_tokens=chunk if chunk is not None and chunk > 0 else tokens,
         max_num_seqs=running if running is not None and running > 0 else sequences,
+        whole_prompts=chunk is not None and chunk <= 0,
+        drafts="speculative-algorithm" in normal,
         graphs=normal.get("disable-cuda-graph") is not True,
         gpu_memory_utilization=values.number(normal, "mem-fraction-static") or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),

@@ -44,6 +44,7 @@ FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
 startup_budget_seconds = values.startup_budget_seconds
 
 _IMAGE = "vllm/vllm-openai-rocm"
+_DRAFTING = ("speculative-config", "spec-method", "spec-model", "spec-tokens")
 _NEEDS = MappingProxyType(
     {
         "enable-auto-tool-choice": "tool-call-parser",
@@ -103,11 +104,21 @@ def check_combination(args: Mapping[str, object]) -> tuple[Problem, ...]:
     )
     tokens = arguments.parse_human_int(normal.get("max-num-batched-tokens"))
     sequences = arguments.parse_human_int(normal.get("max-num-seqs"))
-    if tokens is None or sequences is None or tokens >= sequences:
-        return tuple(missing)
-    message = f"max-num-batched-tokens {tokens} is less than max-num-seqs {sequences}"
-    remedy = f"set max-num-batched-tokens >= {sequences}"
-    return (*missing, Problem("engineArgs.max-num-batched-tokens", tokens, message, remedy))
+    least = {"max-num-seqs": sequences}
+    if normal.get("enable-chunked-prefill") is False:
+        least["max-model-len without chunked prefill"] = arguments.parse_human_int(
+            normal.get("max-model-len")
+        )
+    small = (
+        Problem(
+            "engineArgs.max-num-batched-tokens", tokens,
+            f"max-num-batched-tokens {tokens} is less than {name} {needed}",
+            f"set max-num-batched-tokens >= {needed}",
+        )
+        for name, needed in least.items()
+        if tokens is not None and needed is not None and tokens < needed
+    )  # fmt: skip
+    return (*missing, *small)
 
 
 def merge_args(base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]:
@@ -168,7 +179,9 @@ def plan(
         max_model_len=None if automatic else length,
         max_model_len_auto=automatic,
         max_num_batched_tokens=tokens,
+        whole_prompts=normal.get("enable-chunked-prefill") is False,
         max_num_seqs=sequences,
+        drafts=any(name in normal for name in _DRAFTING),
         graphs=_captures_graphs(normal),
         gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
         or table.gpu_memory_utilization,
