@@ -51,6 +51,9 @@ class Server:
         self.objects[resource.kind, namespace, name] = self.mutate({**body, "metadata": metadata})
         return self.objects[resource.kind, namespace, name]
 
+    async def delete(self, resource: Resource, namespace: str, name: str, _uid: str) -> None:
+        self.objects.pop((resource.kind, namespace, name), None)
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         try:
             return self.objects[resource.kind, namespace, name]
