@@ -73,9 +73,13 @@ class Passes:
     def __init__(self, *objects: tuple[str, Json]) -> None:
         self.operator = OperatorPlanner(objects)
         self.runtime = self.operator.runtime
-        self.server = Server()
+        self.serve_from(Server())
+
+    def serve_from(self, server: Server) -> None:
+        """Ask this API server."""
+        self.server = server
         reconciler = self.runtime.reconciler
-        reconciler.client = reconciler.applier.client = cast(KubeClient, self.server)
+        reconciler.client = reconciler.applier.client = cast(KubeClient, server)
 
     async def settle(self) -> None:
         """Make all passes that are asked for now."""
