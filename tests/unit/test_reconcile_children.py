@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_engine.kube.client import KubeClient
+from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile import resources
 from aim_engine.reconcile.cache import read_child
 from aim_engine.reconcile.children import (
@@ -293,6 +293,18 @@ async def test_an_object_of_somebody_else_is_left_alone() -> None:
     stored = stored_of(DEPLOYMENT)
     stored["metadata"].pop("ownerReferences")
     assert await _ensured(DEPLOYMENT, stored) == (Effect.CONFLICT, [])
+
+
+async def test_an_object_that_took_the_name_of_ours_unseen_is_left_alone() -> None:
+    """Ours was deleted and somebody else made one while no watch told of it."""
+    server = _Server(stored_of(DEPLOYMENT))
+    known = copy.deepcopy(server.stored)
+    known["metadata"]["uid"] = "gone"
+    known["spec"]["replicas"] = 7
+    with pytest.raises(ApiError) as refused:
+        await ensure(cast("KubeClient", server), resources.DEPLOYMENTS, DEPLOYMENT, read_child(known), "u-1")
+    assert refused.value.code == 409
+    assert server.asked == ["get"]
 
 
 @pytest.mark.parametrize("retain", [True, False])

@@ -51,6 +51,9 @@ class Server:
         self.objects[resource.kind, namespace, name] = self.mutate({**body, "metadata": metadata})
         return self.objects[resource.kind, namespace, name]
 
+    async def delete(self, resource: Resource, namespace: str, name: str, _uid: str) -> None:
+        self.objects.pop((resource.kind, namespace, name), None)
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         try:
             return self.objects[resource.kind, namespace, name]
@@ -70,9 +73,13 @@ class Passes:
     def __init__(self, *objects: tuple[str, Json]) -> None:
         self.operator = OperatorPlanner(objects)
         self.runtime = self.operator.runtime
-        self.server = Server()
+        self.serve_from(Server())
+
+    def serve_from(self, server: Server) -> None:
+        """Ask this API server."""
+        self.server = server
         reconciler = self.runtime.reconciler
-        reconciler.client = reconciler.applier.client = cast(KubeClient, self.server)
+        reconciler.client = reconciler.applier.client = cast(KubeClient, server)
 
     async def settle(self) -> None:
         """Make all passes that are asked for now."""

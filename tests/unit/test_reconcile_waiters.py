@@ -173,6 +173,23 @@ def test_nothing_is_kept_for_who_only_hopes_or_for_what_no_node_could_hold() -> 
     assert waiters.kept_for_others(key("x")) == {}
 
 
+def test_replicas_that_share_a_node_have_no_other_one_kept_for_them() -> None:
+    """The first of them runs on gpu-1, and nowhere else could the second."""
+    shared = Want(POOL, 4, PodNeed(gpu_model="MI300X", gpus=4, together=True))
+    nodes = cluster(node("gpu-1", used=6), node("gpu-2", used=1))
+    waiters = Waiters()
+    waiters.set(key("shared"), rank("shared", 0), (shared,), held={"gpu-1": 4})
+    waiters.set(key("small"), rank("small", 1), (SMALL_WANT,))
+    waiters.keep_nodes(nodes, now=10, patience=5)
+    assert waiters.kept_for_others(key("small")) == {"gpu-1": key("shared")}
+    assert names(waiters.woken([Freed(POOL, "gpu-2", 8)])) == ["small"]
+    waiters.set(key("shared"), rank("shared", 0), (shared,), held={"gpu-1": 8})
+    waiters.keep_nodes(nodes, now=20, patience=5)
+    assert waiters.kept_for_others(key("shared")) == {"gpu-2": key("small")}, (
+        "gpu-1 has no room for two of them"
+    )
+
+
 def test_the_kept_node_follows_the_fewest_missing_gpus_and_stays_on_a_tie() -> None:
     waiters = big_and_small(patience=0, now=1)
     even = cluster(node("gpu-0", used=3), node("gpu-1", used=3))

@@ -75,7 +75,7 @@ async def ensure(
         return Ensured(Effect.UPDATED, read_child(await _let_go(client, resource, live)))
     if live.deleting or retained or holds(live.content(), wanted):
         return Ensured(Effect.UNCHANGED, live)
-    return Ensured(Effect.UPDATED, read_child(await _bring_back(client, resource, wanted)))
+    return Ensured(Effect.UPDATED, read_child(await _bring_back(client, resource, wanted, live.uid)))
 
 
 async def _let_go(client: KubeClient, resource: Resource, live: LiveChild) -> dict[str, Any]:
@@ -86,11 +86,18 @@ async def _let_go(client: KubeClient, resource: Resource, live: LiveChild) -> di
     return await client.merge(resource, metadata["namespace"], metadata["name"], patch)
 
 
-async def _bring_back(client: KubeClient, resource: Resource, wanted: dict[str, Any]) -> dict[str, Any]:
+async def _bring_back(
+    client: KubeClient, resource: Resource, wanted: dict[str, Any], uid: str
+) -> dict[str, Any]:
     """Server-side apply, which also removes what we no longer want; then, where somebody added to one of our lists
     (apply keeps their items, and refuses where they clash with ours), a replacement of these lists."""
     namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
-    live = await _claim_fields(client, resource, namespace, name)
+    live = await client.get(resource, namespace, name)
+    if live["metadata"]["uid"] != uid:
+        raise ApiError(
+            409, "Conflict", f"{resource.kind} {name} is another object than the one that was watched"
+        )
+    live = await _claim_fields(client, resource, live)
     try:
         live = await client.apply(resource, namespace, name, wanted)
     except ApiError as error:
@@ -103,9 +110,9 @@ async def _bring_back(client: KubeClient, resource: Resource, wanted: dict[str, 
     return await client.merge(resource, namespace, name, patch)
 
 
-async def _claim_fields(client: KubeClient, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+async def _claim_fields(client: KubeClient, resource: Resource, live: dict[str, Any]) -> dict[str, Any]:
     """Turn the field ownership of our POST into that of an apply: otherwise fields we drop later would stay for ever."""
-    live = await client.get(resource, namespace, name)
+    namespace, name = live["metadata"]["namespace"], live["metadata"]["name"]
     entries = live["metadata"].get("managedFields") or []
     ours = [e for e in entries if e.get("manager") == FIELD_MANAGER and not e.get("subresource")]
     if any(entry.get("operation") == "Apply" for entry in ours) or not ours:

@@ -13,10 +13,10 @@ from aim_engine.reconcile import resources
 
 
 def log_in(registry: kopf.OperatorRegistry, connection: Connection, namespace: str) -> None:
-    """Have kopf use our connection."""
+    """Have kopf use our connection. In the event loop: kopf runs handlers that are no coroutines in threads."""
 
     @kopf.on.login(registry=registry)
-    def login(**_: Any) -> kopf.AiohttpSession:
+    async def login(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(
             server=connection.server, aiohttp_session=connection.guest(), default_namespace=namespace
         )

@@ -310,10 +310,11 @@ def _keep(deployment: AIMDeployment, current: Revision, around: Surroundings, ju
         )
     recipe = as_candidate(current)
     need = pod_need(recipe, deployment.spec)
-    live = around.live_replicas
-    if need.together and live and around.nodes:
-        around = replace(around, free=only(around.free, around.nodes), now=only(around.now, around.nodes))
-    more = live + place(around.now, need).fits if live else 0  # theirs may be on nodes that take no more pods
+    live, more = around.live_replicas, 0
+    if live and live < wanted(deployment.spec):
+        if need.together and around.nodes:
+            around = replace(around, free=only(around.free, around.nodes), now=only(around.now, around.nodes))
+        more = live + place(around.now, need).fits  # theirs may be on nodes that take no more pods
     granted, short_of, wants = _grant(recipe, deployment.spec, need, around, live, more)
     return Plan(
         current,

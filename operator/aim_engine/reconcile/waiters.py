@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node
+from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node, only
 from aim_engine.reconcile.cache import Key
 from aim_engine.selection import Want
 
@@ -214,6 +214,8 @@ class Waiters:
         """The node to keep for a want, unless one of its pool is kept already."""
         if want.need is None or want.pool in served:
             return None
+        if want.need.together and waiter.held:  # the others are where the first of them is, or nowhere
+            inventory = only(inventory, _with_room_beside(inventory, waiter, want))
         prefer = next((name for name, kept in before.items() if kept.owner == waiter.key), None)
         name = nearest_node(inventory, want.need, prefer=prefer, without=self._kept)
         if name is None:
@@ -230,6 +232,8 @@ class Waiters:
         return {name: kept.owner for name, kept in self._kept.items() if kept.owner != key}
 
     def _serves(self, waiter: Waiter, want: Want, pool: PoolKey, node: str, free: int) -> bool:
+        if want.need is not None and want.need.together and waiter.held and node not in waiter.held:
+            return False
         enough = free + waiter.held.get(node, 0) >= want.gpus
         return (
             pool == want.pool and enough and (node not in self._kept or self._kept[node].owner == waiter.key)
@@ -239,3 +243,15 @@ class Waiters:
         if self._sorted is None:
             self._sorted = sorted(self._line.values(), key=lambda waiter: waiter.order)
         return self._sorted
+
+
+def _with_room_beside(inventory: Inventory, waiter: Waiter, want: Want) -> set[str]:
+    """Of the nodes of its pods, those large enough for one more, were nobody else there."""
+    found = set()
+    for name, held in waiter.held.items():
+        state = inventory.nodes.get(name)
+        groups = state.facts.groups if state else ()
+        there = sum(g.allocatable for g in groups if PoolKey(g.gpu_model or "", g.partition) == want.pool)
+        if there >= held + want.gpus:
+            found.add(name)
+    return found
