@@ -540,6 +540,16 @@ def test_while_pods_are_replaced_nothing_is_measured() -> None:
     assert world.told()[0] is not None
 
 
+def test_a_pod_that_only_bears_the_label_is_not_asked() -> None:
+    """Its numbers would become AIMRecipe.status.observed, and steer the choices of all namespaces."""
+    world = World()
+    (key,) = world.engines
+    engine_pod = PodHealth("p", key[1], True, False, True, address="127.64.0.1")
+    stranger = replace(engine_pod, name="s", uid="s", address="127.64.0.2", is_replica=False)
+    world.measuring.watch(world.cache.deployments[key], world.revision, [engine_pod, stranger], settled=True)
+    assert world.scraper.engines == 1
+
+
 def test_engines_that_fall_silent_are_said_to_be_silent() -> None:
     world = World()
     world.run(300, WORK)
