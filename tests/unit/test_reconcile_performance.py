@@ -13,7 +13,7 @@ from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Backend
 from aim_engine.api.performance import Measurement, PerformanceStatus, Workload
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.engines import engine
+from aim_engine.engines import engine, version_of
 from aim_engine.inventory import Tracker
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, with_observation
 from aim_engine.reconcile.config import MeasuringConfig
@@ -330,6 +330,20 @@ def test_a_recipe_shows_the_median_of_its_users() -> None:
     assert observed(RECIPE, [user(305), user(100), user(900)], found) is found
     other = replace(RECIPE, hash="other")
     assert observed(other, [], found) is None
+
+
+def test_a_recipe_that_names_its_image_is_observed_too() -> None:
+    """Its deployments say the image where others say the version of the engine."""
+    image = "registry.example.com/vllm:custom"
+    named = recipe("named", image=image)
+    loaded = Measurement(tokens_per_second=700, samples=3, at=NOW)
+    told = PerformanceStatus(recipe_hash=named.hash, engine_version=image, under_load=loaded)
+    found = observed(named, [{"performance": told.wire()}], None)
+    assert found is not None
+    assert found.tokens_per_second == 700
+    seen = with_observation(named, {"observed": found.wire()}).observed
+    assert seen is not None
+    assert seen.engine_version == version_of(named.spec)
 
 
 def test_selection_takes_what_was_observed_of_this_content() -> None:
