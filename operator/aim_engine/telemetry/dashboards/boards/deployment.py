@@ -274,11 +274,15 @@ def _phases() -> Panel:
 
 
 def _queue() -> Panel:
+    def of_groups(name: str) -> str:
+        """Schedulers of one group tell of the same requests, where all of them tell."""
+        return f"max without (tp_rank, pp_rank, moe_ep_rank) ({name}{{{ONE}}})"
+
     return timeseries(
         "Requests running and waiting",
         "Requests in the batch and in the queue, all replicas together. A queue that stays means that the replicas are full.",
-        Target(expr=f"sum(vllm:num_requests_running{{{ONE}}} or sglang:num_running_reqs{{{ONE}}})", legend="running"),
-        Target(expr=f"sum(vllm:num_requests_waiting{{{ONE}}} or sglang:num_queue_reqs{{{ONE}}})", legend="waiting"),
+        Target(expr=f"sum(vllm:num_requests_running{{{ONE}}} or {of_groups('sglang:num_running_reqs')})", legend="running"),
+        Target(expr=f"sum(vllm:num_requests_waiting{{{ONE}}} or {of_groups('sglang:num_queue_reqs')})", legend="waiting"),
         unit="short", overrides=[coloured("running", GREEN), coloured("waiting", ORANGE)], calcs=("mean", "max", "lastNotNull"), size=(8, 8),
     )  # fmt: skip
 
