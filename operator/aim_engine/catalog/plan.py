@@ -37,6 +37,8 @@ class EnginePlan:
     """The engine shortens the context by itself until it fits."""
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
+    drafts: bool = False
+    """Decodes speculatively: a step may bring a sequence several tokens."""
     graphs: bool = True
     """The engine captures graphs of its steps, which take memory."""
     gpu_memory_utilization: float = 0.9

@@ -238,6 +238,7 @@ def _bounds(request: Request, model: ModelFacts) -> Iterator[Bound]:
                 max_num_batched_tokens=_LARGEST_BATCH,
                 max_num_seqs=request.spec.workload.max_batch_size or _LARGEST_BATCH,
                 gpu_memory_utilization=1.0,
+                drafts=True,  # as some recipe may
             )
             bound = hardware_bound(model, None, gpu, plan, precision)
             if bound is not None:

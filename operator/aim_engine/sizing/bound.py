@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from aim_engine.api.enums import Precision
@@ -28,8 +29,8 @@ def hardware_bound(
 ) -> Bound | None:  # fmt: skip
     """Limits from two facts: a token takes two operations per active parameter, and a step reads the weights it touches.
 
-    KV cache, attention, communication and launches are left out, so nothing real is faster. None where the GPU's peak is
-    not published.
+    KV cache, attention, communication and launches are left out, so nothing real is faster. Where tokens are drafted a step brings
+    more than one, and only the operations bound them. None where the GPU's peak is not published.
     """
     parts = partition_divisor(gpu, partition) or 1
     operations = peak_operations(gpu, weight_format(checkpoint, precision, plan)) / parts * plan.gpus
@@ -42,6 +43,5 @@ def hardware_bound(
     computing = operations / (2 * model.active_parameters)
     prefill = 1000 * 2 * model.active_parameters * prompt_tokens / operations
     reading = 1000 * weights * touched_fraction(model, prompt_tokens) / bandwidth
-    return Bound(
-        tokens_per_second=min(computing, batch * bandwidth / reads), first_token_ms=max(prefill, reading)
-    )
+    stepping = math.inf if plan.drafts else batch * bandwidth / reads
+    return Bound(tokens_per_second=min(computing, stepping), first_token_ms=max(prefill, reading))

@@ -161,6 +161,7 @@ def plan(
         max_model_len=arguments.parse_human_int(normal.get("context-length")),
         max_num_batched_tokens=chunk if chunk is not None and chunk > 0 else tokens,
         max_num_seqs=running if running is not None and running > 0 else sequences,
+        drafts=bool(normal.get("speculative-algorithm")),
         graphs=normal.get("disable-cuda-graph") is not True,
         gpu_memory_utilization=values.number(normal, "mem-fraction-static") or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
