@@ -13,7 +13,7 @@ from aim_engine.api.deployment import Targets
 from aim_engine.api.enums import Backend
 from aim_engine.api.performance import Measurement, PerformanceStatus, Workload
 from aim_engine.api.recipe import AIMRecipeSpec
-from aim_engine.engines import engine
+from aim_engine.engines import engine, version_of
 from aim_engine.inventory import Tracker
 from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, with_observation
 from aim_engine.reconcile.config import MeasuringConfig
@@ -271,7 +271,9 @@ def test_without_measuring_only_what_was_learned_stays() -> None:
     kept = without_numbers(summary())
     assert kept is not None
     assert kept.tokens_per_second is None
-    assert (kept.at, kept.baseline) == (NOW, summary().baseline)
+    assert kept.at == NOW
+    assert kept.baseline is not None
+    assert (kept.baseline.tokens_per_second, kept.baseline.percent) == (1000, None)
     assert without_numbers(None) is None
 
 
@@ -330,6 +332,20 @@ def test_a_recipe_shows_the_median_of_its_users() -> None:
     assert observed(RECIPE, [user(305), user(100), user(900)], found) is found
     other = replace(RECIPE, hash="other")
     assert observed(other, [], found) is None
+
+
+def test_a_recipe_that_names_its_image_is_observed_too() -> None:
+    """Its deployments say the image where others say the version of the engine."""
+    image = "registry.example.com/vllm:custom"
+    named = recipe("named", image=image)
+    loaded = Measurement(tokens_per_second=700, samples=3, at=NOW)
+    told = PerformanceStatus(recipe_hash=named.hash, engine_version=image, under_load=loaded)
+    found = observed(named, [{"performance": told.wire()}], None)
+    assert found is not None
+    assert found.tokens_per_second == 700
+    seen = with_observation(named, {"observed": found.wire()}).observed
+    assert seen is not None
+    assert seen.engine_version == version_of(named.spec)
 
 
 def test_selection_takes_what_was_observed_of_this_content() -> None:
@@ -538,6 +554,16 @@ def test_while_pods_are_replaced_nothing_is_measured() -> None:
     world.watch(settled=False)
     assert world.scraper.engines == 0
     assert world.told()[0] is not None
+
+
+def test_a_pod_that_only_bears_the_label_is_not_asked() -> None:
+    """Its numbers would become AIMRecipe.status.observed, and steer the choices of all namespaces."""
+    world = World()
+    (key,) = world.engines
+    engine_pod = PodHealth("p", key[1], True, False, True, address="127.64.0.1")
+    stranger = replace(engine_pod, name="s", uid="s", address="127.64.0.2", is_replica=False)
+    world.measuring.watch(world.cache.deployments[key], world.revision, [engine_pod, stranger], settled=True)
+    assert world.scraper.engines == 1
 
 
 def test_engines_that_fall_silent_are_said_to_be_silent() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aim_engine.api.conditions import CONDITION_REASONS, ConditionReason, ConditionType
 from aim_engine.api.enums import Backend
+from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.catalog.terminations import termination_rules
 from aim_engine.reconcile.pods import PodHealth, cause, read_health
 from unit.selection_world import UNHURRIED
@@ -186,6 +187,23 @@ def test_missing_parts_count_as_not_told_yet(obj: dict[str, Any]) -> None:
     health = read_health(obj)
     assert not health.ready
     assert cause([health], Backend.VLLM) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [
+        (None, False),
+        ({"kind": "ReplicaSet", "name": "chat-5f9", "controller": True}, True),
+        ({"kind": "ReplicaSet", "name": "chat-5f9", "controller": False}, False),
+        ({"kind": "ReplicaSet", "name": "other-5f9", "controller": True}, False),
+        ({"kind": "Job", "name": "chat-5f9", "controller": True}, False),
+    ],
+)
+def test_a_replica_is_what_the_replica_set_made(owner: dict[str, Any] | None, expected: bool) -> None:
+    obj = pod_object()
+    obj["metadata"]["labels"] = {LABEL_DEPLOYMENT: "chat", "pod-template-hash": "5f9"}
+    obj["metadata"]["ownerReferences"] = [owner] if owner else None
+    assert read_health(obj).is_replica is expected
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -508,6 +508,24 @@ def test_data_parallel_ranks_share_the_load_and_read_only_the_experts_they_hold(
         assert read_share(experts, plan, 10**6) * whole <= held
 
 
+def test_drafted_tokens_are_not_bound_by_the_steps() -> None:
+    """One request at a time: a step reads all weights, and brings several tokens where a draft is right."""
+    facts, gpu = facts_of(LLAMA), GPUS["MI300X"]
+    for backend, args in (
+        (Backend.VLLM, {"speculative-config": {"method": "ngram", "num_speculative_tokens": 4}}),
+        (Backend("sglang"), {"speculative-algorithm": "NGRAM"}),
+    ):
+        one = {("max-num-seqs" if backend is Backend.VLLM else "max-running-requests"): 1}
+        plain, drafting = (
+            engine(backend).plan({**one, **more}, 1, gpu, None, engine(backend).DEFAULT_VERSION) for more in ({}, args)
+        )  # fmt: skip
+        bounds = [hardware_bound(facts, None, gpu, plan, Precision.BF16) for plan in (plain, drafting)]
+        assert bounds[0] is not None
+        assert bounds[1] is not None
+        assert bounds[0].tokens_per_second < 340
+        assert bounds[1].tokens_per_second > 10_000
+
+
 def test_scales_count_by_the_blocks_of_the_checkpoint() -> None:
     facts = facts_of("Qwen/Qwen3-32B", vocab_size=None)
     for precision, block, per_weight in [

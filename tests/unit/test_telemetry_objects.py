@@ -348,7 +348,7 @@ def test_the_documented_number_of_series_holds() -> None:
     measured(shown.store, cache)
     lines = [line for line in page(shown).splitlines() if not line.startswith("#")]
     deployments = [line for line in lines if "aimdeployment=" in line]
-    assert len(deployments) == 100 * 36
+    assert len(deployments) == 100 * 37
     assert len(lines) - len(deployments) <= 20 * 7
     families_shown = {line.partition("{")[0] for line in lines}
     assert families_shown >= {f.name for f in families.PERFORMANCE}

@@ -112,6 +112,15 @@ def test_other_engines_are_read_by_their_own_table() -> None:
     assert error.value.trouble is Trouble.NOT_METRICS
 
 
+def test_schedulers_of_one_group_tell_of_the_same_requests() -> None:
+    text = b"sglang:generation_tokens_total 7.0\n" + b"".join(
+        b'sglang:num_running_reqs{engine_type="unified",tp_rank="%d",dp_rank="%d",pp_rank="0"} %d\n'
+        % (rank, rank // 2, 5 + rank // 2)
+        for rank in range(4)
+    )
+    assert scan(text, SGLANG).running == 5 + 6
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "many", "-Inf", "1e999", "1e16"])
 def test_numbers_that_are_none_are_refused(value: str) -> None:
     with pytest.raises(UnreadableError) as error:

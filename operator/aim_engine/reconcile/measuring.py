@@ -109,7 +109,7 @@ class Measuring:
         if revision is None or spec is None or not self._is_on(spec) or wanted(spec) == 0:
             self.forget(key)
             return
-        ready = [pod for pod in pods if pod.ready and not pod.terminating and pod.address]
+        ready = [pod for pod in pods if pod.is_replica and pod.ready and not pod.terminating and pod.address]
         backend = Backend(revision.recipe_spec.get("backend", Backend.VLLM.value))
         targets = [Target(f"{pod.uid}/{pod.restarts}", pod.address or "", backend) for pod in ready]
         self.scraper.watch(key, targets if settled else ())

@@ -26,7 +26,8 @@ def observed(
         else None
     )
     told = (same_recipe(user, recipe.hash) for user in users)
-    loads = [each.under_load for each in told if each and each.under_load and each.engine_version == version]
+    ran = recipe.spec.image or version
+    loads = [each.under_load for each in told if each and each.under_load and each.engine_version == ran]
     if not loads:
         return known
     new = Observed(

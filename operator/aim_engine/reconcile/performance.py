@@ -196,7 +196,7 @@ def without_numbers(before: PerformanceStatus | None) -> PerformanceStatus | Non
         recipe_hash=before.recipe_hash,
         engine_version=before.engine_version,
         driver_version=before.driver_version,
-        baseline=before.baseline,
+        baseline=before.baseline and before.baseline.model_copy(update={"percent": None}),
         under_load=before.under_load,
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from aim_engine.api.conditions import ConditionReason
 from aim_engine.api.enums import Backend
+from aim_engine.api.meta import LABEL_DEPLOYMENT
 from aim_engine.engines import engine
+from aim_engine.render.names import deployment_name
 from aim_engine.render.pod import CONTAINER
 
 _PULL_FAILURES = frozenset(
@@ -16,6 +18,7 @@ _PULL_FAILURES = frozenset(
 )
 _CONFIG_FAILURES = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _LIMIT = 400
+_TEMPLATE_HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class PodHealth:
     exit_message: str = ""
     address: str | None = None
     node: str | None = None
+    is_replica: bool = True
+    """Made by the ReplicaSet of our Deployment. Who may create pods may give one our labels, to answer for the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,17 @@ def read_health(obj: Mapping[str, Any]) -> PodHealth:
         exit_message=ended.get("message") or "",
         address=status.get("podIP"),
         node=(obj.get("spec") or {}).get("nodeName"),
+        is_replica=_is_replica(metadata),
+    )
+
+
+def _is_replica(metadata: Mapping[str, Any]) -> bool:
+    """The controller of ReplicaSets deletes or releases a pod that names one without being its replica."""
+    labels = metadata.get("labels") or {}
+    expected = f"{deployment_name(labels.get(LABEL_DEPLOYMENT, ''))}-{labels.get(_TEMPLATE_HASH, '')}"
+    return any(
+        (owner.get("controller"), owner.get("kind"), owner.get("name")) == (True, "ReplicaSet", expected)
+        for owner in metadata.get("ownerReferences") or []
     )
 
 

@@ -204,6 +204,7 @@ def performance_samples(key: Key, window: Window | None, performance: Performanc
         yield f.BASELINE_RATIO, key, performance.baseline.percent / 100
     values = (
         (f.TOKENS_PER_SECOND, window.tokens_per_second),
+        (f.MEASURED_REPLICAS, window.replicas),
         (f.PROMPT_TOKENS_PER_SECOND, window.prompt_tokens_per_second),
         (f.REQUESTS_PER_SECOND, window.requests_per_second),
         (f.REQUESTS_RUNNING, window.running),

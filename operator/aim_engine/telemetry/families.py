@@ -83,6 +83,9 @@ DEPLOYMENTS = (
 TOKENS_PER_SECOND = Family(
     "aim_performance_tokens_per_second", "Generated tokens per second, all replicas together.", _OBJECT
 )  # fmt: skip
+MEASURED_REPLICAS = Family(
+    "aim_performance_replicas", "Replicas whose metrics were read and count in; those that could not be read do not.", _OBJECT
+)  # fmt: skip
 PROMPT_TOKENS_PER_SECOND = Family(
     "aim_performance_prompt_tokens_per_second", "Prompt tokens per second, all replicas together.", _OBJECT
 )  # fmt: skip
@@ -123,7 +126,7 @@ BASELINE_RATIO = Family(
     _OBJECT, "1 with a baseline and a like load",
 )  # fmt: skip
 PERFORMANCE = (
-    TOKENS_PER_SECOND, PROMPT_TOKENS_PER_SECOND, REQUESTS_PER_SECOND, REQUESTS_RUNNING, REQUESTS_WAITING, KV_CACHE_USAGE,
+    TOKENS_PER_SECOND, MEASURED_REPLICAS, PROMPT_TOKENS_PER_SECOND, REQUESTS_PER_SECOND, REQUESTS_RUNNING, REQUESTS_WAITING, KV_CACHE_USAGE,
     TIME_TO_FIRST_TOKEN, INTER_TOKEN_LATENCY, PREEMPTIONS_PER_SECOND, ERROR_RATIO, PREFIX_CACHE_HITS, LAST_SAMPLE,
     BASELINE_TOKENS, BASELINE_RATIO,
 )  # fmt: skip

@@ -19,6 +19,8 @@ MAX_LINES = 4096
 LARGEST_VALUE = 1e15
 """No engine counts so far; sums and differences of what is less stay finite and exact."""
 _ERROR = re.compile(rb'[{,]finished_reason="error"')
+_RANK = re.compile(rb'(?:tp|pp|moe_ep)_rank="\d+",?')
+"""SGLang's schedulers of one group serve the same requests, and all tell of them under --enable-metrics-for-all-schedulers."""
 
 
 class Trouble(StrEnum):
@@ -89,8 +91,8 @@ def scan(page: bytes, names: Names) -> Reading:
     usage = found.get("kvCacheUsage")
     finished = found.get("requestsFinished")
     return Reading(
-        running=_total(found.get("requestsRunning")),
-        waiting=_total(found.get("requestsWaiting")),
+        running=_requests(found.get("requestsRunning")),
+        waiting=_requests(found.get("requestsWaiting")),
         kv_cache_usage=max(map(_value, usage.values())) if usage else None,
         prompt_tokens=_total(found.get("promptTokens")),
         generation_tokens=_total(found.get("generationTokens")),
@@ -172,6 +174,17 @@ def _value(raw: bytes) -> float:
 
 def _total(lines: Mapping[bytes, bytes] | None) -> float | None:
     return None if lines is None else sum(map(_value, lines.values()))
+
+
+def _requests(lines: Mapping[bytes, bytes] | None) -> float | None:
+    """Requests of all data parallel ranks, those of a group of ranks once."""
+    if lines is None or len(lines) == 1:
+        return _total(lines)
+    groups: dict[bytes, float] = {}
+    for labels, value in lines.items():
+        group = _RANK.sub(b"", labels)
+        groups[group] = max(groups.get(group, 0.0), _value(value))
+    return sum(groups.values())
 
 
 def _histogram(text: bytes, names: tuple[str, ...]) -> Buckets | None:

@@ -1,6 +1,6 @@
 """Series of objects, kept as the bytes they are served as.
 
-A cluster has thousands of deployments with some 35 series each. Written anew at every scrape they would hold the event loop for
+A cluster has thousands of deployments with some 37 series each. Written anew at every scrape they would hold the event loop for
 seconds, and with it the Lease. So each object's lines are written once, when the object changes, and a scrape only joins bytes.
 
     store = SeriesStore(FAMILIES)

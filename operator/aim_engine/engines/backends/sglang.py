@@ -163,7 +163,7 @@ def plan(
         max_num_batched_tokens=chunk if chunk is not None and chunk > 0 else tokens,
         max_num_seqs=running if running is not None and running > 0 else sequences,
         whole_prompts=chunk is not None and chunk <= 0,
-        drafts="speculative-algorithm" in normal,
+        drafts=bool(normal.get("speculative-algorithm")),
         graphs=normal.get("disable-cuda-graph") is not True,
         gpu_memory_utilization=values.number(normal, "mem-fraction-static") or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),

@@ -44,7 +44,7 @@ FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
 startup_budget_seconds = values.startup_budget_seconds
 
 _IMAGE = "vllm/vllm-openai-rocm"
-_DRAFTING = ("speculative-config", "spec-method", "spec-model", "spec-tokens")
+_DRAFTS = ("speculative-config", "spec-method", "spec-model", "spec-tokens")
 _NEEDS = MappingProxyType(
     {
         "enable-auto-tool-choice": "tool-call-parser",
@@ -181,7 +181,7 @@ def plan(
         max_num_batched_tokens=tokens,
         whole_prompts=normal.get("enable-chunked-prefill") is False,
         max_num_seqs=sequences,
-        drafts=any(name in normal for name in _DRAFTING),
+        drafts=any(normal.get(name) for name in _DRAFTS),
         graphs=_captures_graphs(normal),
         gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
         or table.gpu_memory_utilization,

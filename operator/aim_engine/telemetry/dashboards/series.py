@@ -38,6 +38,18 @@ def demanded(query: str, where: str = "") -> str:
     return f"{query} and on ({DEPLOYMENT}) ({waiting} >= {QUEUED})"
 
 
+def of_expected(where: str) -> str:
+    """Tokens a second of a measured replica over what one is expected to give: replicas that could not be read are in neither."""
+    measured, expected = (
+        f"{each(f'aim_{total}_tokens_per_second', where)} / ({each(f'aim_{replicas}', where)} > 0)"
+        for total, replicas in (
+            ("performance", "performance_replicas"),
+            ("deployment_expected", "deployment_status_replicas_ready"),
+        )
+    )
+    return f"{measured} / ({expected} > 0)"
+
+
 def either(name: str, where: str) -> str:
     """The series of that name of vLLM and of SGLang."""
     return f'{{__name__=~"vllm:{name}|sglang:{name}",{where}}}'

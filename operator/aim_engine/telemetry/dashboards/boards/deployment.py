@@ -15,7 +15,15 @@ from aim_engine.telemetry.dashboards.panels import (
     timeline,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import ONE, RATE, demanded, each, either, quantile
+from aim_engine.telemetry.dashboards.series import (
+    ONE,
+    RATE,
+    demanded,
+    each,
+    either,
+    of_expected,
+    quantile,
+)
 from aim_engine.telemetry.dashboards.style import (
     ATTAINMENT,
     BLUE,
@@ -83,7 +91,6 @@ def _condition(kind: str, by: str = "reason") -> str:
 
 
 def _summary() -> list[Panel]:
-    expected = each("aim_deployment_expected_tokens_per_second", ONE)
     measured = each("aim_performance_tokens_per_second", ONE)
     recipe = ("Compare the model's recipes", link_to("aim-recipes", model="${__field.labels.model}"))
     return [
@@ -110,8 +117,8 @@ def _summary() -> list[Panel]:
             Target(expr=measured, legend="tokens"), unit=TOKENS, decimals=1, graph=True, steps=NEUTRAL, size=(4, 4),
         ),
         stat(
-            "Of expected", "Measured throughput as a share of what the recipe promises for the replicas that are ready, when requests waited the last time. Without them a low share would mean low demand.",
-            Target(expr=demanded(f"{measured} / ({expected} > 0)", ONE), legend="ratio"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, graph=True, size=(4, 4),
+            "Of expected", "Measured throughput of a replica as a share of what the recipe promises, when requests waited the last time. Without them a low share would mean low demand.",
+            Target(expr=demanded(of_expected(ONE), ONE), legend="ratio"), unit=RATIO, decimals=0, steps=SHARE_OF_EXPECTED, graph=True, size=(4, 4),
         ),
         stat(
             "TTFT p95", "95 of 100 requests get their first token within this time.",
@@ -274,11 +281,15 @@ def _phases() -> Panel:
 
 
 def _queue() -> Panel:
+    def of_groups(name: str) -> str:
+        """Schedulers of one group tell of the same requests, where all of them tell."""
+        return f"max without (tp_rank, pp_rank, moe_ep_rank) ({name}{{{ONE}}})"
+
     return timeseries(
         "Requests running and waiting",
         "Requests in the batch and in the queue, all replicas together. A queue that stays means that the replicas are full.",
-        Target(expr=f"sum(vllm:num_requests_running{{{ONE}}} or sglang:num_running_reqs{{{ONE}}})", legend="running"),
-        Target(expr=f"sum(vllm:num_requests_waiting{{{ONE}}} or sglang:num_queue_reqs{{{ONE}}})", legend="waiting"),
+        Target(expr=f"sum(vllm:num_requests_running{{{ONE}}} or {of_groups('sglang:num_running_reqs')})", legend="running"),
+        Target(expr=f"sum(vllm:num_requests_waiting{{{ONE}}} or {of_groups('sglang:num_queue_reqs')})", legend="waiting"),
         unit="short", overrides=[coloured("running", GREEN), coloured("waiting", ORANGE)], calcs=("mean", "max", "lastNotNull"), size=(8, 8),
     )  # fmt: skip
 

@@ -15,7 +15,15 @@ from aim_engine.telemetry.dashboards.panels import (
     table,
     timeseries,
 )
-from aim_engine.telemetry.dashboards.series import ALL, DEPLOYMENT, condition, demanded, each, per_minute
+from aim_engine.telemetry.dashboards.series import (
+    ALL,
+    DEPLOYMENT,
+    condition,
+    demanded,
+    each,
+    of_expected,
+    per_minute,
+)
 from aim_engine.telemetry.dashboards.style import (
     ACTIONS,
     ALERT,
@@ -153,7 +161,7 @@ def _deployments() -> Panel:
             "replicas": each("aim_deployment_status_replicas_ready", ALL),
             "expected": f"{expected} > 0",
             "measured": measured,
-            "ratio": demanded(f"{measured} / ({expected} > 0)", ALL),
+            "ratio": demanded(of_expected(ALL), ALL),
             "ttft": each("aim_performance_time_to_first_token_seconds", f'quantile="0.95",{ALL}'),
             "waiting": each("aim_performance_requests_waiting", ALL),
             "kv": each("aim_performance_kv_cache_usage_ratio", ALL),

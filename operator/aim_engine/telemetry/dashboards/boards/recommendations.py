@@ -15,6 +15,7 @@ from aim_engine.telemetry.dashboards.series import (
     demanded,
     each,
     either,
+    of_expected,
 )
 from aim_engine.telemetry.dashboards.style import (
     ADVICE,
@@ -96,9 +97,7 @@ def _recommended() -> str:
 
 def _fulfilled() -> str:
     """Measured share of the expected throughput, where requests wait."""
-    measured = each("aim_performance_tokens_per_second", ALL)
-    expected = each("aim_deployment_expected_tokens_per_second", ALL)
-    return demanded(f"({measured} / ({expected} > 0) < {EXPECTED_SHARE})", ALL)
+    return demanded(f"({of_expected(ALL)} < {EXPECTED_SHARE})", ALL)
 
 
 def _longest(name: str) -> str:
