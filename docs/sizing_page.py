@@ -104,10 +104,8 @@ Configurations that are known to run, or not to:
 ## Speed against what others measured
 
 Error of the estimate by class of model and load; 0 % is exact, and the mean counts both directions. The constants are one set, fitted on the classes that
-say so. A fit on the other classes too (Oracle's, the contradictory ones and Kimi aside) lowers the mean squared logarithm from 0.0344 to 0.0334 only, a term for
-reading prompts raises it to 0.041, and factors by class are not used: of the two points for FP8 experts with MLA one is above the estimate and one
-below. **Expect a quarter of error for dense FP8 models on 8 GPUs and for MXFP4 experts on one, and any factor elsewhere: there an estimate orders recipes
-of one model and no more.**
+say so, and on the figures for MXFP4 experts on one GPU when they were still taken for generated tokens: they count prompts too, and estimates there are about twice
+too high. **Expect a quarter of error for dense FP8 models on 8 GPUs, and any factor elsewhere: there an estimate orders recipes of one model and no more.**
 
 {classes}
 Each point, in generated tokens per second of the whole server:

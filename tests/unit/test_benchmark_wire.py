@@ -123,6 +123,7 @@ def test_only_text_is_a_token(event: object, has_text: bool) -> None:
     [
         (b"<html>", Fault.NOT_OPENAI),
         (b"[]", Fault.NOT_OPENAI),
+        (b"[" * 100_000, Fault.NOT_OPENAI),
         (b'{"id": 1}', Fault.NOT_OPENAI),
         (b'{"error": {"message": "out of memory", "code": 500}}', Fault.ENGINE_ERROR),
         (b'{"error": "out of memory"}', Fault.ENGINE_ERROR),

@@ -232,7 +232,7 @@ def test_only_a_recipe_as_it_stands_is_measured_for_the_record(measured: Subject
 
 
 def measured_run(**changes: Any) -> Run:
-    run = Run(began=0.0, seconds=60.0, answered=900)
+    run = Run(began=0.0, seconds=60.0, answered=900, prompt_tokens=900 * 1024)
     for name, value in changes.items():
         setattr(run, name, value)
     return run
@@ -251,6 +251,10 @@ def measured_run(**changes: Any) -> Run:
         (measured_run(answered=9), "9 requests were answered, at least 10 must be"),
         (measured_run(seconds=9.9), "9.9 s were measured, at least 10 s must be"),
         (measured_run(counted=False), "does not count tokens"),
+        (measured_run(prompt_tokens=0), "does not count tokens"),
+        (measured_run(client_share=0.89), None),
+        # A number that the client was the limit of would rank the recipe below what it does.
+        (measured_run(client_share=0.93), "the load generator used 93% of a core"),
     ],
 )
 def test_what_is_no_evidence_is_not_saved(measured: Run, told: str | None) -> None:

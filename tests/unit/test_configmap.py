@@ -242,6 +242,11 @@ def test_newer_aim_profiles_name_accelerators() -> None:
         (SERVE.replace("8_gpu: {enabled: true, args: {--t", "8_gpus_: {enabled: true, args: {--t"), "vllm_serve.8_gpus_", 9, "GPU count"),
         (SERVE.replace("8_gpu: {enabled: true, args: {--tp-", "8gpu: {enabled: true, args: {--tp-"), "sglang_serve.8gpu", 13, "GPU count"),
         ("huggingface_id: a/b\nhardware: MI300X\nprecision: fp8\nsglang_serve: {}", "sglang_serve", 4, "enabled"),
+        # What was meant to be off must not become a recipe.
+        (SERVE.replace("{enabled: false", "{enabled: 'no'", 1), "vllm_serve.1_gpu.enabled", 8, "neither true nor false"),
+        (SERVE.replace("{enabled: false", "{enabled: 0", 1), "vllm_serve.1_gpu.enabled", 8, "neither true nor false"),
+        (OWN.replace("gpuCount: 2", "gpuCount: true"), "hardware.gpuCount", 3, "whole number"),
+        (FLAT.replace("hardware: mi300x", "hardware: MI300X or MI325X"), "hardware", 4, "does not match"),
         (FLAT.replace("/Qwen3-32B", "/Qwen3\u201032B"), "huggingface_id", 3, "does not match"),
         (FLAT.replace("Qwen/", "\u0421wen/"), "huggingface_id", 3, "does not match"),
         (OWN.replace("bf16", "bf\uff11\uff16"), "precision", 4, "none of bf16"),

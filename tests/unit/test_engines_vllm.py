@@ -175,8 +175,12 @@ FREE_MEMORY = (
     [
         (KV_TOO_SMALL, 1, "Error", "KVCacheTooSmall", "max-model-len to at most 115936"),
         ("ValueError: No available memory for the cache blocks. Try increasing", 1, None, "KVCacheTooSmall", "GPUs"),
+        ("ValueError: max_num_seqs (1024) exceeds available Mamba cache blocks (854). Each decode sequence requires one Mamba cache block",
+         1, None, "KVCacheTooSmall", "set max-num-seqs to at most 854"),
         ("The model's max seq len (8192) is larger than the maximum number of tokens that can be stored in KV cache"
          " (4096).", 1, None, "KVCacheTooSmall", "4096"),
+        ("ValueError: max_num_batched_tokens (2048) is smaller than max_model_len (32768). This effectively limits the maximum",
+         1, None, "InvalidEngineArgument", "at least 32768"),
         (FREE_MEMORY, 1, None, "OutOfGPUMemory", "another process"),
         ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 3.50 GiB. GPU 0 has", 1, None,
          "OutOfGPUMemory", "3.50 GiB"),

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from aim_engine.api.enums import Precision
 from aim_engine.catalog.gpus import gpu_catalog
-from aim_engine.catalog.models import checkpoint, model_catalog
+from aim_engine.catalog.models import checkpoint, checkpoint_from_row, checkpoint_row, model_catalog
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.hub.config_json import ConfigError, describe
 from aim_engine.sizing import FitVerdict, fit
+from aim_engine.sizing.weights import weights_bytes
 from unit.model_configs import MODELS, Published, decoder
 
 DIMENSIONS = (
@@ -206,6 +207,19 @@ def test_a_derivative_of_a_model_of_the_catalogue_is_sized_as_the_model_itself()
 def test_the_context_is_stretched_as_the_engine_does(scaling: dict[str, Any], context: int) -> None:
     """A recipe that serves what vLLM takes must not be refused as beyond the model."""
     assert facts_of({**SMALL, "rope_scaling": scaling}).max_position_embeddings == context
+
+
+def test_files_in_32_bit_take_half_of_their_size_in_memory() -> None:
+    """OLMo 2 7B lies there in 29 GB of float32; vLLM loads it in bf16. What is downloaded are the files."""
+    config = decoder(32, 4096, 32, 32, 11008, 100352, 4096, model_type="olmo2", torch_dtype="float32")
+    found = describe("allenai/OLMo-2-1124-7B", config, 29_200_000_000, "test")
+    assert found.checkpoint.bytes == 29_200_000_000
+    for count in (1, 4):
+        plan = EnginePlan(tensor_parallel=count)
+        assert weights_bytes(found.facts, found.checkpoint, Precision.BF16, plan) == 14_600_000_000
+    stored = describe("acme/model", {**config, "torch_dtype": "bfloat16"}, 14_600_000_000, "test").checkpoint
+    assert (stored.bytes, stored.loaded_bytes) == (14_600_000_000, None)
+    assert checkpoint_from_row(checkpoint_row(found.checkpoint)) == found.checkpoint
 
 
 def test_the_heads_of_mla_are_those_of_its_values() -> None:

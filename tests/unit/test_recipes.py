@@ -214,7 +214,7 @@ def test_every_published_number_is_in_a_recipe_of_its_setting_or_listed_with_the
     used = [entry for recipe in RECIPES.values() for entry in recipe.spec.performance]
     unused = [entry for entries in measurements().values() for entry in entries if entry not in used]
     assert unused == []
-    assert len(used) == 34
+    assert len(used) == 25
     assert all(each.figure and each.source and each.why for each in not_attached())
 
 

@@ -263,7 +263,10 @@ def _entries(reading: Reading, field: str) -> dict[int, str]:
             continue
         entry = reading.mapping(*path)
         reading.only_fields({"enabled", "args", "env"}, *path)
-        if boolean(entry.get("enabled", True)) is False:
+        enabled = boolean(entry.get("enabled", True))
+        if not isinstance(enabled, bool):
+            reading.fault((*path, "enabled"), enabled, "is neither true nor false", "write true or false")
+        if enabled is False:
             continue
         count = int(matched.group(1))
         if count in keys:

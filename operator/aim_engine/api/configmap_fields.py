@@ -13,7 +13,7 @@ from aim_engine.api.enums import ProvenanceKind
 from aim_engine.api.wording import Path
 
 PRECISION_ALIASES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float8": "fp8", "fp4": "mxfp4"}
-_MODEL_NAME = re.compile(r"MI\d{3}[A-Z]?")
+_MODEL_NAME = re.compile(r"(?<![A-Z0-9])MI\d{3}[A-Z]?(?![A-Z0-9])")
 _PARALLEL = {
     "tensor-parallel-size": ("tp", "tp-size"),
     "pipeline-parallel-size": ("pp", "pp-size"),
@@ -101,9 +101,9 @@ def hardware(reading: Reading) -> tuple[dict[str, Any], dict[str, Path]]:
 
 
 def gpu_model(value: Any) -> Any:
-    """`mi300x` and `AMD Instinct MI300X` are MI300X; what names no Instinct GPU is left as it is."""
-    found = _MODEL_NAME.search(value.upper()) if isinstance(value, str) else None
-    return found.group() if found else value
+    """`mi300x` and `AMD Instinct MI300X` are MI300X; what names no Instinct GPU, or several, is left as it is."""
+    found = set(_MODEL_NAME.findall(value.upper())) if isinstance(value, str) else set()
+    return found.pop() if len(found) == 1 else value
 
 
 def precision(value: Any) -> Any:

@@ -65,6 +65,13 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _no_truth(value: Any) -> Any:
+    """Python takes true for 1; the API server does not."""
+    if isinstance(value, bool):
+        raise ValueError("is not a whole number; write a whole number without quotes or unit")
+    return value
+
+
 _QUANTITY_PATTERN = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$"
 
 Quantity = Annotated[
@@ -90,7 +97,7 @@ ModelID = Annotated[
 """A Hugging Face repository id, `organisation/name`."""
 GPUModel = Annotated[str, Field(min_length=2, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
 Partition = Annotated[str, Field(max_length=16, pattern=r"^(spx|dpx|tpx|qpx|cpx)_nps(1|2|4|8)$")]
-GPUCount = Annotated[int, Field(ge=1, le=64)]
+GPUCount = Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_truth)]
 Image = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
 EnvMap = Annotated[
     dict[Annotated[str, Field(max_length=128)], Annotated[str, Field(max_length=4096)]], Field(max_length=100)

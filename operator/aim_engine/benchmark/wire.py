@@ -255,7 +255,7 @@ def read_piece(data: bytes) -> Piece:
         return _DONE
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(Fault.NOT_OPENAI, f"an event of the answer is no JSON: {_excerpt(data)}") from None
     if not isinstance(event, dict):
         raise RequestError(
@@ -279,7 +279,7 @@ def read_piece(data: bytes) -> Piece:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 _FAULTS = {401: Fault.UNAUTHORIZED, 403: Fault.UNAUTHORIZED, 404: Fault.NOT_FOUND, 429: Fault.RATE_LIMITED}

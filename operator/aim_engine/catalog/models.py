@@ -76,6 +76,8 @@ class Checkpoint:
     quantization_block: int | None = None
     rest_precision: Precision | None = None
     """Format of everything but the routed experts, where only these have `precision`."""
+    loaded_bytes: int | None = None
+    """Size in memory, where it is not that of the files: an engine loads 32-bit files in 16 bit."""
 
 
 def model_facts(model_id: str) -> ModelFacts | None:

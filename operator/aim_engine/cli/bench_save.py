@@ -11,6 +11,7 @@ from aim_engine.api.meta import GROUP
 from aim_engine.api.performance import Benchmark, Percentiles, Workload
 from aim_engine.api.recipe import AIMRecipeStatus
 from aim_engine.benchmark import Ending, Run
+from aim_engine.benchmark.summary import BUSY
 from aim_engine.cli.bench_deployment import Subject, look
 from aim_engine.cli.live import with_client
 from aim_engine.cli.output import CommandError
@@ -84,8 +85,13 @@ def unconvincing(measured: Run) -> str | None:
         )
     if measured.seconds < LEAST_SECONDS:
         return f"{measured.seconds:.1f} s were measured, at least {LEAST_SECONDS} s must be; measure longer"
-    if not measured.counted:
+    if not measured.counted or not measured.prompt_tokens:
         return "the server does not count tokens"
+    if measured.client_share >= BUSY:
+        return (
+            f"the load generator used {measured.client_share:.0%} of a core, so that it may have been the limit and not the server; "
+            "measure from a faster machine, or with a lower --concurrency"
+        )
     return None
 
 

@@ -79,8 +79,9 @@ def describe(model_id: str, config: object, weights_bytes: int | None, source: s
         state_bytes_per_sequence=linear.state_bytes if linear else None,
     )
     stored = Checkpoint(
-        model_id, model_id, form.precision, source, weights_bytes, None, form.block, form.rest
-    )
+        model_id, model_id, form.precision, source, weights_bytes, None, form.block, form.rest,
+        loaded_bytes=weights_bytes // 2 if form.wide and weights_bytes else None,
+    )  # fmt: skip
     return Described(facts, stored)
 
 

@@ -26,24 +26,31 @@ class StoredFormat:
     """Edge of the scale blocks that restrict how experts are cut: those of FP8."""
     rest: Precision | None = None
     """Format of everything but the experts, where it is another."""
+    wide: bool = False
+    """The files are in 32 bit, which an engine loads in 16."""
 
 
 def stored_format(reader: Reader, *, has_experts: bool) -> StoredFormat:
     """The format; raises ConfigError for one that is not known here."""
     quantised = reader.part("quantization_config")
     if not quantised:
-        return StoredFormat(_dtype(reader))
+        return StoredFormat(_dtype(reader), wide=_word(reader) == "float32")
     precision = _precision(quantised)
     rest = _dtype(reader) if has_experts and _keeps_attention(quantised) else None
     return StoredFormat(precision, _edge(quantised) if precision is Precision.FP8 else None, rest)
 
 
 def _dtype(reader: Reader) -> Precision:
-    word = reader.values.get("dtype") or reader.values.get("torch_dtype") or "bfloat16"
-    found = _DTYPES.get(str(word).removeprefix("torch."))
+    found = _DTYPES.get(_word(reader))
     if found is None:
+        word = reader.values.get("dtype") or reader.values.get("torch_dtype")
         raise ConfigError(f"torch_dtype is {shown(word)}; known are {', '.join(_DTYPES)}")
     return found
+
+
+def _word(reader: Reader) -> str:
+    word = reader.values.get("dtype") or reader.values.get("torch_dtype") or "bfloat16"
+    return str(word).removeprefix("torch.")
 
 
 def _precision(quantised: Mapping[str, Any]) -> Precision:

@@ -121,7 +121,12 @@ def _weights(case: _Case) -> Iterator[Step]:
     parts = weights(model, checkpoint, case.precision, plan)
     form = weight_format(checkpoint, case.precision, plan)
     width = bytes_per_weight(model, checkpoint, case.precision, plan)
-    published = checkpoint is not None and checkpoint.bytes == parts.total
+    published = checkpoint is not None and parts.total == (checkpoint.loaded_bytes or checkpoint.bytes)
+    files = (
+        "half of the checkpoint's files, which are in 32 bit"
+        if checkpoint and checkpoint.loaded_bytes
+        else "size of the checkpoint's files"
+    )
     yield Step("parameters", model.parameters, "", model.source)
     if model.active_parameters != model.parameters:
         yield Step(
@@ -133,7 +138,7 @@ def _weights(case: _Case) -> Iterator[Step]:
         "weights",
         parts.total,
         "bytes",
-        "size of the checkpoint's files" if published else "parameters x width",
+        files if published else "parameters x width",
     )
     matrices = "one matrix for input and output" if parts.tied else "input and output, a matrix each"
     yield Step(

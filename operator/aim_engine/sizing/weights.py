@@ -89,10 +89,11 @@ def weights(
     expert_parameters = model.parameters * expert_fraction(model)
     embedding = _EMBEDDING_BYTES * matrix
     experts = math.ceil(expert_parameters * bytes_per_weight(model, checkpoint, precision, plan))
-    if checkpoint is not None and checkpoint.bytes is not None and loaded is checkpoint.precision:
-        embedding = min(embedding, checkpoint.bytes // matrices)
-        experts = min(experts, checkpoint.bytes - matrices * embedding)
-        rest = checkpoint.bytes - matrices * embedding - experts
+    size = None if checkpoint is None else checkpoint.loaded_bytes or checkpoint.bytes
+    if checkpoint is not None and size is not None and loaded is checkpoint.precision:
+        embedding = min(embedding, size // matrices)
+        experts = min(experts, size - matrices * embedding)
+        rest = size - matrices * embedding - experts
     else:
         quantised = max(0.0, model.parameters - matrices * matrix - lookup - expert_parameters)
         width = rest_bytes_per_weight(model, checkpoint, precision, plan)
