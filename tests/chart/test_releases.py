@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chart.documented import NAMESPACE
-from chart.helm import Json, on
+from chart.helm import Json, helm, on
 from chart.installed import PATIENCE, aim_engine, plane_of_releases, ready, select, uninstall_all
 from chart.releases import OLD, previous_chart
 from testbed.plane import ControlPlane
@@ -209,13 +209,6 @@ def test_helm_3_installs_upgrades_and_uninstalls_it_too(
     plane.wait_for(lambda: left(plane) - LEFT == set(), PATIENCE, "the rest to be collected")
 
 
-def test_the_first_installation_can_be_tried(plane: ControlPlane, uninstalled: None) -> None:
-    """A server's dry run, where the cluster does not have our kinds yet."""
-    plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com", "aimrecipes.aim.engine.amd.com", "--ignore-not-found")  # fmt: skip
-    told = release(plane, "install", "--dry-run=server", "--disable-openapi-validation").stdout
-    assert "kind: AIMDeployment" in told
-
-
 def test_an_owner_keeps_its_operator_whoever_else_brings_one(
     plane: ControlPlane, uninstalled: None, namespace_b: str
 ) -> None:
@@ -281,3 +274,14 @@ def test_a_namespace_that_is_deleted_leaves_no_gate_that_nobody_answers(plane: C
         "the webhook configuration to be collected",
     )
     plane.kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=passing")
+
+
+def test_helm_lists_the_deployments_of_the_cluster_once(plane: ControlPlane, uninstalled: None) -> None:
+    """Of many thousands, it would else load them for every template that asks who brings the operator."""
+    release(plane, "install")
+    plane.kubectl("create", "clusterrolebinding", "jane", "--clusterrole=cluster-admin", "--user=jane")
+    mark = plane.audit.mark()
+    words = ("template", "aim-engine", "./helm", "-n", NAMESPACE, "--dry-run=server")
+    helm(*words, kubeconfig=plane.kubeconfig_for_user("jane"))
+    asked = [(each.verb, each.resource, each.namespace) for each in plane.audit.records(mark)]
+    assert asked.count(("list", "deployments.apps", "")) == 1
