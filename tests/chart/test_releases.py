@@ -35,7 +35,7 @@ def uninstalled(plane: ControlPlane) -> Iterator[None]:
 
 @pytest.fixture
 def namespace_b(plane: ControlPlane) -> str:
-    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-b"}})
+    plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-b"}})
     return "team-b"
 
 
@@ -126,6 +126,7 @@ def test_a_secret_that_is_missing_is_told(plane: ControlPlane, uninstalled: None
     told = release(plane, "upgrade", "--reuse-values").stdout
     assert "Secret keys of service.apiKeySecret is not there" in told
     assert "hf-token of" not in told
+    plane.kubectl("delete", "secret", "hf-token", "-n", NAMESPACE)
 
 
 def test_a_second_release_brings_no_operator_whatever_its_namespace(
