@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chart.documented import NAMESPACE
-from chart.helm import Json, on
+from chart.helm import Json, helm, on
 from chart.installed import PATIENCE, aim_engine, plane_of_releases, ready, select, uninstall_all
 from chart.releases import OLD, previous_chart
 from testbed.plane import ControlPlane
@@ -35,7 +35,7 @@ def uninstalled(plane: ControlPlane) -> Iterator[None]:
 
 @pytest.fixture
 def namespace_b(plane: ControlPlane) -> str:
-    plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-b"}})
+    plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-b"}})
     return "team-b"
 
 
@@ -126,6 +126,7 @@ def test_a_secret_that_is_missing_is_told(plane: ControlPlane, uninstalled: None
     told = release(plane, "upgrade", "--reuse-values").stdout
     assert "Secret keys of service.apiKeySecret is not there" in told
     assert "hf-token of" not in told
+    plane.kubectl("delete", "secret", "hf-token", "-n", NAMESPACE)
 
 
 def test_a_second_release_brings_no_operator_whatever_its_namespace(
@@ -209,13 +210,6 @@ def test_helm_3_installs_upgrades_and_uninstalls_it_too(
     plane.wait_for(lambda: left(plane) - LEFT == set(), PATIENCE, "the rest to be collected")
 
 
-def test_the_first_installation_can_be_tried(plane: ControlPlane, uninstalled: None) -> None:
-    """A server's dry run, where the cluster does not have our kinds yet."""
-    plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com", "aimrecipes.aim.engine.amd.com", "--ignore-not-found")  # fmt: skip
-    told = release(plane, "install", "--dry-run=server", "--disable-openapi-validation").stdout
-    assert "kind: AIMDeployment" in told
-
-
 def test_an_owner_keeps_its_operator_whoever_else_brings_one(
     plane: ControlPlane, uninstalled: None, namespace_b: str
 ) -> None:
@@ -281,3 +275,14 @@ def test_a_namespace_that_is_deleted_leaves_no_gate_that_nobody_answers(plane: C
         "the webhook configuration to be collected",
     )
     plane.kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=passing")
+
+
+def test_helm_lists_the_deployments_of_the_cluster_once(plane: ControlPlane, uninstalled: None) -> None:
+    """Of many thousands, it would else load them for every template that asks who brings the operator."""
+    release(plane, "install")
+    plane.kubectl("create", "clusterrolebinding", "jane", "--clusterrole=cluster-admin", "--user=jane")
+    mark = plane.audit.mark()
+    words = ("template", "aim-engine", "./helm", "-n", NAMESPACE, "--dry-run=server")
+    helm(*words, kubeconfig=plane.kubeconfig_for_user("jane"))
+    asked = [(each.verb, each.resource, each.namespace) for each in plane.audit.records(mark)]
+    assert asked.count(("list", "deployments.apps", "")) == 1

@@ -11,11 +11,7 @@ Precedence of engine arguments and variables: overrides > vllm_args and env_vars
 {{- $hardware := $values.hardware | default dict -}}
 {{- $performance := $values.performance | default dict -}}
 {{- $notes := list -}}
-{{- $live := dict -}}
-{{- /* Before a first installation, helm has no such kind and ends where it is asked for one (--dry-run=server). */ -}}
-{{- if .Capabilities.APIVersions.Has "aim.engine.amd.com/v1alpha1" -}}
-{{- $live = (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
-{{- end -}}
+{{- $live := (lookup "aim.engine.amd.com/v1alpha1" "AIMDeployment" .Release.Namespace .Release.Name) | default dict -}}
 {{- $annotations := dig "metadata" "annotations" dict $live | default dict -}}
 {{- $before := dict -}}
 {{- if $live -}}{{- $before = get $annotations "aim.engine.amd.com/chart-spec" | default "{}" | fromJson -}}{{- end -}}
