@@ -99,12 +99,15 @@ def test_an_engine_pod_says_what_an_engine_says(
 def test_a_pod_reaches_a_service_by_its_name_and_the_api_by_its_account(
     live_cluster: CommandCluster, live_namespace: str, engine_pod: str
 ) -> None:
-    answer = in_pod(
-        live_cluster, live_namespace, "python3", "-c", FETCH_IN_POD, f"http://engine:{PORT}/v1/models"
-    )
-    assert MODEL in answer
-    full = f"http://engine.{live_namespace}.svc.cluster.local:{PORT}/v1/models"
-    assert MODEL in in_pod(live_cluster, live_namespace, "python3", "-c", FETCH_IN_POD, full)
+    for host in ("engine", f"engine.{live_namespace}.svc.cluster.local"):
+        url = f"http://{host}:{PORT}/v1/models"
+        words = (f"--namespace={live_namespace}", "engine", "--", "python3", "-c", FETCH_IN_POD, url)
+
+        def answered(words: tuple[str, ...] = words) -> str:
+            return live_cluster.kubectl("exec", *words, check=False).stdout
+
+        # Name and address of a Service reach the node a moment after the pod is ready.
+        assert MODEL in live_cluster.wait_for(answered, 60, f"{url} to answer")
     script = (
         "import ssl,urllib.request as r;d='/var/run/secrets/kubernetes.io/serviceaccount/';"
         "q=r.Request('https://kubernetes.default.svc/version',headers={'Authorization':'Bearer '+open(d+'token').read()});"
