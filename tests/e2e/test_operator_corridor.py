@@ -418,8 +418,10 @@ def test_a_retained_claim_is_used_again_by_the_next_deployment_of_that_name(tena
         "the Deployment to go", lambda: not tenant.exists("Deployment", "app"), timeout=COLLECTION
     )
     tenant.deploy(cache={"sizeGiB": 10})
-    again = tenant.wait("its status to be written", is_current)
-    assert is_true(again, "PrerequisitesMet")
+    tenant.wait(
+        "the leftovers of the first to be gone and its own to be there",
+        lambda obj: is_true(obj, "PrerequisitesMet"),
+    )
     assert tenant.find("PersistentVolumeClaim", "app-cache")["metadata"]["uid"] == before
 
 
