@@ -52,14 +52,16 @@ def corner(own_plane: ControlPlane, own_operator: Operator) -> Iterator[Tenant]:
 
 
 @pytest.fixture
-def hasty_operator(own_plane: ControlPlane, own_operator: Operator) -> Iterator[Operator]:
+def hasty_operator(own_plane: ControlPlane, own_operator: Operator, corner: Tenant) -> Iterator[Operator]:
     """In place of the shipped settings one that soon has written all recipe statuses, so that rest begins early."""
     own_operator.stop()
     try:
         with Operator.start(own_plane, name=f"hasty-{uuid.uuid4().hex[:4]}", recipeStatusSeconds=1) as hasty:
+            corner.operator = hasty
             yield hasty
             hasty.stop()
     finally:
+        corner.operator = own_operator
         own_operator.run()
 
 
