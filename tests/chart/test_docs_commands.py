@@ -15,9 +15,10 @@ from chart.documented import NAMESPACE
 from chart.installed import aim_engine, environment, plane_of_releases, ready, select, uninstall_all
 from chart.pages import DOCS, WRITTEN, Block, blocks, commands, words
 from testbed import foreign
+from testbed.addresses import free_port
 from testbed.plane import ControlPlane
 from testbed.processes import Processes
-from testbed.product import ROOT, Operator, free_port
+from testbed.product import ROOT, Operator
 
 ELSEWHERE = {
     "docker": "tests/cluster builds the image from the same Dockerfile",
@@ -94,7 +95,7 @@ class Desk:
             if name not in self.releases():
                 self.install(name)
         if told[:3] == ["kubectl", "create", "namespace"]:
-            self.plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=60s")
+            self.plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=180s")
         return command
 
 
@@ -113,7 +114,7 @@ def plane() -> Iterator[ControlPlane]:
             "--field-manager=helm",
             *(word for path in crds for word in ("-f", str(path))),
         )
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")
         aim_engine(running, "hook", "recipes")
         port = free_port()
         processes = Processes(running.workdir / "operators" / "docs")
@@ -237,7 +238,7 @@ def clear(plane: ControlPlane) -> None:
     uninstall_all(plane)
     plane.kubectl("delete", "configmap", "-A", "-l", "aim.engine.amd.com/recipe", check=False)
     plane.kubectl("delete", "configmap", "custom-recipe", "-n", NAMESPACE, "--ignore-not-found")
-    plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=60s")
+    plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=180s")
     crds = [word for path in (ROOT / "deploy" / "helm" / "crds").iterdir() for word in ("-f", str(path))]
     plane.kubectl("apply", "--server-side", "--field-manager=helm", *crds)
 

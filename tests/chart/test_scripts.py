@@ -104,7 +104,7 @@ def test_it_checks_installs_waits_and_explains(
                 shell,
                 "deploy-with-recipe-support.sh",
                 "--timeout",
-                "60s",
+                "180s",
                 "--",
                 "--set",
                 "aim_engine.debug=true",
@@ -116,7 +116,7 @@ def test_it_checks_installs_waits_and_explains(
             spec = ready(plane, "aim-engine")["spec"]
             assert spec["recipe"]["gpuCount"] == 2, "what was set before stays"
             assert spec["overrides"]["env"] == {"VLLM_LOGGING_LEVEL": "DEBUG"}
-            late = script(shell, "deploy-with-recipe-support.sh", "--timeout", "1s", "--gpu-type", "MI355X")
+            late = script(shell, "deploy-with-recipe-support.sh", "--timeout", "20s", "--gpu-type", "MI355X")
             assert late.returncode == 1
             assert "Not ready yet" in late.stdout
             assert "RecipeSelected=False" in late.stdout
@@ -229,7 +229,7 @@ def test_a_backup_brings_everything_back_after_the_cluster_was_wiped(
     uninstall_all(plane)
     plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com", "aimrecipes.aim.engine.amd.com")
     plane.kubectl("delete", "configmap", "aim-engine-recipe-config", "-n", NAMESPACE)
-    plane.kubectl("delete", "namespace", TEAM, "--timeout=60s")
+    plane.kubectl("delete", "namespace", TEAM, "--timeout=180s")
 
     dry = script(shell, "restore.sh", "--dry-run", backup)
     assert dry.returncode == 0, dry.stdout + dry.stderr

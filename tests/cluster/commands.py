@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import os
@@ -118,13 +119,24 @@ class CommandCluster(Cluster):
         method: str = "GET",
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
     ) -> tuple[int, str]:
         """(status, body) of an HTTP request made where commands run; status 0 and the reason when nobody answers."""
         request = json.dumps([url, method, body, dict(headers or {}), timeout])
-        answer = self.run([sys.executable, "-I", "-S", "-c", FETCH], stdin=request, timeout=timeout + 20)
+        answer = self.run([sys.executable, "-I", "-S", "-c", FETCH], stdin=request, timeout=timeout + 60)
         status, text = json.loads(answer.stdout)
         return int(status), str(text)
+
+    def fetch_served(self, url: str, timeout: float = 120.0) -> str:
+        """Body of the first answer with status 200: that a pod is ready reaches the node a moment after everybody else."""
+
+        def answered() -> tuple[int, str] | None:
+            status, body = self.fetch(url)
+            return (status, body) if status == http.client.OK else None
+
+        found = self.wait_for(answered, timeout, f"{url} to be served")
+        assert found is not None
+        return found[1]
 
     @contextmanager
     def default_namespace(self, name: str) -> Iterator[None]:
@@ -138,7 +150,7 @@ class CommandCluster(Cluster):
 
     # Waiting
 
-    def wait_pod(self, namespace: str, name: str, timeout: float = 60.0) -> dict[str, Any]:
+    def wait_pod(self, namespace: str, name: str, timeout: float = 180.0) -> dict[str, Any]:
         """The pod as soon as it is Ready. WaitTimeoutError shows its status and what happened to it."""
 
         def ready() -> dict[str, Any] | None:
@@ -147,7 +159,7 @@ class CommandCluster(Cluster):
 
         return self._wait(ready, timeout, namespace, f"pod {name} to be Ready")
 
-    def wait_job(self, namespace: str, name: str, timeout: float = 60.0) -> dict[str, Any]:
+    def wait_job(self, namespace: str, name: str, timeout: float = 180.0) -> dict[str, Any]:
         """The Job as soon as it is complete. RuntimeError at once when it failed."""
 
         def complete() -> dict[str, Any] | None:
@@ -158,7 +170,7 @@ class CommandCluster(Cluster):
 
         return self._wait(complete, timeout, namespace, f"Job {name} to complete")
 
-    def wait_deployment(self, namespace: str, name: str, timeout: float = 90.0) -> dict[str, Any]:
+    def wait_deployment(self, namespace: str, name: str, timeout: float = 240.0) -> dict[str, Any]:
         """The Deployment as soon as its present template has all its pods and they are available."""
 
         def rolled_out() -> dict[str, Any] | None:

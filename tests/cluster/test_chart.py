@@ -93,8 +93,7 @@ def selector_log(cluster: RealCluster, release: str = "aim-engine") -> str:
 def served(cluster: RealCluster, release: str = "aim-engine") -> Json:
     """The release's deployment once it serves; its engine answers under the documented Service."""
     obj = ready(cluster, release)
-    status, text = cluster.fetch(f"http://{release}-service.{NAMESPACE}.svc:8000/metrics")
-    assert status == 200
+    text = cluster.fetch_served(f"http://{release}-service.{NAMESPACE}.svc:8000/metrics")
     assert "vllm:num_requests_running" in text
     return obj
 
@@ -314,7 +313,7 @@ def install_monitoring_crds(cluster: RealCluster) -> None:
     cluster.apply(*files)
     for name in wanted:
         cluster.kubectl(
-            "wait", "--for=condition=Established", f"crd/{name}.monitoring.coreos.com", "--timeout=20s"
+            "wait", "--for=condition=Established", f"crd/{name}.monitoring.coreos.com", "--timeout=60s"
         )
 
 
@@ -347,11 +346,11 @@ def test_monitoring_and_admission_and_the_commands_to_look_at_them(
     served(cluster)
     for command, expected in VERIFICATION:
         show = functools.partial(shows, cluster, command, expected)
-        cluster.wait_for(show, 30, f"{command} to show {expected}")
+        cluster.wait_for(show, 120, f"{command} to show {expected}")
     forward = ["kubectl", "port-forward", "service/aim-engine-service", "8000:8000", "-n", NAMESPACE]
     with cluster.background(forward):
         cluster.wait_for(
-            lambda: cluster.fetch("http://localhost:8000/metrics")[0] == 200, 20, "the port to be forwarded"
+            lambda: cluster.fetch("http://localhost:8000/metrics")[0] == 200, 60, "the port to be forwarded"
         )
 
 
@@ -360,7 +359,7 @@ def test_an_uninstalled_release_leaves_what_is_documented(cluster: RealCluster) 
     ready(cluster)
     helm(cluster, "uninstall", "aim-engine", "--wait")
     with contextlib.suppress(AssertionError):
-        cluster.wait_for(lambda: left(cluster) == LEFT, 60, "the rest to be collected")
+        cluster.wait_for(lambda: left(cluster) == LEFT, 180, "the rest to be collected")
     assert left(cluster) == LEFT
 
 

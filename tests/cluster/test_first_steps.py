@@ -70,7 +70,7 @@ def test_the_first_steps_word_for_word(cluster: RealCluster, uninstalled: None) 
                 elif program == "curl":
                     cluster.wait_for(
                         functools.partial(answers, cluster, f"{command} --fail"),
-                        30,
+                        120,
                         f"{command}: {forward and forward.output()}",
                     )
                 else:

@@ -35,7 +35,7 @@ PLACES = (
     *("/var/log/containers", "/var/log/pods", "/usr/libexec/kubernetes"),
 )
 """Where such programs leave things."""
-ENDING_SECONDS = 30.0
+ENDING_SECONDS = 120.0
 TURN_SECONDS = 1800.0
 HOLDER = """
 import sys, time
@@ -64,7 +64,7 @@ def run_a_pod(cluster: RealCluster) -> None:
         "spec": spec,
     }
     account = "/api/v1/namespaces/default/serviceaccounts/default"
-    cluster.wait_for(lambda: cluster.request("GET", account), 20, "the default ServiceAccount")
+    cluster.wait_for(lambda: cluster.request("GET", account), 60, "the default ServiceAccount")
     cluster.apply(pod)
     cluster.wait_pod("default", "held")
 

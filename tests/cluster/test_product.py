@@ -45,10 +45,9 @@ def test_the_installed_operator_serves_a_model_on_the_node(
     installed.set_gpus(8, partition="spx_nps1")
     installed.apply(RECIPE)
     installed.request("POST", path(live_namespace), deployment("qwen", live_namespace, MODEL))
-    deployed = installed.wait_for(lambda: ready(installed, live_namespace), 90, "the model to be served")
+    deployed = installed.wait_for(lambda: ready(installed, live_namespace), 180, "the model to be served")
     url = urllib.parse.urlsplit(deployed["status"]["url"])
-    status, text = installed.fetch(f"http://{url.netloc}/v1/models")
-    assert status == 200
+    text = installed.fetch_served(f"http://{url.netloc}/v1/models")
     assert json.loads(text)["data"][0]["id"] == MODEL
     assert "vllm:num_requests_running" in installed.fetch(f"http://{url.netloc}/metrics")[1]
 

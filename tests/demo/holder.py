@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from demo.place import MARK, Place
+from testbed.addresses import free_port
 from testbed.processes import Processes
-from testbed.product import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT = 60.0

@@ -17,9 +17,10 @@ from testbed.validator import Validator
 @pytest.fixture(scope="session")
 def operator(plane: ControlPlane) -> Iterator[Operator]:
     """The product as installed on the session's plane; recipe statuses are written at once instead of lazily,
-    and a node is kept after seconds instead of minutes for who waits."""
+    and a node is kept after seconds instead of minutes for who waits. A busy machine does not cost it the Lease."""
     install(plane)
-    with Operator.start(plane, recipeStatusSeconds=1, patienceSeconds=6) as running:
+    lease = {"durationSeconds": 120}
+    with Operator.start(plane, recipeStatusSeconds=1, patienceSeconds=10, lease=lease) as running:
         yield running
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aim_engine.inventory import Tracker
+from aim_engine.reconcile.intake import decode_pod
 from testbed.api import ApiStatusError
 from testbed.audit import AuditRecord
 from testbed.cluster import WaitTimeoutError
@@ -19,8 +22,10 @@ Json = dict[str, Any]
 
 POOL_LABEL = "tests.aim/pool"
 DEPLOYMENT_LABEL = "aim.engine.amd.com/deployment"
-PATIENCE = 20.0
-"""Seconds; what is waited for takes well under one when the machine is idle."""
+PATIENCE = 60.0
+"""Seconds; what is waited for takes well under one when the machine is idle, and much longer on two busy cores."""
+COLLECTION = 120.0
+"""Seconds; the garbage collector looks for new kinds of owners every 30 s, so the first deletions on a plane are slow."""
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
@@ -90,7 +95,7 @@ def container(workload: Mapping[str, Any]) -> Json:
 def http_get(url: str) -> tuple[int, Any]:
     """Status and JSON body of a plain GET."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
         connection.request("GET", parts.path)
         answer = connection.getresponse()
@@ -107,6 +112,17 @@ def operator_writes(
     return [record for record in found if not record.resource.startswith("leases")]
 
 
+def settle(plane: ControlPlane, quiet: float = 2.0) -> None:
+    """Wait until the operator has written nothing for `quiet` seconds, Events and recipe statuses included."""
+
+    def is_quiet() -> bool:
+        mark = plane.audit.mark()
+        time.sleep(quiet)
+        return not operator_writes(plane, mark, events=True)
+
+    plane.wait_for(is_quiet, 120, "the operator to come to rest")
+
+
 @dataclass
 class Tenant:
     """A namespace with nodes of its own: pods with the tenant's node selector run nowhere else."""
@@ -116,6 +132,8 @@ class Tenant:
     namespace: str
     nodes: list[str] = field(default_factory=list)
     recipes: list[str] = field(default_factory=list)
+    _unseen: bool = False
+    """Whether something was made that the operator may not have seen yet."""
 
     @property
     def model(self) -> str:
@@ -130,6 +148,7 @@ class Tenant:
         name = f"{self.namespace}-{len(self.nodes)}"
         self.plane.add_nodes(kind, names=[name], labels=labels, **overrides)
         self.nodes.append(name)
+        self._unseen = True
         return name
 
     def add_recipe(self, suffix: str = "r", **spec: Any) -> str:
@@ -138,6 +157,7 @@ class Tenant:
         model = spec.pop("model", self.model)
         self.plane.request("POST", f"{GROUP}/aimrecipes", recipe_object(name, model, **spec))
         self.recipes.append(name)
+        self._unseen = True
         return name
 
     def body(self, name: str = "app", *, model: str | None = None, **spec: Any) -> Json:
@@ -146,7 +166,13 @@ class Tenant:
         return deployment(name, self.namespace, model or self.model, scheduling=scheduling, **spec)
 
     def deploy(self, name: str = "app", **spec: Any) -> Json:
-        """Create an AIMDeployment."""
+        """Create an AIMDeployment, once the operator has seen the nodes, recipes and strangers' pods that were made for it.
+
+        It watches each kind by itself, so that without waiting its first decision might be one without them.
+        """
+        if self._unseen:
+            self.wait_for("the operator to see recipes and GPUs as they are", self._is_seen)
+            self._unseen = False
         created: Json = self.plane.request("POST", path(self.namespace), self.body(name, **spec))
         return created
 
@@ -158,6 +184,7 @@ class Tenant:
     def create(self, kind: str, body: Json) -> Json:
         """Create another object in the namespace."""
         created: Json = self.plane.request("POST", KINDS[kind].format(self.namespace), body)
+        self._unseen |= kind == "Pod"
         return created
 
     def occupy(self, gpus: int, name: str = "stranger", *, node: int = 0) -> None:
@@ -253,6 +280,21 @@ class Tenant:
         except WaitTimeoutError as error:
             told = str(error).split("\n", 1)[0]
         raise AssertionError(f"{told[:2000]}\n{self.summary()}")
+
+    def _is_seen(self) -> bool:
+        """Whether the operator shows the tenant's recipes, and the GPUs that a fresh look at nodes and pods gives."""
+        fresh = Tracker()
+        fresh.replace_nodes(self.plane.request("GET", "/api/v1/nodes")["items"])
+        fresh.replace_pods(decode_pod(pod)[0] for pod in self.plane.request("GET", "/api/v1/pods")["items"])
+        there = {
+            item["metadata"]["name"] for item in self.plane.request("GET", f"{GROUP}/aimrecipes")["items"]
+        }
+        wanted = {f'aim_recipe_info{{namespace="",aimrecipe="{name}",' for name in there & {*self.recipes}}
+        for model, gpus in fresh.totals().items():
+            wanted.add(f'aim_gpu_allocatable{{gpu_type="{model}"}} {gpus.allocatable}\n')
+            wanted.add(f'aim_gpu_used{{gpu_type="{model}",by="other"}} {gpus.others}\n')
+        shown = self.operator.get("/metrics")[1]
+        return all(line in shown for line in wanted)
 
     def wait_new(self, kind: str, name: str, old: Json) -> Json:
         """An object of that name that is not the old one."""

@@ -228,7 +228,7 @@ def test_what_the_cluster_lacks_now_is_warned_about(
         assert answered.code == 201, answered.message
         return any(line in warning for warning in answered.warnings)
 
-    guarded.wait_for(warned, 20, "the validator to know of the recipes' status")
+    guarded.wait_for(warned, 60, "the validator to know of the recipes' status")
 
 
 def test_a_validator_keeps_no_pods_and_needs_no_more_than_its_rights(
@@ -257,7 +257,7 @@ def hanging(validator: Validator) -> Iterator[None]:
     yield
     for each in validator.replicas:
         os.kill(validator.processes.pids[each.name], signal.SIGCONT)
-    validator.plane.wait_for(validator.is_on, 30, "the validator to answer again")
+    validator.plane.wait_for(validator.is_on, 90, "the validator to answer again")
 
 
 def asked(plane: ControlPlane, **spec: Any) -> Answered:

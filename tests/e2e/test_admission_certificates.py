@@ -17,7 +17,7 @@ from testbed.validator import CONFIGURATION, NAME, Replica, Validator
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}-tls"
 ROTATE = "aim.engine.amd.com/rotate-certificates"
 REQUESTS = 1000
-PATIENCE = 40
+PATIENCE = 90
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def guarded() -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def validator(guarded: ControlPlane) -> Iterator[Validator]:
-    with Validator.start(guarded, replicas=2, rotation_overlap_seconds=2) as running:
+    with Validator.start(guarded, replicas=2, rotation_overlap_seconds=2, timeout_seconds=30) as running:
         yield running
 
 
@@ -65,14 +65,17 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(300)
 
 
 def served(replica: Replica) -> bytes:
     """The certificate that a replica shows to a new connection."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", replica.port), 5) as plain, context.wrap_socket(plain) as tls:
+    with (
+        socket.create_connection(("127.0.0.1", replica.port), 60) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
         return tls.getpeercert(binary_form=True) or b""
 
 
@@ -130,8 +133,15 @@ def test_a_hand_edit_of_the_webhooks_is_undone(guarded: ControlPlane, validator:
 
 
 def test_at_rest_nothing_is_written(guarded: ControlPlane, validator: Validator) -> None:
-    time.sleep(3)
+    user = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+
+    def rests() -> bool:
+        mark = guarded.audit.mark()
+        time.sleep(3)
+        return guarded.audit.writes(mark, user=user) == []
+
+    guarded.wait_for(rests, PATIENCE, "what the tests before began to end")
     mark = guarded.audit.mark()
     time.sleep(4)
-    assert guarded.audit.writes(mark, user=f"system:serviceaccount:{NAMESPACE}:{NAME}") == []
+    assert guarded.audit.writes(mark, user=user) == []
     assert guarded.audit.forbidden(mark) == []

@@ -24,6 +24,13 @@ MOST_MEMORY_KIB = 400 * 1024
 MANY = 200
 
 
+@pytest.fixture(scope="module")
+def validator(guarded: ControlPlane) -> Iterator[Validator]:
+    """One replica, which the API server gives as long as it can: two busy cores answer two hundred at once slowly."""
+    with Validator.start(guarded, timeout_seconds=30) as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def unharmed(validator: Validator) -> Iterator[None]:
     """After whatever a test did, the same process answers a good review."""
@@ -47,7 +54,7 @@ def context() -> ssl.SSLContext:
 
 def post(replica: Replica, body: bytes, where: str = "/aimdeployments", **headers: str) -> tuple[int, str]:
     """Send a body past the API server; `_` stands for `-` in headers."""
-    connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=30, context=context())
+    connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=120, context=context())
     told = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
     try:
         connection.request("POST", where, body, told)
@@ -136,7 +143,7 @@ def test_what_is_no_request_for_us_is_answered_as_such(validator: Validator) -> 
     assert post(replica, body, "/nobody-serves-this")[0] in (200, 404)
     assert post(replica, body, "/" + "a" * 20_000)[0] in (400, 404, 414)
     assert post(replica, body, X_Long="a" * 100_000)[0] == 400
-    connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=30, context=context())
+    connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=120, context=context())
     connection.request("GET", "/aimdeployments")
     assert connection.getresponse().status == 405
     connection.close()
@@ -145,7 +152,7 @@ def test_what_is_no_request_for_us_is_answered_as_such(validator: Validator) -> 
 def test_a_body_beyond_the_limit_is_not_read_however_it_is_sent(validator: Validator) -> None:
     replica = validator.replicas[0]
     assert post(replica, gzip.compress(b"0" * 200_000_000, 1), Content_Encoding="gzip")[0] in (400, 413, 415)
-    with context().wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 30)) as endless:
+    with context().wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 60)) as endless:
         endless.sendall(
             b"POST /aimdeployments HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
@@ -165,10 +172,10 @@ def test_idle_and_slow_clients_keep_nobody_waiting(validator: Validator) -> None
     head = b"POST /aimdeployments HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     with ExitStack() as opened:
         for _ in range(50):  # never speak
-            opened.enter_context(socket.create_connection(("127.0.0.1", replica.port), 10))
+            opened.enter_context(socket.create_connection(("127.0.0.1", replica.port), 60))
         slow = [
             opened.enter_context(
-                context().wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 10))
+                context().wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 60))
             )
             for _ in range(40)
         ]
@@ -179,7 +186,7 @@ def test_idle_and_slow_clients_keep_nobody_waiting(validator: Validator) -> None
             answers = list(pool.map(lambda _: post(replica, body)[0], range(MANY)))
         assert set(answers) == {200}
         for each in slow[::2]:
-            each.settimeout(30)
+            each.settimeout(60)
             assert b" 408 " in each.recv(200)
 
 

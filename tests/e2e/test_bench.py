@@ -73,7 +73,8 @@ def test_a_saved_result_stays_with_the_recipe_and_is_evidence_for_others(
     assert entry["workload"]["outputTokens"] == 8
     assert entry["timeToFirstTokenMilliseconds"]["p50"] >= 50, "the simulated engine takes that long"
     assert entry["recipeHash"] == tenant.get("app")["status"]["recipe"]["hash"]
-    assert (entry["gpuModel"], entry["seconds"]) == ("MI300X", 11)
+    assert entry["gpuModel"] == "MI300X"
+    assert entry["seconds"] >= 11
 
     # A newcomer without wishes gets the recipe that is known to be fast, not the one whose name comes first.
     tenant.deploy("newcomer")
@@ -150,6 +151,9 @@ def test_only_who_may_write_recipes_statuses_saves(
     )  # fmt: skip
     monkeypatch.setenv("KUBECONFIG", str(tenant.plane.kubeconfig_for_user(user, ["system:authenticated"])))
     words = ("app", "-n", tenant.namespace, "--url", engine_of(tenant, fleet))
+    tenant.wait_for(
+        "the role to be known", lambda: may(tenant, user, "get", "aimdeployments", "-n", tenant.namespace)
+    )
 
     code, out, _ = bench(capsys, *words, *QUICK)
     assert (code, f"recipe {recipe}" in out) == (0, True), "measuring needs no rights beyond reading"
@@ -171,7 +175,9 @@ def test_only_who_may_write_recipes_statuses_saves(
         "create", "clusterrolebinding", binding, "--clusterrole=aim-engine-benchmarks", f"--user={user}"
     )
     try:
-        tenant.wait_for("the right to be known", lambda: may(tenant, user))
+        tenant.wait_for(
+            "the right to be known", lambda: may(tenant, user, "patch", "aimrecipes", "--subresource=status")
+        )
         code, _, err = bench(capsys, *words, *SAVED)
         assert code == 0, err
         assert len(benchmarks(tenant, recipe)) == 1
@@ -179,10 +185,8 @@ def test_only_who_may_write_recipes_statuses_saves(
         tenant.plane.kubectl("delete", "clusterrolebinding", binding)
 
 
-def may(tenant: Tenant, user: str) -> bool:
-    told = tenant.plane.kubectl(
-        "auth", "can-i", "patch", "aimrecipes", "--subresource=status", f"--as={user}", check=False
-    )
+def may(tenant: Tenant, user: str, *words: str) -> bool:
+    told = tenant.plane.kubectl("auth", "can-i", *words, f"--as={user}", check=False)
     return told.stdout.strip() == "yes"
 
 

@@ -20,7 +20,7 @@ from testbed.plane import ControlPlane
 from testbed.product import NAMESPACE, deployment, install, path
 from testbed.validator import NAME, Validator
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 MOUNT = "/etc/aim-engine-tls"
 HOSTS = (f"{NAME}.{NAMESPACE}.svc", f"{NAME}.{NAMESPACE}.svc.cluster.local")
 ISSUER = {"name": "my-issuer", "kind": "ClusterIssuer"}
@@ -42,7 +42,7 @@ def guarded() -> Iterator[ControlPlane]:
     with ControlPlane.start(kwok=False, scheduler=False) as plane:
         install(plane, recipes=())
         plane.apply(*foreign.crds("cert-manager"))
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=40s")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=90s")
         plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-a"}})
         yield plane
 

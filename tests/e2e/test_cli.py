@@ -14,7 +14,8 @@ import yaml
 
 from aim_engine.cli import COMMANDS, main
 from e2e.support import Json, Tenant
-from testbed.product import ROOT, free_port
+from testbed.addresses import free_port
+from testbed.product import ROOT
 from testbed.product import deployment as manifest
 from unit.cli_examples import examples, placed
 from unit.test_importers_aim_build import PATH, PROFILE
@@ -42,16 +43,19 @@ def test_a_snapshot_of_the_cluster_explains_what_the_operator_decided(
     tenant.occupy(3)
     tenant.deploy("app")
     tenant.wait_ready("app")
-    status = tenant.get("app")["status"]
-
     taken = tmp_path / "snapshot.yaml"
     code, _, told = run(capsys, "snapshot", "--file", taken)
     assert (code, "objects" in told) == (0, True)
     words = ("explain", "app", "-n", tenant.namespace, "-o", "json")
     code, offline, _ = run(capsys, *words, "--cluster", taken)
     assert code == 0
-    assert json.loads(offline)["chosen"]["recipe"] == status["recipe"]["name"]
-    assert verdicts(json.loads(offline)["candidates"])[:10] == verdicts(status["selection"]["candidates"])
+    told_here = verdicts(json.loads(offline)["candidates"])[:10]
+    obj = tenant.wait(
+        f"to be told {told_here}",
+        lambda obj: verdicts(obj["status"]["selection"]["candidates"]) == told_here,
+        "app",
+    )
+    assert json.loads(offline)["chosen"]["recipe"] == obj["status"]["recipe"]["name"]
     assert run(capsys, *words)[1] == offline, "without a snapshot the cluster itself is read"
 
     code, _, told = run(capsys, "diff", "app", "-n", tenant.namespace, "--cluster", taken)
@@ -140,7 +144,7 @@ def test_the_example_of_the_operator_starts_it(tenant: Tenant, tmp_path: Path) -
         try:
             tenant.wait_for("the replica to be ready", lambda: ready(port))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 

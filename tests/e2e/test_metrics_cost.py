@@ -95,7 +95,7 @@ async def test_the_lease_is_renewed_throughout_scrapes_of_five_thousand_deployme
     renewals: list[int] = []
     async with client_of(plane, monkeypatch, renewals) as client:
         election = Election(
-            client, namespace, LeaseConfig(name="scraped", duration_seconds=9, renew_seconds=1)
+            client, namespace, LeaseConfig(name="scraped", duration_seconds=15, renew_seconds=1)
         )
 
         async def objects() -> SeriesStore | None:
@@ -153,7 +153,7 @@ def test_metrics_are_for_whom_the_cluster_lets_read_them(plane: ControlPlane) ->
     )  # fmt: skip
 
     def status(operator: Operator, path: str, token: str | None) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", operator.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", operator.port, timeout=60)
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         return connection.getresponse().status
 
@@ -163,7 +163,7 @@ def test_metrics_are_for_whom_the_cluster_lets_read_them(plane: ControlPlane) ->
         "metrics": {"authenticate": True},
     }
     with Operator.start(plane, name="guarded", wait=False, **config) as operator:
-        plane.wait_for(operator.ready, 30, f"the operator to be ready\n{operator.log()}")
+        plane.wait_for(operator.ready, 90, f"the operator to be ready\n{operator.log()}")
         allowed = plane.service_account_token(NAMESPACE, "prometheus")
         assert status(operator, "/metrics", allowed) == http.client.OK
         assert (

@@ -153,7 +153,7 @@ def test_kubectl_wait_waits_for_ready(tenant: Tenant) -> None:
     tenant.corner()
     tenant.deploy()
     done = tenant.plane.kubectl(
-        "wait", "--for=condition=Ready", "aimd/app", "-n", tenant.namespace, "--timeout=20s"
+        "wait", "--for=condition=Ready", "aimd/app", "-n", tenant.namespace, "--timeout=60s"
     )
     assert "condition met" in done.stdout
 
@@ -319,6 +319,17 @@ def claim(name: str) -> dict[str, Any]:
 def enforce(tenant: Tenant, level: str) -> None:
     labels = {"pod-security.kubernetes.io/enforce": level}
     tenant.plane.request("PATCH", f"/api/v1/namespaces/{tenant.namespace}", {"metadata": {"labels": labels}})
+    spec = {"hostNetwork": True, "containers": [{"name": "main", "image": "example/job:1"}]}
+    lax = {"metadata": {"name": "lax"}, "spec": spec}
+
+    def refused() -> bool:
+        try:
+            tenant.plane.request("POST", f"{KINDS['Pod'].format(tenant.namespace)}?dryRun=All", lax)
+        except ApiStatusError as error:
+            return "violates PodSecurity" in str(error)
+        return False
+
+    tenant.wait_for(f"{level} to be enforced", refused)
 
 
 def test_pods_run_in_a_namespace_that_enforces_baseline(tenant: Tenant) -> None:
@@ -387,7 +398,7 @@ def test_the_shipped_catalogue_is_accepted_and_valid(tenant: Tenant) -> None:
             for item in tenant.plane.request("GET", f"{GROUP}/aimrecipes")["items"]
             if item["metadata"]["name"] in names
         ),
-        timeout=30,
+        timeout=120,
     )
     assert {name: c["message"] for name, c in judged().items() if c["status"] != "True"} == {}
 

@@ -13,7 +13,6 @@ from testbed.product import GROUP, condition
 QWEN = "Qwen/Qwen3-32B"
 LLAMA = "meta-llama/Llama-3.1-405B-Instruct"
 LLAMA_FP8 = "amd/Llama-3.1-405B-Instruct-FP8-KV"
-PATIENCE = 20.0
 
 
 def refused(tenant: Tenant, name: str = "app") -> Json:
@@ -301,7 +300,11 @@ def test_odd_quantities_of_pods_are_counted_exactly(tenant: Tenant) -> None:
     for number, cpu in enumerate(("1e2", "500m", "4.15e1")):
         run(
             tenant,
-            stranger(f"odd-{number}", tenant.nodes[0], resources={"requests": {"cpu": cpu, "memory": "1e3"}}),
+            stranger(
+                f"odd-{number}",
+                tenant.nodes[0],
+                resources={"requests": {"cpu": cpu, "memory": "1e3"}, "limits": {"amd.com/gpu": "1"}},
+            ),
         )
     recipe = tenant.add_recipe(resources={"cpu": "51", "memory": "16Gi"})
     tenant.deploy()
@@ -358,7 +361,7 @@ def test_a_namespace_that_is_deleted_takes_its_deployments_with_it_and_nobody_fi
             doomed
             not in [n["metadata"]["name"] for n in tenant.plane.request("GET", "/api/v1/namespaces")["items"]]
         ),
-        timeout=60,
+        timeout=120,
     )
     writes = operator_writes(tenant.plane, mark, namespace=doomed)
     assert len([w for w in writes if w.verb == "create"]) <= 6, writes

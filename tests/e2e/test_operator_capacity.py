@@ -6,12 +6,12 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from e2e.support import Tenant, candidates, container, is_current, is_true, message, reason
+from e2e.support import COLLECTION, Tenant, candidates, container, is_current, is_true, message, reason
 from testbed.product import USER, condition
 
 QUIET_SECONDS = 5.0
-WAKING = 10.0
-"""Seconds; far less than any period in the operator, so that only the event itself can have woken it."""
+WAKING = 40.0
+"""Seconds; less than any period after which the operator looks by itself (60 and more), so that an event has woken it."""
 
 
 def wait_waiting(tenant: Tenant, name: str = "app") -> None:
@@ -111,7 +111,7 @@ def test_a_waiting_deployment_starts_when_another_one_is_deleted(tenant: Tenant)
     tenant.deploy("second")
     wait_waiting(tenant, "second")
     tenant.remove("first")
-    tenant.wait_ready("second", timeout=60)
+    tenant.wait_ready("second", timeout=COLLECTION)
 
 
 def test_a_waiting_deployment_starts_when_a_node_is_added(tenant: Tenant) -> None:
@@ -232,7 +232,7 @@ def test_of_ten_deployments_at_once_as_many_are_served_as_there_are_gpus(tenant:
     tenant.wait_for(
         "one of the waiting to take its place",
         lambda: sum(is_true(tenant.get(f"d{i}"), "Ready") for i in range(10) if i != ready[0]) == 8,
-        timeout=60,
+        timeout=COLLECTION,
     )
     assert len(tenant.all("Deployment")) == 8
 
@@ -297,7 +297,7 @@ def test_the_automatic_policy_takes_the_better_recipe_when_its_gpus_become_free(
             and is_true(obj, "Ready")
             and obj["status"]["ready"] == "1/1"
         ),
-        timeout=30,
+        timeout=60,
     )
     assert moved["status"]["recipe"]["tier"] == "Primary"
     tenant.wait_for("the old pod to go", lambda: len(tenant.pods()) == 1)
@@ -346,7 +346,7 @@ def test_pending_pods_are_made_where_asked_for_a_cluster_autoscaler_to_see(tenan
     (pod,) = tenant.pods()
     assert pod["status"]["phase"] == "Pending"
     tenant.add_node()
-    tenant.wait_ready(timeout=30)
+    tenant.wait_ready(timeout=60)
 
 
 def test_gpus_of_a_pod_that_is_being_deleted_are_not_given_away_yet(tenant: Tenant) -> None:
@@ -363,17 +363,15 @@ def test_gpus_of_a_pod_that_is_being_deleted_are_not_given_away_yet(tenant: Tena
     wait_waiting(tenant)
     tenant.plane.request("DELETE", f"/api/v1/namespaces/{tenant.namespace}/pods/slow")
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}})
-    tenant.wait("the change to be judged", is_current)
+    judged = tenant.wait("the change to be judged", is_current)
     if tenant.exists("Pod", "slow"):
-        assert reason(tenant.get(), "RecipeSelected") == "InsufficientCapacity"
-    tenant.wait_ready(timeout=15)
+        assert reason(judged, "RecipeSelected") == "InsufficientCapacity"
+    tenant.wait_ready(timeout=60)
 
 
 def test_a_partitioned_node_serves_only_recipes_for_its_mode(tenant: Tenant) -> None:
     tenant.add_node("mi300x-cpx-nps4")
     whole = tenant.add_recipe("whole", gpus=1)
-    part = tenant.add_recipe("part", gpus=1)
-    tenant.plane.request("DELETE", f"/apis/aim.engine.amd.com/v1alpha1/aimrecipes/{part}")
     hardware = {"gpuModel": "MI300X", "gpuCount": 1, "partition": "cpx_nps4"}
     part = tenant.add_recipe("cpx", hardware=hardware, precision="fp16")
     tenant.deploy()
@@ -420,7 +418,7 @@ def test_recipe_statuses_tell_nodes_room_and_users(tenant: Tenant) -> None:
     tenant.wait_for("the user to show", lambda: status() == {"matchingNodes": 1, "fits": 1, "usedBy": 1})
     tenant.remove()
     tenant.wait_for(
-        "the user to go", lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0}, timeout=60
+        "the user to go", lambda: status() == {"matchingNodes": 1, "fits": 2, "usedBy": 0}, timeout=COLLECTION
     )
     tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"spec": {"unschedulable": True}})
     tenant.wait_for(

@@ -94,7 +94,7 @@ def test_the_automatic_policy_follows_an_edited_recipe(tenant: Tenant) -> None:
         "the arguments to follow",
         lambda: any("99" in a for a in container(tenant.find("Deployment", "app"))["args"]),
     )
-    ready = tenant.wait_ready(timeout=30)
+    ready = tenant.wait_ready(timeout=60)
     assert reason(ready, "RecipeSelected") == "RecipeSelected"
 
 
@@ -126,7 +126,7 @@ def test_a_child_edited_by_hand_is_repaired(tenant: Tenant, field: str) -> None:
     tenant.wait_for(
         "the Deployment to be as rendered", lambda: tenant.find("Deployment", "app")["spec"] == before
     )
-    tenant.wait_ready(timeout=30)
+    tenant.wait_ready(timeout=60)
 
 
 def test_a_repair_is_told_by_one_event(tenant: Tenant) -> None:
@@ -176,7 +176,7 @@ def test_a_label_that_others_add_is_left_alone(tenant: Tenant) -> None:
     )
     tenant.change("Service", "app-service", {"metadata": {"annotations": {"example.com/x": "1"}}})
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}})
-    tenant.wait_ready(timeout=30)
+    tenant.wait_ready(timeout=60)
     metadata = tenant.find("Deployment", "app")["metadata"]
     assert metadata["labels"]["team"] == "blue"
     assert metadata["annotations"]["example.com/x"] == "1"
@@ -281,6 +281,8 @@ config:
         "data": {"recipe.yaml": text},
     }
     tenant.create("ConfigMap", body)
+    shown = f'aim_recipe_info{{namespace="{tenant.namespace}",aimrecipe="configmap/mine",'
+    tenant.wait_for("the operator to see it", lambda: shown in tenant.operator.get("/metrics")[1])
     other = f"{tenant.namespace}-other"
     tenant.plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
     neighbour = Tenant(tenant.plane, tenant.operator, other)

@@ -20,7 +20,7 @@ POLICY = "aim-engine-deployments"
 PARAMETERS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}-policy"
 BINDING = f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{POLICY}"
 SECRET = {"name": "hub-token", "key": "token"}
-PATIENCE = 40.0
+PATIENCE = 90.0
 READER, WRITER = "may-read-secrets", "may-not"
 
 
@@ -40,7 +40,7 @@ def governed() -> Iterator[ControlPlane]:
     """A plane with the policy, which warns at first, and two users who may edit AIMDeployments."""
     with ControlPlane.start(kwok=False, scheduler=False) as plane:
         plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         for name in (NAMESPACE, TENANT, "team-b"):
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         rules = [{"apiGroups": ["aim.engine.amd.com"], "resources": ["*"], "verbs": ["*"]}]

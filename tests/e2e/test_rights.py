@@ -30,7 +30,7 @@ RIGHTS = yaml.safe_load((ROOT / "deploy" / "rights.yaml").read_text())
 TENANT, STRANGER = "team-a", "team-b"
 WATCHED = [NAMESPACE, TENANT]
 MODEL = "example/rights"
-PATIENCE = 60.0
+PATIENCE = 120.0
 REMOTE_CODE = "aim.engine.amd.com/allow-remote-code"
 SHORT_LIVED = {f"{RELEASE}-{name}" for name in ("recipe-selector", "crd-upgrade", "uninstall-guard", "test")}
 Json = dict[str, Any]
@@ -111,7 +111,7 @@ def installed(
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         plane.add_nodes("mi300x-8")
         plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         kinds = (
             "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret", "Service",
             "ValidatingWebhookConfiguration",
@@ -150,7 +150,7 @@ def hook(plane: ControlPlane, account: str, *words: str) -> str:
         "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "aim_engine", *words], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "aim_engine", *words], env=env, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout

@@ -61,7 +61,7 @@ def wait_ready(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]
         found = get_pod(plane, namespace, name)
         return found if is_ready(found) else None
 
-    found = plane.wait_for(ready, 20, f"pod {name} to be ready")
+    found = plane.wait_for(ready, 60, f"pod {name} to be ready")
     assert found is not None
     return found
 
@@ -123,7 +123,7 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
         )
         return items if done else None
 
-    items = plane.wait_for(settled, 20, "two pods on the node and the third refused")
+    items = plane.wait_for(settled, 60, "two pods on the node and the third refused")
     assert items is not None
     addresses = {item["status"]["podIP"] for item in items if is_ready(item)}
     assert len(addresses) == 2
@@ -137,8 +137,8 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
 
 
 def test_a_pod_starts_at_its_own_pace(plane: ControlPlane, namespace: str, node: str) -> None:
-    create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "1s"})
-    plane.wait_for(lambda: get_pod(plane, namespace, "slow")["status"].get("podIP"), 20, "the pod to start")
+    create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "5s"})
+    plane.wait_for(lambda: get_pod(plane, namespace, "slow")["status"].get("podIP"), 60, "the pod to start")
     started = get_pod(plane, namespace, "slow")
     assert not is_ready(started)
     assert started["status"]["containerStatuses"][0]["started"] is False
@@ -153,7 +153,7 @@ def test_a_pod_crashes_by_annotation(plane: ControlPlane, namespace: str, node: 
     wait_ready(plane, namespace, "doomed")
     path = f"/api/v1/namespaces/{namespace}/pods/doomed"
     plane.request("PATCH", path, {"metadata": {"annotations": {"testbed.aim/crash": "HIP out of memory"}}})
-    plane.wait_for(lambda: not is_ready(get_pod(plane, namespace, "doomed")), 20, "the pod to crash")
+    plane.wait_for(lambda: not is_ready(get_pod(plane, namespace, "doomed")), 60, "the pod to crash")
     container = get_pod(plane, namespace, "doomed")["status"]["containerStatuses"][0]
     assert container["state"] == {
         "waiting": {
@@ -201,8 +201,8 @@ def test_a_pod_can_fail_from_the_start(plane: ControlPlane, namespace: str, node
         reason: str | None = containers[0].get("state", {}).get("waiting", {}).get("reason")
         return reason
 
-    assert plane.wait_for(lambda: waiting("unpulled"), 20, "the image error") == "ImagePullBackOff"
-    assert plane.wait_for(lambda: waiting("broken"), 20, "the crash") == "CrashLoopBackOff"
+    assert plane.wait_for(lambda: waiting("unpulled"), 60, "the image error") == "ImagePullBackOff"
+    assert plane.wait_for(lambda: waiting("broken"), 60, "the crash") == "CrashLoopBackOff"
     annotations = {"metadata": {"annotations": {"testbed.aim/image-pull-error": None}}}
     plane.request("PATCH", f"/api/v1/namespaces/{namespace}/pods/unpulled", annotations)
     wait_ready(plane, namespace, "unpulled")
@@ -212,7 +212,7 @@ def test_kubelets_can_pause(plane: ControlPlane, namespace: str, node: str) -> N
     plane.stop_kubelets()
     create_pod(plane, namespace, "waiting")
     plane.wait_for(
-        lambda: get_pod(plane, namespace, "waiting")["spec"].get("nodeName"), 20, "the pod to be scheduled"
+        lambda: get_pod(plane, namespace, "waiting")["spec"].get("nodeName"), 60, "the pod to be scheduled"
     )
     plane.image_pull_error(namespace, "waiting")
     assert not is_ready(get_pod(plane, namespace, "waiting"))
@@ -231,8 +231,8 @@ def test_jobs_complete_and_fail(plane: ControlPlane, namespace: str, node: str) 
         status = plane.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")["status"]
         return {entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"}
 
-    plane.wait_for(lambda: "Complete" in ended("good"), 20, "the job to complete")
-    plane.wait_for(lambda: "Failed" in ended("bad"), 20, "the job to fail")
+    plane.wait_for(lambda: "Complete" in ended("good"), 60, "the job to complete")
+    plane.wait_for(lambda: "Failed" in ended("bad"), 60, "the job to fail")
 
 
 # Audit and credentials
@@ -262,7 +262,7 @@ def test_the_audit_log_counts_who_wrote_what(plane: ControlPlane, namespace: str
             return False
         return True
 
-    plane.wait_for(create, 10, "the role binding to work")
+    plane.wait_for(create, 60, "the role binding to work")
     plane.request("PATCH", f"{maps}/a", {"data": {"x": "y"}}, user=user)
     plane.request("GET", f"{maps}/a", user=user)
     written = plane.audit.writes(mark, user=user, ok_only=True)
@@ -308,7 +308,7 @@ class Watcher:
     def __init__(self, proxy: FaultProxy, ca: Path, token: str, namespace: str) -> None:
         context = ssl.create_default_context(cafile=ca)
         host = proxy.url.removeprefix("https://")
-        self._connection = http.client.HTTPSConnection(host, timeout=20, context=context)
+        self._connection = http.client.HTTPSConnection(host, timeout=60, context=context)
         path = f"/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds=60"
         self._connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         self.response = self._connection.getresponse()
@@ -332,7 +332,7 @@ def get(plane: ControlPlane, url: str, token: str) -> tuple[int, dict[str, str]]
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
         context = ssl.create_default_context(cafile=plane.ca_file)
-        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
             return answer.status, dict(answer.headers)
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers)
@@ -353,7 +353,7 @@ def reader(plane: ControlPlane, namespace: str) -> str:
 
 def test_the_proxy_fails_as_told(plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str) -> None:
     url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
-    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 10, "the binding to work")
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 60, "the binding to work")
     rule = proxy.fail(lambda _, path: path.endswith("/configmaps"), status=429, times=2, retry_after=1)
     code, headers = get(plane, url, reader)
     assert (code, headers["Retry-After"]) == (429, "1")
@@ -381,7 +381,7 @@ def test_watches_stream_and_can_be_cut_or_expire(
     plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str
 ) -> None:
     url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
-    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 10, "the binding to work")
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 60, "the binding to work")
     watcher = Watcher(proxy, plane.ca_file, reader, namespace)
     maps = f"/api/v1/namespaces/{namespace}/configmaps"
     plane.request("POST", maps, {"metadata": {"name": "seen"}})
@@ -417,7 +417,7 @@ def quiet_plane() -> Iterator[ControlPlane]:
         running.add_nodes("cpu-only")
         running.wait_for(
             lambda: running.request("GET", "/api/v1/namespaces/default/serviceaccounts/default"),
-            20,
+            60,
             "the ServiceAccount",
         )
         yield running
@@ -434,7 +434,7 @@ def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) 
     }
     with EngineFleet(plane) as fleet:
         plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)
-        url = plane.wait_for(lambda: fleet.url(namespace, "engine"), 20, "the engine to listen")
+        url = plane.wait_for(lambda: fleet.url(namespace, "engine"), 60, "the engine to listen")
         assert url is not None
         assert ipaddress.ip_address(url[7:].split(":")[0]) in ipaddress.ip_network("127.64.0.0/11")
 
@@ -442,7 +442,7 @@ def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) 
             sent = json.dumps(data).encode() if data else None
             headers = {"Content-Type": "application/json"}
             with urllib.request.urlopen(
-                urllib.request.Request(url + path, sent, headers), timeout=10
+                urllib.request.Request(url + path, sent, headers), timeout=60
             ) as answer:
                 return str(answer.read().decode())
 
@@ -465,12 +465,12 @@ def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) 
         assert metric("generation_tokens_total") == 10
         fleet.set(namespace, "engine", tokens_per_second=10000, waiting=7)
         assert metric("num_requests_waiting") == 7
-        plane.wait_for(lambda: metric("generation_tokens_total") > 1000, 10, "tokens to be generated")
+        plane.wait_for(lambda: metric("generation_tokens_total") > 1000, 60, "tokens to be generated")
         fleet.set(namespace, "engine", healthy=False)
         with pytest.raises(urllib.error.HTTPError, match="503"):
             fetch("/health")
         plane.crash_pod(namespace, "engine")
-        plane.wait_for(lambda: fleet.url(namespace, "engine") is None, 10, "the engine to go with its pod")
+        plane.wait_for(lambda: fleet.url(namespace, "engine") is None, 60, "the engine to go with its pod")
         with pytest.raises(urllib.error.URLError, match="refused"):
             fetch("/health")
 
@@ -483,7 +483,7 @@ def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) 
         assert other.url != plane.url
         other.add_nodes("cpu-only")
         default = "/api/v1/namespaces/default/serviceaccounts/default"
-        other.wait_for(lambda: other.request("GET", default), 20, "the ServiceAccount")
+        other.wait_for(lambda: other.request("GET", default), 60, "the ServiceAccount")
         create_pod(plane, namespace, "twin")
         create_pod(other, "default", "twin")
         mine = wait_ready(plane, namespace, "twin")["status"]["podIP"]
@@ -493,7 +493,7 @@ def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) 
         with pytest.raises(ApiStatusError) as missing:
             other.request("GET", f"/api/v1/namespaces/{namespace}")
         assert missing.value.code == 404
-    assert gone_within(pids, 1)
+    assert gone_within(pids, 30)
     assert not workdir.exists()
 
 
@@ -537,7 +537,7 @@ def test_nothing_survives_the_death_of_the_owner(plane: ControlPlane, tmp_path: 
     finally:
         owner.kill()
         owner.communicate()
-    assert gone_within(list(pids.values()), 5), {name: pid for name, pid in pids.items() if alive(pid)}
+    assert gone_within(list(pids.values()), 30), {name: pid for name, pid in pids.items() if alive(pid)}
 
 
 def test_components_die_with_a_killed_warden(plane: ControlPlane, tmp_path: Path) -> None:
@@ -546,7 +546,7 @@ def test_components_die_with_a_killed_warden(plane: ControlPlane, tmp_path: Path
     ) as small:
         pids = small.pids
         os.kill(pids.pop("warden"), signal.SIGKILL)
-        assert gone_within(list(pids.values()), 5)
+        assert gone_within(list(pids.values()), 30)
 
 
 def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Path) -> None:
@@ -560,7 +560,7 @@ def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Pa
             stdout=subprocess.PIPE,
             text=True,
             check=True,
-            timeout=120,
+            timeout=300,
         ).stdout
 
     kubeconfig = Path(testbed("up", "--nodes", "mi300x-8", "mi210-4").strip())
@@ -576,5 +576,5 @@ def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Pa
         assert Cluster.open(directory).add_nodes("mi300x-8", "cpu-only") == ["mi300x-8-1", "cpu-only-0"]
     finally:
         testbed("down")
-    assert gone_within(list(pids.values()), 1)
+    assert gone_within(list(pids.values()), 30)
     assert not (directory / "state.json").exists()

@@ -15,11 +15,17 @@ POD_NETWORKS = list(ipaddress.ip_network("127.64.0.0/11").subnets(new_prefix=16)
 SERVICE_NETWORKS = list(ipaddress.ip_network("127.96.0.0/11").subnets(new_prefix=16))
 SLOTS = len(POD_NETWORKS)
 FIRST_PORT = 20000
+SINGLE_PORTS = range(12000, FIRST_PORT)
+"""Ports of programs beside the planes, below the range of the kernel, too."""
 PORTS_PER_SLOT = 200
 
 
 class NoFreeAddressesError(RuntimeError):
     """All slots are held by running planes, or a slot has no free port left."""
+
+
+_held: list[socket.socket] = []
+"""Locks of the ports that were given away."""
 
 
 @dataclass
@@ -55,6 +61,24 @@ class Slot:
     def release(self) -> None:
         """Let another plane have the slot."""
         self._lock.close()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens now, and that no other test is given as long as this process lives.
+
+    A program takes seconds to start and listen, and a busy machine uses many ports meanwhile.
+    """
+    for port in SINGLE_PORTS:
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            lock.bind(f"\0aim-engine-testbed-port-{port}")
+        except OSError:
+            lock.close()
+            continue
+        _held.append(lock)
+        if is_free(port):
+            return port
+    raise NoFreeAddressesError(f"ports {SINGLE_PORTS.start} to {SINGLE_PORTS.stop - 1} are all taken")
 
 
 def is_free(port: int) -> bool:

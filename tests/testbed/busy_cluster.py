@@ -38,7 +38,7 @@ RULES = ROOT / "deploy" / "prometheus" / "aim-engine.rules.yaml"
 ENGINES = "aim-engine-engines"
 VRAM_MB = {"74a1": 196592, "74a5": 262128, "75a0": 294896, "75a3": 294896, "740f": 65520}
 MODELS = {"74a1": "MI300X", "74a5": "MI325X", "75a0": "MI350X", "75a3": "MI355X", "740f": "MI210"}
-PATIENCE = 90.0
+PATIENCE = 240.0
 MEASURING = {"intervalSeconds": 1, "leastWindowSeconds": 3, "publishSeconds": 0, "conditionSeconds": 0}
 
 
@@ -77,7 +77,7 @@ class BusyCluster:
                 plane, recipeStatusSeconds=1, measuring=MEASURING, hub={"enabled": True, "endpoint": hub.url}
             )
         )
-        validator = stack.enter_context(Validator.start(plane))
+        validator = stack.enter_context(Validator.start(plane, timeout_seconds=30))
         fleet = stack.enter_context(EngineFleet(plane))
         exporter = stack.enter_context(Pages({"/metrics": lambda: page(devices(plane, fleet))}))
         targets = {

@@ -23,7 +23,7 @@ FIELD_MANAGER = "testbed"
 TOKEN_SECONDS = 10 * 365 * 24 * 3600
 POLL_SECONDS = 0.05
 NOT_FOUND = 404
-KUBECTL_TIMEOUT = 120.0
+KUBECTL_TIMEOUT = 240.0
 
 
 class WaitTimeoutError(AssertionError):
@@ -66,7 +66,7 @@ class Cluster:
         return self.write_certificate_kubeconfig(self._kubeconfig_path("user", name), name, groups)
 
     def kubeconfig_for_service_account(self, namespace: str, name: str, *, server: str | None = None) -> Path:
-        """Kubeconfig with a token of a ServiceAccount, waiting some seconds for the account to exist.
+        """Kubeconfig with a token of a ServiceAccount, waiting for the account to exist.
 
         ``server`` replaces the API server's address, for example by that of a fault proxy.
         """
@@ -85,7 +85,7 @@ class Cluster:
             "spec": {"expirationSeconds": TOKEN_SECONDS},
         }
         answer = self.wait_for(
-            lambda: self.request("POST", path, body), 10, f"the ServiceAccount {namespace}/{name} to exist"
+            lambda: self.request("POST", path, body), 60, f"the ServiceAccount {namespace}/{name} to exist"
         )
         return str(answer["status"]["token"])
 

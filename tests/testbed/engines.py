@@ -31,7 +31,7 @@ T = TypeVar("T")
 SELECTOR = "app.kubernetes.io/component=inference-engine"
 LOAD_ANNOTATION = "testbed.aim/load"
 RETRY_SECONDS = 0.2
-CALL_TIMEOUT = 30.0
+CALL_TIMEOUT = 60.0
 
 Key = tuple[str, str]
 Address = tuple[str, int]

@@ -45,7 +45,7 @@ HOP_BY_HOP = {
     "content-encoding",
 }
 HALF_AN_EVENT = b'{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Po'
-CALL_TIMEOUT = 10.0
+CALL_TIMEOUT = 60.0
 
 
 @dataclass

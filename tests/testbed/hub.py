@@ -65,8 +65,8 @@ class LocalHub:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        if not started.wait(10):
-            raise TimeoutError("the local Hub did not start within 10 s")
+        if not started.wait(60):
+            raise TimeoutError("the local Hub did not start within 60 s")
         return self
 
     def __exit__(
@@ -74,7 +74,7 @@ class LocalHub:
     ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread:
-            self._thread.join(10)
+            self._thread.join(60)
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import yaml
 
+from testbed.addresses import free_port
 from testbed.cluster import Cluster
 from testbed.processes import Processes
 
@@ -21,21 +21,14 @@ NAMESPACE = "aim-engine"
 SERVICE_ACCOUNT = "aim-engine-operator"
 USER = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
 GROUP = "/apis/aim.engine.amd.com/v1alpha1"
-START_TIMEOUT = 30
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_TIMEOUT = 90
 
 
 def install(plane: Cluster, *, recipes: Sequence[Path] = (ROOT / "recipes",)) -> None:
     """CRDs, namespace, ServiceAccount and RBAC as shipped, and the recipe catalogue."""
     plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
     for crd in ("aimrecipes", "aimdeployments"):
-        plane.kubectl("wait", "--for=condition=Established", f"crd/{crd}.aim.engine.amd.com", "--timeout=20s")
+        plane.kubectl("wait", "--for=condition=Established", f"crd/{crd}.aim.engine.amd.com", "--timeout=60s")
     plane.apply(ROOT / "deploy" / "manifests" / "namespace.yaml", ROOT / "deploy" / "manifests" / "rbac.yaml")
     for path in recipes:
         plane.apply(path)
@@ -87,12 +80,12 @@ class Operator:
 
     def get(self, path: str) -> tuple[int, str]:
         """(status, body) of an HTTP request to the operator; status 0 when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, ""
         finally:
             connection.close()

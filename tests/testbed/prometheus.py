@@ -15,10 +15,10 @@ from typing import Any, Self
 import yaml
 
 from testbed import tools
+from testbed.addresses import free_port
 from testbed.processes import Processes
-from testbed.product import free_port
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

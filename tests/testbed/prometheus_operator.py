@@ -11,9 +11,9 @@ from typing import Any, Self
 import yaml
 
 from testbed import certs, foreign, tools
+from testbed.addresses import free_port
 from testbed.cluster import ADMIN, Cluster
 from testbed.processes import Processes
-from testbed.product import free_port
 
 NAMESPACE = "monitoring"
 NAME = "all"
@@ -35,7 +35,7 @@ class PrometheusOperator:
         """Install the CRDs and start it; it works when :meth:`scrape_configs` answers."""
         for file in foreign.crds("prometheus-operator"):
             plane.kubectl("apply", "--server-side", "-f", str(file))
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
         directory = plane.workdir / "prometheus-operator"
         directory.mkdir(parents=True, exist_ok=True)
         pair = certs.client_certificate(

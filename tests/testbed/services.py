@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 Backend = tuple[str, int]
-CALL_TIMEOUT = 10.0
+CALL_TIMEOUT = 60.0
 
 
 class ServiceForwarder:

@@ -14,17 +14,16 @@ from typing import Any, Self
 
 import yaml
 
+from testbed.addresses import free_port
 from testbed.cluster import Cluster
 from testbed.processes import Processes
-from testbed.product import NAMESPACE, ROOT, free_port
+from testbed.product import NAMESPACE, ROOT, deployment, path
 from testbed.services import Backend, ServiceForwarder
 
 NAME = "aim-engine-recipe-validator"
 USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 CONFIGURATION = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{NAME}"
-START_TIMEOUT = 30
-SETTLE_SECONDS = 1.0
-"""Until the API server has taken over a changed webhook configuration."""
+START_TIMEOUT = 90
 MISSES = 3
 """Probes in a row without an answer that take a replica out, as with a kubelet."""
 _PORT = 8443
@@ -136,21 +135,30 @@ class Validator:
             self.end(old)
             self.add()
         self.plane.wait_for(self.is_on, START_TIMEOUT, "the webhooks to be on with other settings")
-        time.sleep(SETTLE_SECONDS)
+        self._await_refusal()
 
     def off(self) -> None:
         """Have the API server ask nobody, as where the validator is not installed."""
         for each in self.replicas:
             os.kill(self.processes.pids[each.name], signal.SIGSTOP)
         self.plane.request("PATCH", CONFIGURATION, {"webhooks": None})
-        time.sleep(SETTLE_SECONDS)
+        self.plane.wait_for(lambda: self._said() == http.client.CREATED, START_TIMEOUT, "nobody to be asked")
 
     def on(self) -> None:
         """Have it ask us again."""
         for each in self.replicas:
             os.kill(self.processes.pids[each.name], signal.SIGCONT)
         self.plane.wait_for(self.is_on, START_TIMEOUT, "the webhooks to be on again")
-        time.sleep(SETTLE_SECONDS)
+        self._await_refusal()
+
+    def _await_refusal(self) -> None:
+        refuses = http.client.UNPROCESSABLE_ENTITY
+        self.plane.wait_for(lambda: self._said() == refuses, START_TIMEOUT, "the API server to ask us")
+
+    def _said(self) -> int:
+        """What the API server says to an object that we refuse whatever our settings."""
+        wrong = deployment("probe", NAMESPACE, overrides={"engineArgs": {"port": 80}})
+        return self.plane.ask("POST", f"{path(NAMESPACE)}?dryRun=All", wrong).code
 
     def metric(self, name: str) -> float:
         """Sum of the series that start with `name`, over all replicas."""
@@ -193,12 +201,12 @@ class Validator:
 
 
 def _get(replica: Replica, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", replica.health_port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", replica.health_port, timeout=5)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0, ""
     finally:
         connection.close()

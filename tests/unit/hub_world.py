@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ class Running:
 async def store(
     hub: LocalHub, cache: Path | None = None, endpoint: str | None = None
 ) -> AsyncIterator[Running]:
-    running = Running(HubFacts(HubSettings(endpoint or hub.url, 5.0, 2, cache), lambda _: None))
+    running = Running(HubFacts(HubSettings(endpoint or hub.url, 60.0, 2, cache), lambda _: None))
     running.facts.learned = running.learned.append
     running.facts.asked = running.results.append
     work = asyncio.create_task(running.facts.run())
@@ -44,8 +44,13 @@ async def store(
 async def known(running: Running, model: str = MODEL, revision: str = "main", times: int = 1) -> None:
     """Wait until something is learned of a model, so many times since the start, bounded."""
     running.facts.model(model, revision)
-    for _ in range(500):
-        if running.learned.count(model) >= times:
+    await until(lambda: running.learned.count(model) >= times, f"something to be learned of {model}")
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Look until it holds; AssertionError after a minute."""
+    for _ in range(6000):
+        if holds():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(f"nothing was learned of {model}")
+    raise AssertionError(f"waited a minute for {what}")

@@ -149,11 +149,11 @@ def running(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    listener = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
+    listener = asyncio.run_coroutine_threadsafe(begin(), loop).result(60)
     try:
         yield int(listener.sockets[0].getsockname()[1])
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()

@@ -373,7 +373,7 @@ def test_failures_between_answers_are_counted_by_kind() -> None:
 
 def test_a_stalled_stream_is_a_failure_after_the_silence() -> None:
     with serving(chatting(STREAM, text(), after=2)) as server:
-        run = driving(server.url, concurrency=1, silence=1)
+        run = driving(server.url, concurrency=1, silence=3)
     assert run.answered == 2
     assert set(run.failures) == {Fault.STALLED}
 
@@ -387,9 +387,9 @@ async def endless(_: Asked) -> AsyncIterator[bytes]:
 
 def test_the_duration_bounds_a_run_whatever_the_server_does() -> None:
     with serving(endless) as server:
-        run = driving(server.url, duration=1, warm_up=2)
+        run = driving(server.url, duration=2, warm_up=4)
     assert (run.ending, run.answered, run.cut, run.failed) == (Ending.DURATION, 0, 2, 0)
-    assert 1 <= run.seconds < 20
+    assert 2 <= run.seconds < LONG
     assert run.output_tokens > 10, "what came until the end counts"
     assert run.first_token.count == 0, "it came during the warm-up"
 
@@ -399,8 +399,8 @@ def test_a_server_that_goes_on_and_on_is_given_up_before_the_load() -> None:
         async for part in good(asked) if asked.method == "GET" else endless(asked):
             yield part
 
-    with serving(answer) as server, pytest.raises(RequestError, match="a few tokens took more than 5 s"):
-        probing(server.url, silence=1)
+    with serving(answer) as server, pytest.raises(RequestError, match="a few tokens took more than 10 s"):
+        probing(server.url, silence=2)
 
 
 def test_requests_of_the_warm_up_are_not_counted_as_answers() -> None:

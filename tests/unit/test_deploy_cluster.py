@@ -29,7 +29,7 @@ def plane() -> Iterator[ControlPlane]:
     with ControlPlane.start() as running:
         running.add_nodes("cpu-only", "cpu-only")
         running.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy" / "manifests"))
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         running.kubectl("apply", "--server-side", "--recursive", "-f", str(ROOT / "recipes"))
         yield running
 
@@ -65,7 +65,7 @@ def test_the_pods_are_admitted_where_restricted_is_enforced(plane: ControlPlane,
     where = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}"
     ready = plane.wait_for(
         lambda: plane.request("GET", where)["status"].get("readyReplicas") == REPLICAS and plane.request("GET", where),
-        30, f"both replicas of {name} to run",
+        90, f"both replicas of {name} to run",
     )  # fmt: skip
     assert not [c for c in ready["status"]["conditions"] if c["type"] == "ReplicaFailure"]
     nodes = {
@@ -86,7 +86,7 @@ def test_a_pod_that_is_not_restricted_is_refused_there(plane: ControlPlane) -> N
 def test_the_disruption_budget_and_the_service_find_the_pods(plane: ControlPlane) -> None:
     where = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/aim-engine-operator"
     plane.wait_for(
-        lambda: plane.request("GET", where)["status"]["expectedPods"] == REPLICAS, 20, "the budget"
+        lambda: plane.request("GET", where)["status"]["expectedPods"] == REPLICAS, 60, "the budget"
     )
     service = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/services/aim-engine-metrics")
     selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
@@ -113,7 +113,7 @@ def test_editors_of_a_namespace_edit_deployments_and_only_read_recipes(
     editor = user(plane, f"{namespace}-editor", "edit", namespace)
     body = deployment("app", namespace, suspend=True)
     plane.wait_for(
-        lambda: code_of(plane, editor, "GET", path(namespace)) == http.client.OK, 10, "the roles to aggregate"
+        lambda: code_of(plane, editor, "GET", path(namespace)) == http.client.OK, 60, "the roles to aggregate"
     )
     assert code_of(plane, editor, "POST", path(namespace), body) == http.client.OK
     assert (
@@ -133,7 +133,7 @@ def test_editors_of_a_namespace_edit_deployments_and_only_read_recipes(
 def test_viewers_read_and_change_nothing(plane: ControlPlane, namespace: str) -> None:
     viewer = user(plane, f"{namespace}-viewer", "view", namespace)
     plane.wait_for(
-        lambda: code_of(plane, viewer, "GET", path(namespace)) == http.client.OK, 10, "the roles to aggregate"
+        lambda: code_of(plane, viewer, "GET", path(namespace)) == http.client.OK, 60, "the roles to aggregate"
     )
     body = deployment("app", namespace)
     assert code_of(plane, viewer, "POST", path(namespace), body) == http.client.FORBIDDEN

@@ -64,7 +64,7 @@ async def test_hosts_of_no_proxy_are_asked_directly(
     monkeypatch.setenv("http_proxy", NOBODY)
     monkeypatch.setenv("no_proxy", exceptions)
     async with session() as client:
-        assert (await inquire(client, hub.url, MODEL, "main", 5)).result is result
+        assert (await inquire(client, hub.url, MODEL, "main", 60)).result is result
 
 
 async def test_https_goes_through_a_tunnel_of_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ async def test_https_goes_through_a_tunnel_of_the_proxy(monkeypatch: pytest.Monk
     async with server:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with session() as client:
-            answer = await inquire(client, "https://hub.example.invalid", MODEL, "main", 5)
+            answer = await inquire(client, "https://hub.example.invalid", MODEL, "main", 60)
     assert answer.result is HubResult.UNREACHABLE
     assert lines == ["CONNECT hub.example.invalid:443 HTTP/1.1"]
 

@@ -18,7 +18,7 @@ from aim_engine.reconcile.world import build_world
 from aim_engine.selection import Source, candidate, recipe_fit
 from testbed.hub import COMMIT, LocalHub, status
 from unit.cli_world import deployment, node, recipe
-from unit.hub_world import CONFIG, INDEX, MODEL, Running, known, store
+from unit.hub_world import CONFIG, INDEX, MODEL, Running, known, store, until
 from unit.model_configs import decoder
 from unit.test_catalogue_rules import recipe as recipe_file
 
@@ -37,13 +37,9 @@ def layers(running: Running, revision: str = "main") -> int | None:
     return found.layers if found else None
 
 
-async def until(running: Running, wanted: int, revision: str = "main") -> None:
+async def grown(running: Running, wanted: int, revision: str = "main") -> None:
     """Wait until the facts have so many layers, bounded."""
-    for _ in range(500):
-        if layers(running, revision) == wanted:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{MODEL} at {revision} has {layers(running, revision)} layers, not {wanted}")
+    await until(lambda: layers(running, revision) == wanted, f"{wanted} layers of {MODEL} at {revision}")
 
 
 async def test_each_revision_is_asked_for_and_known_by_itself(hub: LocalHub) -> None:
@@ -54,7 +50,7 @@ async def test_each_revision_is_asked_for_and_known_by_itself(hub: LocalHub) -> 
         assert layers(running) == 2
         assert layers(running, "v2") is None
         assert running.facts.unknown(MODEL, "v2") == "the Hub is being asked"
-        await until(running, 9, "v2")
+        await grown(running, 9, "v2")
         assert layers(running) == 2
         pinned = running.facts.at("v2", MODEL)
         found = pinned.model(MODEL)
@@ -96,7 +92,7 @@ async def test_a_branch_is_asked_for_again_when_its_answer_is_old_and_what_chang
         await known(running)
         hub.serve(MODEL, TALL)
         assert layers(running) == 2, "what is known is used until the answer is there"
-        await until(running, 9)
+        await grown(running, 9)
         assert running.learned == [MODEL, MODEL]
 
 
@@ -107,10 +103,7 @@ async def test_a_branch_that_says_the_same_again_is_no_news(
     hub.serve(MODEL, CONFIG)
     async with store(hub) as running:
         await known(running)
-        for _ in range(50):
-            layers(running)
-            await asyncio.sleep(0.005)
-        assert len(running.results) > 1
+        await until(lambda: layers(running) and len(running.results) > 2, "it to be asked again and again")
         assert running.learned == [MODEL]
 
 
@@ -135,6 +128,7 @@ async def test_a_hub_that_fails_later_takes_nothing_away(
     async with store(hub) as running:
         await known(running)
         hub.behave(MODEL, status(401))
+        await until(lambda: layers(running) == 2 and "gated" in running.results, "it to be asked again")
         for _ in range(20):
             assert layers(running) == 2
             await asyncio.sleep(0.005)
@@ -173,7 +167,7 @@ async def test_an_old_record_is_used_at_once_and_asked_for_again(
         await known(running)
         assert running.learned == [MODEL]
         if asked:
-            await until(running, 9)
+            await grown(running, 9)
         else:
             assert layers(running) == 2
             await asyncio.sleep(0.05)
@@ -189,7 +183,7 @@ async def test_a_record_of_another_version_of_the_operator_is_asked_for_anew(
     monkeypatch.setattr("aim_engine.hub.records.__version__", "999.0.0")
     hub.serve(MODEL, TALL)
     async with store(hub, tmp_path) as running:
-        await until(running, 9)
+        await grown(running, 9)
 
 
 @pytest.mark.parametrize("revision", ["../../etc", "", "-x", "a b", "x" * 300, "a\nb"])

@@ -61,7 +61,7 @@ async def test_an_object_that_cannot_be_read_is_passed_over_and_the_others_go_on
         remove=lambda obj: seen.append(f"-{obj['metadata']['name']}"),
     )
     running = asyncio.create_task(reflector.run())
-    await asyncio.wait_for(reflector.synced.wait(), 5)
+    await asyncio.wait_for(reflector.synced.wait(), 60)
     for _ in range(100):
         if "-gone" in seen:
             break

@@ -61,7 +61,7 @@ async def test_a_cancelled_worker_takes_no_key_with_it() -> None:
     worker.cancel()
     queue.add("a")
     await asyncio.gather(worker, return_exceptions=True)
-    assert await asyncio.wait_for(queue.get(), 1) == "a"
+    assert await asyncio.wait_for(queue.get(), 60) == "a"
 
 
 async def test_later_means_later_and_an_earlier_ask_wins() -> None:
@@ -70,7 +70,7 @@ async def test_later_means_later_and_an_earlier_ask_wins() -> None:
     queue.add_after("a", 0.01)
     queue.add_after("a", 60)
     assert len(queue) == 0
-    assert await asyncio.wait_for(queue.get(), 1) == "a"
+    assert await asyncio.wait_for(queue.get(), 60) == "a"
     queue.done("a")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(queue.get(), 0.03)
