@@ -20,7 +20,7 @@ import aiohttp
 
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_row, model_row
 from aim_engine.hub import records
-from aim_engine.hub.client import LASTING, Answer, HubResult, inquire
+from aim_engine.hub.client import LASTING, Answer, inquire
 from aim_engine.hub.config_json import Described
 from aim_engine.hub.environment import session
 from aim_engine.hub.records import FRESH_SECONDS, MAIN, Learned, Repository
@@ -161,11 +161,7 @@ class HubFacts:
                 if stored is not None:
                     self._learn(repository, stored)
                     continue
-            try:
-                answer = await inquire(client, self.settings.endpoint, *repository, seconds)
-            except Exception:
-                log.exception("facts of %s at %s: a fault of ours", *repository)
-                answer = Answer(HubResult.UNSUITABLE, "its config.json could not be read: a fault of ours")
+            answer = await inquire(client, self.settings.endpoint, *repository, seconds)
             self.asked(answer.result.value)
             if answer.described is None:
                 self._note(repository, answer)
