@@ -165,6 +165,23 @@ def test_a_restart_of_the_operator_costs_no_write_and_rolls_no_engine(
     assert {s["metadata"]["uid"] for s in corner.all("ReplicaSet")} == sets
 
 
+def test_what_was_added_while_no_operator_ran_is_recommended(
+    corner: Tenant, hasty_operator: Operator
+) -> None:
+    chosen = corner.corner(maturity="general")
+    corner.deploy()
+    corner.wait_ready()
+    hasty_operator.stop()
+    better = corner.add_recipe("better", maturity="optimized", engineArgs={"max-num-seqs": 99})
+    hasty_operator.run()
+    told = corner.wait(
+        "the recommendation",
+        lambda obj: obj["status"].get("recommendation", {}).get("recipe") == better,
+        timeout=COLLECTION,
+    )
+    assert told["status"]["recipe"]["name"] == chosen
+
+
 def test_a_burst_of_200_costs_six_writes_each_and_no_recipe_more_than_two_a_minute(corner: Tenant) -> None:
     for _ in range(BURST // 8):
         corner.add_node()

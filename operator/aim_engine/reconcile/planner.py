@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from aim_engine.api.deployment import AIMDeployment
 from aim_engine.api.deployment_status import Recommendation
-from aim_engine.api.enums import Tier
 from aim_engine.inventory import Inventory, Tracker, withhold
-from aim_engine.reconcile.cache import Cache, Key, StoredDeployment
+from aim_engine.reconcile.cache import Cache, Key
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.reconcile.plan import Plan, Surroundings, as_candidate, make_plan
 from aim_engine.reconcile.revision import Inputs, Record, Revision, inputs_of
@@ -60,11 +59,7 @@ class Planner:
         current = self.current(key)
         kept = self.waiters.kept_for_others(key)
         live = self.cache.child(key, "Deployment")
-        looks = (
-            self._examined[key] != self._state(deployment, current, namespace_labels, named)
-            if key in self._examined
-            else _looks_first(current, stored)
-        )
+        looks = self._examined.get(key) != self._state(deployment, current, namespace_labels, named)
         recorded = self._recorded(key[0], deployment)
         inputs = self._inputs_of(key, deployment)
         return Surroundings(
@@ -150,14 +145,6 @@ class Planner:
         if known is None or known[:2] != version:
             known = self._inputs[key] = (*version, inputs_of(deployment.spec))
         return known[2]
-
-
-def _looks_first(current: Revision | None, stored: StoredDeployment) -> bool:
-    """After a start nothing is known to have changed, but a fallback must learn what it waits for, and advice may have
-    become untrue."""
-    return current is not None and (
-        current.tier is not Tier.PRIMARY or stored.status.get("recommendation") is not None
-    )
 
 
 def _recommendation(status: Mapping[str, Any]) -> Recommendation | None:
