@@ -72,7 +72,7 @@ checkpoint's is refused, except that 16-bit formats convert into each other and 
 {formats}
 ## Speed
 
-A decode step takes layers x launch and communication time, plus bytes read / (bandwidth x {bandwidth:g}), plus operations / (peak x {compute:g}), plus hidden states
+A decode step takes layers x {overhead:g} ms, plus bytes read / (bandwidth x {bandwidth:g}), plus operations / (peak x {compute:g}), plus hidden states
 exchanged at {link:.0f} GB/s. Bytes read are the weights that a batch touches (all of a dense model, the routed experts of others) and the KV cache. Throughput
 is told for {concurrency} requests of {tokens} tokens. An estimate orders recipes; it is never shown as a measurement.
 
@@ -104,8 +104,7 @@ Configurations that are known to run, or not to:
 ## Speed against what others measured
 
 Error of the estimate by class of model and load; 0 % is exact, and the mean counts both directions. The constants are one set, fitted on the classes that
-say so, and on the figures for MXFP4 experts on one GPU when they were still taken for generated tokens: they count prompts too, and estimates there are about twice
-too high. **Expect a quarter of error for dense FP8 models on 8 GPUs, and any factor elsewhere: there an estimate orders recipes of one model and no more.**
+say so. **Expect a quarter of error for dense FP8 models on 8 GPUs, and any factor elsewhere: there an estimate orders recipes of one model and no more.**
 
 {classes}
 Each point, in generated tokens per second of the whole server:
@@ -125,7 +124,7 @@ def page(table: Table) -> str:
     """The whole page without its note."""
     assumed, speed = memory_assumptions(), speed_calibration()
     head = MODEL.format(
-        context=assumed.context_bytes / 2**30, graphs=assumed.graph_bytes / 2**30, bandwidth=speed.bandwidth_efficiency,
+        context=assumed.context_bytes / 2**30, graphs=assumed.graph_bytes / 2**30, bandwidth=speed.bandwidth_efficiency, overhead=speed.overhead_ms_per_layer,
         compute=speed.compute_efficiency, link=speed.link_bytes_per_s / 1e9, concurrency=speed.concurrency, tokens=speed.context_tokens,
         rules=table(("Rule", "Source"), ((each.text, each.source) for each in division_rules())),
         formats=table(("GPU", "Computes", "Serves by dequantising", "No KV cache in", "GPUs of a node"), _formats()),

@@ -32,7 +32,7 @@ SPEED_ERRORS = [
     ("dense FP8, 8 GPUs, saturated, other builds", 1.20, 0.65, 1.40),
     ("dense FP8, 8 GPUs, vLLM of 2024", 1.35, 1.00, 1.75),
     ("experts in FP8 with MLA, 8 GPUs", 1.40, 0.70, 1.00),
-    ("experts in MXFP4, one GPU", 1.90, 1.35, 2.50),
+    ("experts in MXFP4, one GPU", 1.10, 0.90, 1.10),
 ]
 
 

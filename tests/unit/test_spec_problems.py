@@ -60,7 +60,7 @@ def found(model: str = QWEN, labels: dict[str, str] | None = None, **spec: Any) 
         (Check.PERFORMANCE_CONSTRAINTS, {"targets": {"minTokensPerSecond": FP8_RATE}},
          f"spec.targets.minTokensPerSecond '{FP8_RATE}': no hardware within the wishes exceeds"),
         (Check.PERFORMANCE_CONSTRAINTS, {"recipe": {"gpuModel": "MI300X", "gpuCount": 2}, "targets": {"minTokensPerSecond": FP8_RATE}},
-         "(2 x MI300X is estimated to reach 4652), or use more replicas"),
+         "(2 x MI300X is estimated to reach 4261), or use more replicas"),
         (Check.PERFORMANCE_CONSTRAINTS, {"model": LLAMA_405B, "recipe": {"gpuModel": "MI210", "gpuCount": 4}, "targets": {"maxTimeToFirstTokenMilliseconds": 1}},
          "spec.targets.maxTimeToFirstTokenMilliseconds '1': no hardware within the wishes answers before"),
     ],

@@ -56,9 +56,8 @@ class SpeedCalibration:
     """Fitted constants of the decode speed model."""
 
     bandwidth_efficiency: float
-    launch_ms_per_layer: float
-    communication_ms_per_layer: float
-    """Of tensor parallelism over 8 GPUs."""
+    overhead_ms_per_layer: float
+    """Launches, and waiting for one another: the same on one GPU and on eight, by the points it was fitted on."""
     compute_efficiency: float
     link_bytes_per_s: float
     """Effective rate at which one GPU exchanges hidden states of a tensor parallel group."""
@@ -115,8 +114,7 @@ def speed_calibration() -> SpeedCalibration:
     content = read_yaml("calibration.yaml")
     return SpeedCalibration(
         bandwidth_efficiency=content["bandwidthEfficiency"],
-        launch_ms_per_layer=content["launchMillisecondsPerLayer"],
-        communication_ms_per_layer=content["communicationMillisecondsPerLayer"],
+        overhead_ms_per_layer=content["overheadMillisecondsPerLayer"],
         compute_efficiency=content["computeEfficiency"],
         link_bytes_per_s=content["linkGBps"] * 1e9,
         concurrency=content["concurrency"],

@@ -70,8 +70,7 @@ def _step_ms(
     kv = kv_bytes_for_context(model, plan, constants.context_tokens) * plan.pipeline_parallel * batch
     bandwidth = gpu.memory_bandwidth_bytes_per_s / parts * constants.bandwidth_efficiency
     reading = 1000 * (weights + kv) / bandwidth
-    spread = (1 - 1 / size) / (1 - 1 / 8)
-    overhead = model.layers * (constants.launch_ms_per_layer + constants.communication_ms_per_layer * spread)
+    overhead = model.layers * constants.overhead_ms_per_layer
     peak = (
         peak_operations(gpu, weight_format(checkpoint, precision, plan))
         / parts
