@@ -7,9 +7,10 @@ import ssl
 from pathlib import Path
 from typing import cast
 
-from aim_engine.admission.keeper import Keeper, server_context
+from aim_engine.admission.keeper import Keeper
 from aim_engine.kube.client import KubeClient
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.telemetry.tls import server_context
 from testbed.certs import certificate_authority, server_certificate
 
 AUTHORITY = certificate_authority("test")

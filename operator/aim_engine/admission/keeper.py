@@ -22,6 +22,7 @@ from aim_engine.api.meta import GROUP
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile.config import CertificateSource, OperatorConfig
+from aim_engine.telemetry.tls import renew
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +138,7 @@ class Keeper:
             chain.write_bytes(certificate)
             private.touch(mode=0o600)
             private.write_bytes(key)
-            # A context that refuses a pair has lost the one before: what is served must not be the first to try it.
-            server_context().load_cert_chain(chain, private)
-            self.tls.load_cert_chain(chain, private)
+            renew(self.tls, chain, private)
         self._loaded = (certificate, key)
         self.expires = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
         self._problem = None
@@ -216,13 +215,6 @@ def service_names(service: str, namespace: str) -> tuple[str, ...]:
         f"{service}.{namespace}.svc.cluster.local",
         f"{service}.{namespace}",
     )
-
-
-def server_context() -> ssl.SSLContext:
-    """TLS for the API server as client; the certificate is loaded later."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from aim_engine.admission.answer import Answer, Object
 from aim_engine.admission.deployments import Scene, judge_deployment
-from aim_engine.admission.keeper import Keeper, server_context
+from aim_engine.admission.keeper import Keeper
 from aim_engine.admission.recipes import judge_config_map, judge_recipe
 from aim_engine.admission.server import AdmissionServer
 from aim_engine.kube.client import ApiError, KubeClient
@@ -35,6 +35,7 @@ from aim_engine.reconcile.namespaces import NamespaceReader
 from aim_engine.selection import Candidate, CatalogueFacts, Check, Memo
 from aim_engine.telemetry.admission import AdmissionMetrics
 from aim_engine.telemetry.server import Pages, serve
+from aim_engine.telemetry.tls import server_context
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The certificate of the operator's port, from a mounted Secret."""
+"""Serving TLS: contexts whose certificate is renewed, and the certificate of the operator's port, from a mounted Secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Certificate:
 
     def __init__(self, directory: Path) -> None:
         self._files = (directory / "tls.crt", directory / "tls.key")
-        self.context = _context()
+        self.context = server_context()
         self._read = self._contents()
         self.context.load_cert_chain(*self._files)
 
@@ -33,9 +33,7 @@ class Certificate:
             contents = self._contents()
             if contents == self._read:
                 return
-            # A context that refuses a pair has lost the one before: what is served must not be the first to try it.
-            _context().load_cert_chain(*self._files)
-            self.context.load_cert_chain(*self._files)
+            renew(self.context, *self._files)
         except (OSError, ssl.SSLError) as error:
             log.warning("certificate %s: %s; the last one stays", self._files[0], error)
             return
@@ -46,7 +44,17 @@ class Certificate:
         return tuple(path.read_bytes() for path in self._files)
 
 
-def _context() -> ssl.SSLContext:
+def server_context() -> ssl.SSLContext:
+    """TLS of a server; the certificate is loaded later."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def renew(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Serve another pair from now on; raises ssl.SSLError for one that cannot be used, and the last one stays.
+
+    A context that refuses a pair has lost the one before, so what is served is not the first to try it.
+    """
+    server_context().load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key)
