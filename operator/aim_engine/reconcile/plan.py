@@ -71,6 +71,8 @@ class Surroundings:
     memo: Memo = field(default_factory=Memo)
     nodes: frozenset[str] = frozenset()
     """Where its pods are."""
+    picture: int = 0
+    """Of all this apart from what is free: another one is worth another look."""
 
 
 @dataclass(frozen=True, slots=True)

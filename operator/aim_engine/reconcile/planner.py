@@ -29,7 +29,7 @@ class Planner:
     waiters: Waiters
     facts: Facts
     _examined: dict[Key, int] = field(default_factory=dict)
-    """Hash of all that the last look depended on, apart from what is free."""
+    """The picture at the last look."""
     _recommended: dict[Key, Recommendation | None] = field(default_factory=dict)
     """What the last pass recommended, whether or not it is written yet."""
     _inputs: dict[Key, tuple[str, int, Inputs]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Planner:
         current = self.current(key)
         around = self.surroundings(key, deployment, namespace_labels, named, clock)
         made = make_plan(deployment, current, around)
-        self._examined[key] = self._state(deployment, current, namespace_labels, named)
+        self._examined[key] = around.picture
         self._recommended[key] = made.recommendation
         return made
 
@@ -59,7 +59,7 @@ class Planner:
         current = self.current(key)
         kept = self.waiters.kept_for_others(key)
         live = self.cache.child(key, "Deployment")
-        looks = self._examined.get(key) != self._state(deployment, current, namespace_labels, named)
+        picture = self._picture(deployment, current, namespace_labels, named)
         recorded = self._recorded(key[0], deployment)
         inputs = self._inputs_of(key, deployment)
         return Surroundings(
@@ -70,7 +70,7 @@ class Planner:
             config=self.config,
             namespace_labels=namespace_labels,
             live_replicas=live.replicas if live else None,
-            look_again=self.waiters.take_nudge(key) or looks,
+            look_again=self.waiters.take_nudge(key) or self._examined.get(key) != picture,
             hopes=self.waiters.hopes(key),
             recommendation=(
                 self._recommended[key] if key in self._recommended else _recommendation(stored.status)
@@ -80,6 +80,7 @@ class Planner:
             clock=clock,
             memo=self._memo,
             nodes=frozenset(self.tracker.held(key)),
+            picture=picture,
         )
 
     def _recorded(self, namespace: str, deployment: AIMDeployment) -> Recorded | None:
@@ -117,11 +118,11 @@ class Planner:
         """Facts of a model changed: what was computed from the old ones is not used again."""
         self._memo = Memo()
 
-    def _state(
+    def _picture(
         self, deployment: AIMDeployment, current: Revision | None, namespace_labels: Mapping[str, str],
         named: tuple[Candidate, ...],
     ) -> int:  # fmt: skip
-        """The model's recipes, the kinds of GPUs, the spec with its policies, and what the namespace may use."""
+        """Hash of the model's recipes, the kinds of GPUs, the spec with its policies, and what the namespace may use."""
         model_id = current.model_id if current else deployment.spec.model.id or ""
         return hash(
             (
