@@ -144,28 +144,23 @@ def _weights(
 def _detail(question: _Question, gpu: GPU, asked: int | None, form: str) -> int:
     count = asked or _fewest(question, gpu) or _usual(gpu, question.partition)
     _refuse_flags(_ENGINE.check_parallelism(question.flags, count))
-    answer, plan = question.fit(gpu, count), question.plan(gpu, count)
+    fits, plan = question.fit(gpu, count), question.plan(gpu, count)
     found = question.remedies(gpu, count)
     steps = explain(
         question.model, question.stored, gpu, question.partition, question.precision, plan, context=question.context
     )  # fmt: skip
-    unknown = question.unknown if answer.verdict is FitVerdict.UNKNOWN else None
+    unknown = question.unknown if fits.verdict is FitVerdict.UNKNOWN else None
     document = {
         "model": question.model.id if question.model else question.name,
         "checkpoint": question.stored.id if question.stored else None,
-        "gpuModel": gpu.model,
-        "gpuCount": count,
-        "partition": question.partition,
-        "precision": question.shown,
-        "verdict": answer.verdict.value,
-        "message": answer.message,
+        **_judged(question, gpu, count, fits),
         "remedy": ", or ".join(each["text"] for each in found) or unknown,
         "remedies": list(found),
         "note": question.note,
         "steps": [{"name": s.name, "value": s.value, "unit": s.unit, "how": s.how} for s in steps],
     }
     emit(form, document, lambda _: _table(document, steps, unknown))
-    return Exit.NO_RECIPE if answer.verdict is FitVerdict.DOES_NOT_FIT else Exit.OK
+    return Exit.NO_RECIPE if fits.verdict is FitVerdict.DOES_NOT_FIT else Exit.OK
 
 
 def _table(document: dict[str, Any], steps: Iterable[Step], unknown: str | None) -> str:
@@ -210,16 +205,19 @@ def _overview(question: _Question, form: str) -> int:
 
 def _row(question: _Question, gpu: GPU) -> dict[str, Any]:
     count = _fewest(question, gpu)
-    answer = question.fit(gpu, count or _usual(gpu, question.partition))
+    fits = question.fit(gpu, count or _usual(gpu, question.partition))
+    return {**_judged(question, gpu, count, fits), "note": question.note, "remedy": question.unknown}
+
+
+def _judged(question: _Question, gpu: GPU, count: int | None, fits: Fit) -> dict[str, Any]:
+    """What both forms of the document say of one GPU model."""
     return {
         "gpuModel": gpu.model,
         "gpuCount": count,
         "partition": question.partition,
         "precision": question.shown,
-        "verdict": answer.verdict.value,
-        "message": answer.message,
-        "note": question.note,
-        "remedy": question.unknown,
+        "verdict": fits.verdict.value,
+        "message": fits.message,
     }
 
 

@@ -43,14 +43,16 @@ def stored_format(reader: Reader, *, has_experts: bool) -> StoredFormat:
 def _dtype(reader: Reader) -> Precision:
     found = _DTYPES.get(_word(reader))
     if found is None:
-        word = reader.values.get("dtype") or reader.values.get("torch_dtype")
-        raise ConfigError(f"torch_dtype is {shown(word)}; known are {', '.join(_DTYPES)}")
+        raise ConfigError(f"torch_dtype is {shown(_written(reader))}; known are {', '.join(_DTYPES)}")
     return found
 
 
 def _word(reader: Reader) -> str:
-    word = reader.values.get("dtype") or reader.values.get("torch_dtype") or "bfloat16"
-    return str(word).removeprefix("torch.")
+    return str(_written(reader)).removeprefix("torch.")
+
+
+def _written(reader: Reader) -> object:
+    return reader.values.get("dtype") or reader.values.get("torch_dtype") or "bfloat16"
 
 
 def _precision(quantised: Mapping[str, Any]) -> Precision:
