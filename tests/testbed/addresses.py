@@ -69,16 +69,27 @@ def free_port() -> int:
     A program takes seconds to start and listen, and a busy machine uses many ports meanwhile.
     """
     for port in SINGLE_PORTS:
-        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            lock.bind(f"\0aim-engine-testbed-port-{port}")
-        except OSError:
-            lock.close()
+        lock = _lock(f"port-{port}")
+        if lock is None:
             continue
         _held.append(lock)
         if is_free(port):
             return port
     raise NoFreeAddressesError(f"ports {SINGLE_PORTS.start} to {SINGLE_PORTS.stop - 1} are all taken")
+
+
+def _lock(name: str) -> socket.socket | None:
+    """The lock of a name, held until it is closed or the process ends; None while somebody else holds it.
+
+    An abstract socket: its scope is the network namespace, as is that of loopback addresses, and the kernel frees it.
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind(f"\0aim-engine-testbed-{name}")
+    except OSError:
+        lock.close()
+        return None
+    return lock
 
 
 def is_free(port: int) -> bool:
@@ -95,15 +106,9 @@ def is_free(port: int) -> bool:
 def acquire_slot() -> Slot:
     """Take a free slot. NoFreeAddressesError when all are taken."""
     for index in range(SLOTS):
-        # An abstract socket is the lock: its scope is the network namespace, as is that of loopback addresses,
-        # and the kernel frees it when its owner dies.
-        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            lock.bind(f"\0aim-engine-testbed-{index}")
-        except OSError:
-            lock.close()
-            continue
-        return Slot(index, lock)
+        lock = _lock(str(index))
+        if lock is not None:
+            return Slot(index, lock)
     raise NoFreeAddressesError(
         f"{SLOTS} planes are running already; stop one (python -m testbed down --dir DIR)"
     )

@@ -24,11 +24,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    """Commands without a cluster: no kubeconfig, and the repository as the place examples speak of."""
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+def run(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Commands in the repository, of which the examples speak."""
     monkeypatch.chdir(ROOT)
-    return Terminal(capsys)
+    return run
 
 
 @pytest.fixture

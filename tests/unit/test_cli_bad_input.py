@@ -19,10 +19,9 @@ from unit.selection_world import QWEN
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+def run(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("AIM_ENGINE_DEBUG", "1")
-    return Terminal(capsys)
+    return run
 
 
 def listed(folder: Path, *objects: tuple[str, Json]) -> Path:

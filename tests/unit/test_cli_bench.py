@@ -29,10 +29,9 @@ FAST = ("--warmup", "0", "--duration", "30", "--requests", "4", "--concurrency",
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+def run(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.delenv("AIM_ENGINE_API_KEY", raising=False)
-    return Terminal(capsys)
+    return run
 
 
 @pytest.mark.parametrize(

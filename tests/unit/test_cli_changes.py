@@ -20,12 +20,6 @@ CUSTOM = "recipe_id: mine\nhuggingface_id: Qwen/Qwen3-32B\nhardware: MI300X\ngpu
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    return Terminal(capsys)
-
-
-@pytest.fixture
 def cluster(tmp_path: Path) -> Path:
     """A node with half of its GPUs taken."""
     return snapshot(tmp_path, node("gpu-1"), pod("other", "gpu-1", 4), recipe("small"), recipe("big", gpus=8))

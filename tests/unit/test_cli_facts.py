@@ -57,10 +57,9 @@ def hub() -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+def run(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    return Terminal(capsys)
+    return run
 
 
 def learned(hub: LocalHub, *objects: tuple[str, Json], key: tuple[str, str] = KEY) -> OperatorPlanner:

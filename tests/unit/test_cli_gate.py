@@ -14,12 +14,6 @@ LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    return Terminal(capsys)
-
-
-@pytest.fixture
 def cluster(tmp_path: Path) -> Path:
     return snapshot(tmp_path, node("gpu-1"), recipe("small"))
 

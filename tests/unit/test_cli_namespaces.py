@@ -13,12 +13,6 @@ from unit.cli_world import Json, Terminal, config_map, deployment, node, recipe,
 from unit.selection_world import QWEN
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    return Terminal(capsys)
-
-
 def named(name: str) -> tuple[str, Json]:
     return "Namespace", {"apiVersion": "v1", "metadata": {"name": name, "labels": {}}}
 

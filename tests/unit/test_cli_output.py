@@ -21,12 +21,6 @@ from unit.selection_world import QWEN
 EVIL = "x\x1b[31m\u202e\u2028\x9b\x07y\nz"
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    return Terminal(capsys)
-
-
 @given(st.text(st.characters()))
 def test_printable_text_is_one_line_without_controls(text: str) -> None:
     shown = printable(text)

@@ -20,12 +20,6 @@ from unit.cli_world import TAKEN, Terminal, config_map, deployment, node, pod, r
 from unit.selection_world import QWEN
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    return Terminal(capsys)
-
-
 def items(path: Path) -> list[dict[str, Any]]:
     """The objects, read by YAML alone."""
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["items"]

@@ -279,10 +279,7 @@ async def test_names_that_nobody_has_do_not_keep_the_hub_from_being_asked_for_ot
     async with store(hub) as running:
         for number in range(3):
             running.facts.model(f"acme/none-{number}")
-        for _ in range(500):
-            if len(running.results) == 3:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: len(running.results) == 3, "three answers")
         await known(running)
         assert len(running.facts._open) <= 3
 
