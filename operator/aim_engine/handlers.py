@@ -7,7 +7,6 @@ edge was seen (docs/architecture.md, "Why kopf is used this way").
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,8 @@ from aim_engine import CONFIG_VARIABLE
 from aim_engine.kube.connection import connect
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile.config import OperatorConfig, load
-from aim_engine.reconcile.framework import configure, log_in
+from aim_engine.reconcile.framework import begin, configure, end, log_in
 from aim_engine.reconcile.runtime import Runtime
-
-log = logging.getLogger(__name__)
 
 
 def register(registry: kopf.OperatorRegistry, runtime: Runtime) -> None:
@@ -42,32 +39,15 @@ def _register_event(registry: kopf.OperatorRegistry, runtime: Runtime, resource:
 
 
 async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
-    """Run the operator until `stop` is set; False when it ended for another cause.
-
-    kopf takes SIGTERM for itself and cancels whatever tasks it finds when it ends; `take_signals` is called once kopf
-    is up, to take them back, so that our part ends first and in order.
-    """
+    """Run the operator until `stop` is set; False when it ended for another cause."""
     connection = await connect()
     runtime = Runtime(config, connection)
     registry = kopf.OperatorRegistry()
     register(registry, runtime)
     settings = kopf.OperatorSettings()
     configure(settings, namespaced=bool(config.watch_namespaces))
-    # Nobody reads it, but kopf's own choice asks for the name of our user, and a container's user has none.
-    identity: Any = os.uname().nodename
-    kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=registry, settings=settings, clusterwide=not config.watch_namespaces,
-            namespaces=config.watch_namespaces, standalone=True, ready_flag=kopf_ready, stop_flag=kopf_stop,
-            identity=identity,
-        ),
-        name="kopf",
-    )  # fmt: skip
-    starting = asyncio.create_task(kopf_ready.wait())
-    await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
-    starting.cancel()
-    take_signals()
+    kopf_stop = asyncio.Event()
+    watching = await begin(registry, settings, kopf_stop, take_signals, config.watch_namespaces)
     ours = asyncio.create_task(runtime.run(stop), name="runtime")
     try:
         await asyncio.wait({ours, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,10 +55,7 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     finally:
         stop.set()
         await asyncio.gather(ours, return_exceptions=True)
-        kopf_stop.set()
-        await asyncio.gather(watching, return_exceptions=True)
-        if not watching.cancelled() and (error := watching.exception()):
-            log.error("kopf ended: the watch of our objects is over", exc_info=error)
+        await end(watching, kopf_stop)
         await connection.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from aim_engine.api.wording import briefly
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import connect
 from aim_engine.reconcile.config import OperatorConfig
-from aim_engine.reconcile.framework import configure, log_in
+from aim_engine.reconcile.framework import begin, configure, end, log_in
 
 log = logging.getLogger(__name__)
 
@@ -60,32 +59,22 @@ def _give(answer: Answer, warnings: list[str]) -> None:
 async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
     """Run the validator until `stop` is set; False when it ended for another cause."""
     connection = await connect()
-    await _served(KubeClient(connection), stop)
     validator = Validator(config, connection)
-    await validator.prepare()
+    if not await _prepared(validator, KubeClient(connection), stop):
+        await validator.end()
+        await connection.close()
+        return True
     registry = kopf.OperatorRegistry()
     register(registry, validator)
     settings = kopf.OperatorSettings()
     configure(settings)
     settings.admission.server = validator.server
     settings.admission.managed = None
-    identity: Any = os.uname().nodename  # nobody reads it, but kopf's own choice asks for our user's name
     kopf_stop = asyncio.Event()
-    serving = asyncio.create_task(
-        kopf.operator(
-            registry=registry,
-            settings=settings,
-            clusterwide=True,
-            standalone=True,
-            stop_flag=kopf_stop,
-            identity=identity,
-        ),
-        name="kopf",
-    )
+    serving = await begin(registry, settings, kopf_stop, take_signals)
     listening = asyncio.create_task(validator.server.listening.wait())
     await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
     listening.cancel()
-    take_signals()
     ours = asyncio.create_task(validator.run(stop), name="validator")
     try:
         await asyncio.wait({ours, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,14 +82,31 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     finally:
         stop.set()
         await asyncio.gather(ours, return_exceptions=True)
-        kopf_stop.set()
-        await asyncio.gather(serving, return_exceptions=True)
+        await end(serving, kopf_stop)
         await connection.close()
 
 
-async def _served(client: KubeClient, stop: asyncio.Event) -> None:
+async def _prepared(validator: Validator, client: KubeClient, stop: asyncio.Event) -> bool:
+    """False when `stop` was set before all is there that serving needs."""
+
+    async def prepare() -> None:
+        await _served(client)
+        await validator.prepare()
+
+    preparing, stopped = asyncio.create_task(prepare()), asyncio.create_task(stop.wait())
+    await asyncio.wait({preparing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if preparing.done():
+        await preparing
+        return True
+    preparing.cancel()
+    await asyncio.gather(preparing, return_exceptions=True)
+    return False
+
+
+async def _served(client: KubeClient) -> None:
     """Wait until the API server has our kinds: kopf looks for them once, at its start."""
-    while not stop.is_set():
+    while True:
         try:
             found = await client.request("GET", f"/apis/{GROUP}/{VERSION}")
             if {"aimdeployments", "aimrecipes"} <= {each["name"] for each in found.get("resources", ())}:

@@ -159,9 +159,8 @@ class Keeper:
             return True
         trusting = ssl.create_default_context(cadata=self._bundle.decode())
         try:
-            _, writer = await asyncio.wait_for(
-                asyncio.open_connection(host, settings.service_port, ssl=trusting), _DIAL_SECONDS
-            )
+            async with asyncio.timeout(_DIAL_SECONDS):
+                _, writer = await asyncio.open_connection(host, settings.service_port, ssl=trusting)
         except (OSError, TimeoutError) as error:
             log.info("%s does not answer yet: %s", host, error or "timeout")
             return False

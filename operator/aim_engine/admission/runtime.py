@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
-
 from aim_engine.admission.answer import Answer, Object
 from aim_engine.admission.deployments import Scene, judge_deployment
 from aim_engine.admission.keeper import Keeper
@@ -178,13 +176,14 @@ class Validator:
                 await asyncio.sleep(settings.drain_seconds)
         finally:
             stopped.cancel()
-            await self._end(health)
+            await self.end()
+            await health.cleanup()
 
-    async def _end(self, health: web.AppRunner) -> None:
+    async def end(self) -> None:
+        """End what runs in the background since the preparation began."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await health.cleanup()
 
     def _answers(self) -> bool:
         return self.server.listening.is_set() and not self.server.draining

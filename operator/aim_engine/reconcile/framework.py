@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, repeat
 from typing import Any
 
@@ -10,6 +13,11 @@ import kopf
 
 from aim_engine.kube.connection import Connection
 from aim_engine.reconcile import resources
+
+log = logging.getLogger(__name__)
+
+_LEFTOVER_SECONDS = 1.0
+"""A watch that kopf ends within its first list can leave a task behind, and kopf waits five seconds for those."""
 
 
 def log_in(registry: kopf.OperatorRegistry, connection: Connection, namespace: str) -> None:
@@ -82,3 +90,36 @@ def configure(settings: kopf.OperatorSettings, *, namespaced: bool = False) -> N
     for resource, selector in resources.WATCHED.items():
         if selector:
             selectors[resource.group, resource.version, resource.plural] = selector
+
+
+async def begin(
+    registry: kopf.OperatorRegistry,
+    settings: kopf.OperatorSettings,
+    stop: asyncio.Event,
+    take_signals: Callable[[], None],
+    namespaces: Collection[str] = (),
+) -> asyncio.Task[None]:
+    """Start kopf, in all namespaces or in these; it ends when `stop` is set.
+
+    kopf takes SIGTERM for itself and cancels whatever tasks it finds when it ends. `take_signals` takes them back, before
+    the event loop could bring one: our part ends first and in order.
+    """
+    before = asyncio.all_tasks()
+    # Nobody reads it, but kopf's own choice asks for the name of our user, and a container's user has none.
+    identity: Any = os.uname().nodename
+    tasks = await kopf.spawn_tasks(
+        registry=registry, settings=settings, clusterwide=not namespaces, namespaces=namespaces, standalone=True,
+        stop_flag=stop, identity=identity,
+    )  # fmt: skip
+    take_signals()
+    return asyncio.create_task(kopf.run_tasks(tasks, ignored=before), name="kopf")
+
+
+async def end(kopf_runs: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """End kopf, whose stop flag `stop` is, and what it leaves behind."""
+    stop.set()
+    await asyncio.wait({kopf_runs}, timeout=_LEFTOVER_SECONDS)
+    kopf_runs.cancel()
+    await asyncio.gather(kopf_runs, return_exceptions=True)
+    if not kopf_runs.cancelled() and (error := kopf_runs.exception()):
+        log.error("kopf ended: the watch of our objects is over", exc_info=error)

@@ -70,7 +70,8 @@ class Election:
 
     async def _try(self) -> bool:
         try:
-            return await asyncio.wait_for(self._acquire_or_renew(), self._config.renew_seconds)
+            async with asyncio.timeout(self._config.renew_seconds):
+                return await self._acquire_or_renew()
         except ApiError as error:
             if error.code != 409:
                 log.warning("leader election: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -146,22 +147,28 @@ class Runtime:
         certificate = Certificate(Path(settings.tls_directory)) if settings.tls_directory else None
         pages = Pages(self.metrics.registry, self._unhealthy, self._unready, self._objects, access)
         runner = await serve(self.config.listen, pages, certificate.context if certificate else None)
+        if certificate is not None:
+            self._spawn(certificate.watch(), "certificate of the metrics port")
+        starting = asyncio.create_task(self._start(), name="start")
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.lost.wait())]
         try:
-            if certificate is not None:
-                self._spawn(certificate.watch(), "certificate of the metrics port")
-            self._start_reflectors()
-            await self._sync()
-            self._spawn(self._resync_forever(), "resync")
-            self._spawn(self._lead(), "leader election")
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Whatever is left over keeps kopf waiting for five seconds: it takes every task for its own.
-            for task in (*self._tasks, *ends):
+            for task in (starting, *self._tasks, *ends):
                 task.cancel()
-            await asyncio.gather(*self._tasks, *ends, return_exceptions=True)
+            await asyncio.gather(starting, *self._tasks, *ends, return_exceptions=True)
             await self.election.release()
             await runner.cleanup()
+
+    async def _start(self) -> None:
+        self._start_reflectors()
+        await self._sync()
+        self._spawn(self._resync_forever(), "resync")
+        self._spawn(self._lead(), "leader election")
 
     def _learned(self, source_id: str) -> None:
         self.planner.relearn()
@@ -264,11 +271,10 @@ class Runtime:
         """Compare with fresh lists now and then, and soon after kopf lost its watch: it does not tell what vanished."""
         while True:
             pause = self.config.resync_seconds * random.uniform(0.9, 1.1)  # noqa: S311
-            try:
-                await asyncio.wait_for(self._relist.wait(), pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._relist.wait()
                 await asyncio.sleep(_RELIST_DELAY)
-            except TimeoutError:
-                pass
             self._relist.clear()
             for resource in self.watched:
                 try:

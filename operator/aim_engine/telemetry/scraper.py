@@ -183,7 +183,8 @@ class Scraper:
                     return key, name, watched
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(wait, _IDLE_SECONDS))
+                async with asyncio.timeout(min(wait, _IDLE_SECONDS)):
+                    await self._changed.wait()
 
     async def _look(
         self,
