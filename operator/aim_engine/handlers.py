@@ -51,6 +51,8 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     ours = asyncio.create_task(runtime.run(stop), name="runtime")
     try:
         await asyncio.wait({ours, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if ours.done():
+            await ours
         return stop.is_set()
     finally:
         stop.set()

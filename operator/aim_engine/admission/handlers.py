@@ -78,6 +78,8 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     ours = asyncio.create_task(validator.run(stop), name="validator")
     try:
         await asyncio.wait({ours, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if ours.done():
+            await ours
         return stop.is_set()
     finally:
         stop.set()

@@ -14,6 +14,7 @@ from aim_engine.cli.cluster import read_config
 from aim_engine.cli.output import CommandError
 from aim_engine.kube.connection import KubeconfigError
 from aim_engine.reconcile.config import OperatorConfig
+from aim_engine.telemetry.tls import ServingError
 
 Serve = Callable[[OperatorConfig, asyncio.Event, Callable[[], None]], Awaitable[bool]]
 """Runs until the event is set, given a way to take the signals back from kopf."""
@@ -35,6 +36,8 @@ def until_signalled(arguments: argparse.Namespace, serve: Serve) -> int:
         return 0 if asyncio.run(_until_signalled(config, serve)) else 1
     except KubeconfigError as error:
         raise CommandError(f"{error}; run in a pod with a ServiceAccount, or set KUBECONFIG") from None
+    except ServingError as error:
+        raise CommandError(str(error)) from None
     except Exception:
         logging.getLogger(__name__).exception(
             "ended by a fault of ours"

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from aim_engine.telemetry.store import SeriesStore
+from aim_engine.telemetry.tls import ServingError
 
 _END = b"# EOF\n"
 _PIECE = 256 * 1024
@@ -34,7 +35,7 @@ class Pages:
 
 
 async def serve(listen: str, pages: Pages, tls: ssl.SSLContext | None = None) -> web.AppRunner:
-    """Listen on `host:port`."""
+    """Listen on `host:port`; raises ServingError where that cannot be."""
 
     async def metrics(request: web.Request) -> web.StreamResponse:
         if pages.authorize is not None:
@@ -67,7 +68,13 @@ async def serve(listen: str, pages: Pages, tls: ssl.SSLContext | None = None) ->
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls).start()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ServingError(
+            f"cannot listen on {listen}: {error}; set an address of this machine with a free port"
+        ) from error
     return runner
 
 

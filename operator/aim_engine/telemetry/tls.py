@@ -12,14 +12,23 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 10.0
 
 
+class ServingError(Exception):
+    """A port cannot be served; the message names the setting, its value and the cause."""
+
+
 class Certificate:
     """tls.crt and tls.key of a directory. `context` serves what was read last: connections made later get it at once."""
 
     def __init__(self, directory: Path) -> None:
         self._files = (directory / "tls.crt", directory / "tls.key")
         self.context = server_context()
-        self._read = self._contents()
-        self.context.load_cert_chain(*self._files)
+        try:
+            self._read = self._contents()
+            self.context.load_cert_chain(*self._files)
+        except OSError as error:
+            raise ServingError(
+                f"no certificate for /metrics: {error}; metrics.tlsDirectory ({directory}) must hold tls.crt and tls.key in PEM"
+            ) from error
 
     async def watch(self) -> None:
         """Take up what is renewed, until cancelled. A pair that cannot be used is told, and the last one stays."""
