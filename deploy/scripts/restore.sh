@@ -80,6 +80,15 @@ apply_file() {
     if [ -s "$directory/$1" ]; then run kubectl apply --server-side --force-conflicts -f "$directory/$1" || true; fi
 }
 
+# A CRD of this very moment has no conditions yet, and kubectl wait ends with an error instead of waiting for them.
+established() {
+    for _ in 1 2 3 4 5; do
+        if kubectl wait --for=condition=Established --timeout=60s -f "$chart/crds" >/dev/null 2>&1; then return 0; fi
+        sleep 1
+    done
+    kubectl wait --for=condition=Established --timeout=60s -f "$chart/crds" >/dev/null
+}
+
 # Whether the backup holds the decision of a release.
 recorded() {
     awk -v wanted="$2-recipe-config" -v where="$1" '
@@ -101,7 +110,7 @@ done <"$directory/secrets.txt"
 
 # As helm's own manager, so that later releases of the chart meet no conflict.
 run kubectl apply --server-side --force-conflicts --field-manager=helm -f "$chart/crds" || true
-[ "$dry_run" = 1 ] || kubectl wait --for=condition=Established --timeout=60s -f "$chart/crds" >/dev/null
+[ "$dry_run" = 1 ] || established || failed=1
 apply_file aimrecipes.yaml
 apply_file configmaps.yaml
 

@@ -114,7 +114,7 @@ def plane() -> Iterator[ControlPlane]:
             "--field-manager=helm",
             *(word for path in crds for word in ("-f", str(path))),
         )
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")
+        running.establish_crds()
         aim_engine(running, "hook", "recipes")
         port = free_port()
         processes = Processes(running.workdir / "operators" / "docs")

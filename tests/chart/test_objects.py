@@ -34,7 +34,7 @@ def judge() -> Iterator[ControlPlane]:
             *foreign.crds("cert-manager"),
         ]
         plane.kubectl("apply", "--server-side", *(word for path in files for word in ("-f", str(path))))
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=90s")
+        plane.establish_crds()
         for name in (NAMESPACE, "aim-demo", "team-a", "team-b"):
             labels = {"pod-security.kubernetes.io/warn": "restricted"}
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})

@@ -311,10 +311,7 @@ def install_monitoring_crds(cluster: RealCluster) -> None:
     files = [path for path in foreign.crds("prometheus-operator") if path.stem.split("_")[-1] in wanted]
     assert len(files) == len(wanted)
     cluster.apply(*files)
-    for name in wanted:
-        cluster.kubectl(
-            "wait", "--for=condition=Established", f"crd/{name}.monitoring.coreos.com", "--timeout=60s"
-        )
+    cluster.establish_crds()
 
 
 VERIFICATION = [

@@ -29,6 +29,7 @@ SAMPLES_DIRECTORY = ROOT / "deploy" / "samples"
 OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "aim-engine", "aim-engine-operator"
 CRDS = ("aimrecipes.aim.engine.amd.com", "aimdeployments.aim.engine.amd.com")
 STATUS_TIMEOUT = 30.0
+CRD_TIMEOUT = 60.0
 SIMULATED = """\
 Nodes and engines are simulated: there is no kubelet, so kubectl logs, exec and port-forward do not answer (engines answer at
 their pods' addresses, as above), and Secrets that samples name need not exist. In the first half minute Kubernetes' garbage
@@ -60,12 +61,18 @@ class Demo:
             State(str(self.admin.kubeconfig), self.own_cluster).write(self.place)
             self.admin.apply(ROOT / "crds" / "aimrecipes.yaml")
             self.admin.apply(ROOT / "crds" / "aimdeployments.yaml")
-            self.admin.run(
-                "wait", "--for=condition=Established", *(f"crd/{name}" for name in CRDS), "--timeout=30s"
-            )
+            wait_for("the CRDs to be served", self._established, CRD_TIMEOUT)
             for name in ("namespace.yaml", "rbac.yaml", "user-roles.yaml"):
                 self.admin.apply(ROOT / "deploy" / "manifests" / name)
             self.admin.apply(ROOT / "recipes")
+
+    def _established(self) -> bool:
+        """`kubectl wait` would end with an error for a CRD of this very moment, whose conditions are still null."""
+        found = (self.admin.get("crd", name)["status"].get("conditions") or () for name in CRDS)
+        return all(
+            {"Established": "True"}.items() <= {each["type"]: each["status"] for each in conditions}.items()
+            for conditions in found
+        )
 
     def start_operator(self) -> str:
         """Start the operator with its ServiceAccount's token; returns its address."""

@@ -42,7 +42,7 @@ def guarded() -> Iterator[ControlPlane]:
     with ControlPlane.start(kwok=False, scheduler=False) as plane:
         install(plane, recipes=())
         plane.apply(*foreign.crds("cert-manager"))
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=90s")
+        plane.establish_crds()
         plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": "team-a"}})
         yield plane
 

@@ -40,7 +40,7 @@ def governed() -> Iterator[ControlPlane]:
     """A plane with the policy, which warns at first, and two users who may edit AIMDeployments."""
     with ControlPlane.start(kwok=False, scheduler=False) as plane:
         plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        plane.establish_crds()
         for name in (NAMESPACE, TENANT, "team-b"):
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         rules = [{"apiGroups": ["aim.engine.amd.com"], "resources": ["*"], "verbs": ["*"]}]

@@ -111,7 +111,7 @@ def installed(
             plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         plane.add_nodes("mi300x-8")
         plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        plane.establish_crds()
         kinds = (
             "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret", "Service",
             "ValidatingWebhookConfiguration",

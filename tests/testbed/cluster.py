@@ -164,6 +164,23 @@ class Cluster:
             if isinstance(path, Path):
                 self.kubectl(*command, "--recursive", "-f", str(path))
 
+    def establish_crds(self, timeout: float = 180) -> None:
+        """Wait until every kind there is has its API. `kubectl wait` would end with an error for a CRD of this very moment,
+        whose conditions are still null."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+        def pending() -> list[str]:
+            return [
+                crd["metadata"]["name"]
+                for crd in self.request("GET", path)["items"]
+                if not any(
+                    each["type"] == "Established" and each["status"] == "True"
+                    for each in crd["status"].get("conditions") or ()
+                )
+            ]
+
+        self.wait_for(lambda: not pending(), timeout, "every CRD to be established")
+
     # Nodes and pods
 
     def add_nodes(self, *kinds: str, names: Sequence[str] | None = None, **overrides: Any) -> list[str]:

@@ -27,8 +27,7 @@ START_TIMEOUT = 90
 def install(plane: Cluster, *, recipes: Sequence[Path] = (ROOT / "recipes",)) -> None:
     """CRDs, namespace, ServiceAccount and RBAC as shipped, and the recipe catalogue."""
     plane.apply(ROOT / "crds" / "aimrecipes.yaml", ROOT / "crds" / "aimdeployments.yaml")
-    for crd in ("aimrecipes", "aimdeployments"):
-        plane.kubectl("wait", "--for=condition=Established", f"crd/{crd}.aim.engine.amd.com", "--timeout=60s")
+    plane.establish_crds()
     plane.apply(ROOT / "deploy" / "manifests" / "namespace.yaml", ROOT / "deploy" / "manifests" / "rbac.yaml")
     for path in recipes:
         plane.apply(path)

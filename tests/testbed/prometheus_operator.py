@@ -35,7 +35,7 @@ class PrometheusOperator:
         """Install the CRDs and start it; it works when :meth:`scrape_configs` answers."""
         for file in foreign.crds("prometheus-operator"):
             plane.kubectl("apply", "--server-side", "-f", str(file))
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
+        plane.establish_crds()
         directory = plane.workdir / "prometheus-operator"
         directory.mkdir(parents=True, exist_ok=True)
         pair = certs.client_certificate(

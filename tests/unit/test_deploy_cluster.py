@@ -29,7 +29,7 @@ def plane() -> Iterator[ControlPlane]:
     with ControlPlane.start() as running:
         running.add_nodes("cpu-only", "cpu-only")
         running.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy" / "manifests"))
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        running.establish_crds()
         running.kubectl("apply", "--server-side", "--recursive", "-f", str(ROOT / "recipes"))
         yield running
 
