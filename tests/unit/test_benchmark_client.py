@@ -422,10 +422,22 @@ def test_the_key_goes_with_every_request_and_nowhere_else() -> None:
     assert other.asked == []
 
 
+def heed_interrupts() -> None:
+    """As a terminal starts it: a shell starts what runs in the background deaf to SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt(url: str, *words: str, ready: Callable[[], bool]) -> tuple[int, str, str]:
     """Run the command line as a user does, and press Ctrl-C when something holds."""
     command = [sys.executable, "-m", "aim_engine", "bench", "--url", url, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:  # fmt: skip
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
+    ) as process:
         try:
             until(ready)
             process.send_signal(signal.SIGINT)
