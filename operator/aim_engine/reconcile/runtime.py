@@ -115,7 +115,9 @@ class Runtime:
             Applier(self.client, self.cache, self.recorder), self.recorder,
             self.metrics, self.planner, self.measuring, self.recipes.mark,
         )  # fmt: skip
-        self.election = Election(self.client, self.config.namespace, self.config.lease)
+        # The API server may take long over an object, above all where admission webhooks do; the Lease must not wait for that.
+        beside = KubeClient(self.connection, self.metrics.requested, standing=True)
+        self.election = Election(beside, self.config.namespace, self.config.lease)
         self.series = ObjectSeries(self.metrics.objects, self.cache, self.tracker, self.measuring.measured)
         self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
