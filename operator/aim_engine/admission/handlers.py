@@ -60,10 +60,16 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     """Run the validator until `stop` is set; False when it ended for another cause."""
     connection = await connect()
     validator = Validator(config, connection)
-    if not await _prepared(validator, KubeClient(connection), stop):
+    try:
+        if not await _prepared(validator, KubeClient(connection), stop):
+            return True
+        return await _serve(validator, stop, take_signals)
+    finally:
         await validator.end()
         await connection.close()
-        return True
+
+
+async def _serve(validator: Validator, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
     registry = kopf.OperatorRegistry()
     register(registry, validator)
     settings = kopf.OperatorSettings()
@@ -72,9 +78,11 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     settings.admission.managed = None
     kopf_stop = asyncio.Event()
     serving = await begin(registry, settings, kopf_stop, take_signals)
-    listening = asyncio.create_task(validator.server.listening.wait())
-    await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
-    listening.cancel()
+    # kopf listens once it has asked the API server for all kinds, which may take long.
+    awaited = [asyncio.create_task(event.wait()) for event in (validator.server.listening, stop)]
+    await asyncio.wait({serving, *awaited}, return_when=asyncio.FIRST_COMPLETED)
+    for task in awaited:
+        task.cancel()
     ours = asyncio.create_task(validator.run(stop), name="validator")
     try:
         await asyncio.wait({ours, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +93,6 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
         stop.set()
         await asyncio.gather(ours, return_exceptions=True)
         await end(serving, kopf_stop)
-        await connection.close()
 
 
 async def _prepared(validator: Validator, client: KubeClient, stop: asyncio.Event) -> bool:
