@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
+import kopf
 import pytest
 
 from aim_engine.admission import handlers
@@ -81,12 +82,12 @@ async def test_sigterm_ends_a_validator_that_does_not_listen_yet(monkeypatch: py
     async def prepared(*_: object) -> bool:
         return True
 
-    async def begun(*_: object) -> asyncio.Task[None]:
-        return asyncio.create_task(for_ever())
+    async def spawned(*, stop_flag: asyncio.Event, **_: Any) -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(for_ever()), asyncio.create_task(stop_flag.wait())]
 
     monkeypatch.setattr(handlers, "connect", connected)
     monkeypatch.setattr(handlers, "_prepared", prepared)
-    monkeypatch.setattr(handlers, "begin", begun)
+    monkeypatch.setattr(kopf, "spawn_tasks", spawned)
     monkeypatch.setattr(type(Validator(QUIET, NOBODY).keeper), "run", for_ever)
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, stop.set)

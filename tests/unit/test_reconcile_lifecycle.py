@@ -6,8 +6,10 @@ import asyncio
 import time
 from typing import Any, cast
 
+import kopf
 import pytest
 
+from aim_engine import handlers
 from aim_engine.kube.client import ApiError
 from aim_engine.kube.connection import Connection
 from aim_engine.kube.resource import Resource
@@ -61,6 +63,48 @@ async def test_a_part_that_is_cancelled_by_nobody_of_ours_ends_the_operator() ->
     runtime._tasks[0].cancel()
     async with asyncio.timeout(PATIENCE):
         await runtime.lost.wait()
+
+
+async def test_when_kopf_fails_our_part_ends_first_and_in_order_and_the_cause_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kopf cancels whatever tasks it finds when it ends, the giving back of the Lease among them."""
+
+    class Unconnected:
+        async def close(self) -> None:
+            return None
+
+    async def connected() -> Connection:
+        return cast(Connection, Unconnected())
+
+    async def failing() -> None:
+        await asyncio.sleep(0.1)
+        raise PermissionError("ran out of credentials")
+
+    async def spawned(**_: Any) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(failing())]
+
+    endings: list[str] = []
+
+    async def ours(_: Runtime, stop: asyncio.Event) -> None:
+        try:
+            await stop.wait()
+            endings.append("told")
+            await asyncio.sleep(0.1)
+            endings.append("in order")
+        except asyncio.CancelledError:
+            endings.append("cancelled")
+            raise
+
+    monkeypatch.setattr(handlers, "connect", connected)
+    monkeypatch.setattr(kopf, "spawn_tasks", spawned)
+    monkeypatch.setattr(Runtime, "run", ours)
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        assert not await handlers.run(QUIET, asyncio.Event(), lambda: None)
+    assert endings == ["told", "in order"]
+    assert time.monotonic() - began < 4
+    assert "ran out of credentials" in caplog.text
 
 
 async def test_a_comparison_that_failed_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
