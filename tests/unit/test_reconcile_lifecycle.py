@@ -15,6 +15,7 @@ from aim_engine.kube.connection import Connection
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile import runtime as operator_runtime
 from aim_engine.reconcile.config import HubConfig, MeasuringConfig, OperatorConfig
+from aim_engine.reconcile.framework import begin
 from aim_engine.reconcile.runtime import Runtime
 from aim_engine.telemetry.metrics import Metrics
 from aim_engine.telemetry.server import Pages, serve
@@ -105,6 +106,34 @@ async def test_when_kopf_fails_our_part_ends_first_and_in_order_and_the_cause_is
     assert endings == ["told", "in order"]
     assert time.monotonic() - began < 4
     assert "ran out of credentials" in caplog.text
+
+
+async def test_watches_of_kopf_that_swallow_cancellations_do_not_keep_the_process_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a CRD was removed, the other watches took one cancellation for the end of a request and went on."""
+    swallowed = 0
+
+    async def watch() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await for_ever()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 3:
+                    raise
+
+    async def spawned(**_: Any) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(watch())]
+
+    monkeypatch.setattr(kopf, "spawn_tasks", spawned)
+    settings = kopf.OperatorSettings()
+    running = await begin(kopf.OperatorRegistry(), settings, lambda: None)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        await running.end()
+    assert swallowed == 4
 
 
 async def test_a_comparison_that_failed_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from aim_engine.reconcile import resources
 
 log = logging.getLogger(__name__)
 
+_CANCELLATIONS = 20
 _LEFTOVER_SECONDS = 1.0
 """A watch that kopf ends within its first list can leave a task behind, and kopf waits five seconds for those."""
 
@@ -109,12 +110,22 @@ class Running:
         self._stop.set()
         ending = asyncio.create_task(kopf.run_tasks(self._parts, ignored=self._before), name="kopf")
         await asyncio.wait({ending}, timeout=_LEFTOVER_SECONDS)
-        ending.cancel()
-        await asyncio.gather(ending, return_exceptions=True)
         if failed:
             errors = (each.exception() for each in self._parts if each.done() and not each.cancelled())
             cause = next((error for error in errors if error is not None), None)
             log.error("kopf ended: the watch of our objects is over", exc_info=cause)
+        await self._cancel_what_is_left()
+
+    async def _cancel_what_is_left(self) -> None:
+        """Its watches can swallow a cancellation, or several, and the process would never end."""
+        for _ in range(_CANCELLATIONS):
+            left = asyncio.all_tasks() - set(self._before) - {asyncio.current_task()}
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_LEFTOVER_SECONDS / _CANCELLATIONS)
+        log.error("kopf left behind: %s", ", ".join(sorted(task.get_name() for task in left)))
 
 
 async def begin(
