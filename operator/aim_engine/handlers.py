@@ -18,7 +18,7 @@ from aim_engine import CONFIG_VARIABLE
 from aim_engine.kube.connection import connect
 from aim_engine.kube.resource import Resource
 from aim_engine.reconcile.config import OperatorConfig, load
-from aim_engine.reconcile.framework import begin, configure, end, log_in
+from aim_engine.reconcile.framework import begin, configure, log_in
 from aim_engine.reconcile.runtime import Runtime
 
 
@@ -46,18 +46,17 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     register(registry, runtime)
     settings = kopf.OperatorSettings()
     configure(settings, namespaced=bool(config.watch_namespaces))
-    kopf_stop = asyncio.Event()
-    watching = await begin(registry, settings, kopf_stop, take_signals, config.watch_namespaces)
+    watching = await begin(registry, settings, take_signals, config.watch_namespaces)
     ours = asyncio.create_task(runtime.run(stop), name="runtime")
     try:
-        await asyncio.wait({ours, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ours, watching.ended}, return_when=asyncio.FIRST_COMPLETED)
         if ours.done():
             await ours
         return stop.is_set()
     finally:
         stop.set()
         await asyncio.gather(ours, return_exceptions=True)
-        await end(watching, kopf_stop)
+        await watching.end()
         await connection.close()
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from aim_engine.admission.keeper import Keeper
-from aim_engine.kube.client import KubeClient
+from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.reconcile.config import OperatorConfig
 from aim_engine.telemetry.tls import server_context
 from testbed.certs import certificate_authority, server_certificate
@@ -60,3 +60,27 @@ async def test_a_renewal_that_cannot_be_used_leaves_the_last_certificate_served(
     (tmp_path / "tls.key").write_bytes(second["tls.key"])
     await keeper.look()
     assert (keeper.problem, await served(keeper)) == (None, second["tls.crt"])
+
+
+class AlwaysFaster:
+    """An API server on which another replica always writes the Secret first."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    async def get(self, *_: object) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"metadata": {"resourceVersion": "1"}, "data": {}}
+
+    async def merge(self, *_: object) -> None:
+        self.writes += 1
+        await asyncio.sleep(0)
+        raise ApiError(409, "Conflict", "the object has been modified")
+
+
+async def test_a_race_for_the_secret_that_is_lost_again_and_again_is_no_hot_loop() -> None:
+    api = AlwaysFaster()
+    keeper = Keeper(cast(KubeClient, api), OperatorConfig(), server_context(), lambda: False)
+    async with asyncio.timeout(20):
+        await keeper.look()
+    assert 1 < api.writes < 10

@@ -447,7 +447,7 @@ class World:
                 self.scraper.take(
                     (namespace, name), f"{name}/{restarts}", scan(render(state, "m").encode(), NAMES)
                 )
-            self.measuring.look()
+            list(self.measuring.look())
         return list(self.passes.asked)
 
     def told(self, number: int = 0) -> tuple[PerformanceStatus | None, R]:
@@ -506,7 +506,7 @@ def test_all_deployments_share_one_budget_of_writes() -> None:
     for _ in range(110):
         before = len(world.passes.asked)
         world.clock.now += 1
-        world.measuring.look()
+        list(world.measuring.look())
         per_second.append(len(world.passes.asked) - before)
     assert max(per_second) <= 2
     assert (
@@ -572,7 +572,7 @@ def test_engines_that_fall_silent_are_said_to_be_silent() -> None:
     world.publish()
     world.clock.now += 600
     world.measuring.changed(("team-a", "chat-0"))
-    world.measuring.look()
+    list(world.measuring.look())
     performance, reason = world.told()
     assert reason is R.NOT_MEASURED
     assert performance is not None

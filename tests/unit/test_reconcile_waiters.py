@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim_engine.inventory import Freed, PodNeed, PoolKey, place, withhold
+from aim_engine.inventory import Freed, Inventory, PodNeed, PoolKey, nearest_node, place, withhold
+from aim_engine.reconcile import waiters as module
 from aim_engine.reconcile.waiters import Rank, Waiters
 from aim_engine.selection import Want
 from unit.selection_world import UNHURRIED, cluster, node, node_object, pod, tracker_of
@@ -171,6 +173,26 @@ def test_nothing_is_kept_for_who_only_hopes_or_for_what_no_node_could_hold() -> 
     waiters.set(key("huge"), rank("huge", 1), (Want(POOL, 16, PodNeed(gpu_model="MI300X", gpus=16)),), now=0)
     waiters.keep_nodes(MI300X_NODES, 1000, 60)
     assert waiters.kept_for_others(key("x")) == {}
+
+
+def test_what_no_node_takes_is_looked_for_once_however_many_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a thousand that wait and a thousand nodes, one look for each held everything up for two seconds of every five."""
+    looks: list[PodNeed] = []
+
+    def counted(inventory: Inventory, need: PodNeed, **more: Any) -> str | None:
+        looks.append(need)
+        return nearest_node(inventory, need, **more)
+
+    monkeypatch.setattr(module, "nearest_node", counted)
+    waiters = Waiters()
+    for number in range(50):
+        zone = "nowhere" if number % 2 else "elsewhere"
+        need = PodNeed(gpu_model="MI300X", gpus=8, node_selector={"zone": zone})
+        waiters.set(key(f"w{number}"), rank(f"w{number}", number), (Want(POOL, 8, need),), now=0)
+    waiters.keep_nodes(MI300X_NODES, 1000, 60)
+    assert len(looks) == 2
 
 
 def test_replicas_that_share_a_node_have_no_other_one_kept_for_them() -> None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aim_engine.inventory import Tracker
 from aim_engine.inventory.totals import GPUTotals
 from aim_engine.reconcile import series as module
+from aim_engine.reconcile import turns
 from aim_engine.reconcile.cache import Cache, read_deployment, read_stored_recipe
 from aim_engine.reconcile.revision import Record
 from aim_engine.reconcile.series import ObjectSeries, objective_bound, record_facts
@@ -308,25 +309,25 @@ def test_a_changed_status_does_not_decode_the_record_again(monkeypatch: pytest.M
 async def test_others_get_their_turn_while_many_objects_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     cache, tracker = many(300, recipes=0)
     shown = series(cache, tracker)
-    monkeypatch.setattr(module, "_SLICE_SECONDS", 0.0)
-    turns = 0
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    count = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal count
         while True:
-            turns += 1
+            count += 1
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
     await shown.refresh()
     task.cancel()
-    assert turns >= 300
+    assert count >= 300
 
 
 async def test_objects_may_come_and_go_while_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     cache, tracker = many(300, recipes=0)
     shown = series(cache, tracker)
-    monkeypatch.setattr(module, "_SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
 
     async def churn() -> None:
         for key in list(cache.deployments)[::3]:

@@ -16,7 +16,7 @@ from aim_engine.api.wording import briefly
 from aim_engine.kube.client import ApiError, KubeClient
 from aim_engine.kube.connection import connect
 from aim_engine.reconcile.config import OperatorConfig
-from aim_engine.reconcile.framework import begin, configure, end, log_in
+from aim_engine.reconcile.framework import begin, configure, log_in
 
 log = logging.getLogger(__name__)
 
@@ -60,32 +60,38 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     """Run the validator until `stop` is set; False when it ended for another cause."""
     connection = await connect()
     validator = Validator(config, connection)
-    if not await _prepared(validator, KubeClient(connection), stop):
+    try:
+        if not await _prepared(validator, KubeClient(connection), stop):
+            return True
+        return await _serve(validator, stop, take_signals)
+    finally:
         await validator.end()
         await connection.close()
-        return True
+
+
+async def _serve(validator: Validator, stop: asyncio.Event, take_signals: Callable[[], None]) -> bool:
     registry = kopf.OperatorRegistry()
     register(registry, validator)
     settings = kopf.OperatorSettings()
     configure(settings)
     settings.admission.server = validator.server
     settings.admission.managed = None
-    kopf_stop = asyncio.Event()
-    serving = await begin(registry, settings, kopf_stop, take_signals)
-    listening = asyncio.create_task(validator.server.listening.wait())
-    await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
-    listening.cancel()
+    serving = await begin(registry, settings, take_signals)
+    # kopf listens once it has asked the API server for all kinds, which may take long.
+    awaited = [asyncio.create_task(event.wait()) for event in (validator.server.listening, stop)]
+    await asyncio.wait({serving.ended, *awaited}, return_when=asyncio.FIRST_COMPLETED)
+    for task in awaited:
+        task.cancel()
     ours = asyncio.create_task(validator.run(stop), name="validator")
     try:
-        await asyncio.wait({ours, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ours, serving.ended}, return_when=asyncio.FIRST_COMPLETED)
         if ours.done():
             await ours
         return stop.is_set()
     finally:
         stop.set()
         await asyncio.gather(ours, return_exceptions=True)
-        await end(serving, kopf_stop)
-        await connection.close()
+        await serving.end()
 
 
 async def _prepared(validator: Validator, client: KubeClient, stop: asyncio.Event) -> bool:

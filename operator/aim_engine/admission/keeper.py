@@ -37,6 +37,8 @@ ROTATE = f"{GROUP}/rotate-certificates"
 FIELD_MANAGER = "aim-engine-validator"
 _DIAL_SECONDS = 3.0
 _AGAIN_SECONDS = 1.0
+_RACES = 5
+"""So often another replica may be faster before there is a pause."""
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ class Keeper:
         """Keys of the Secret, made or advanced where that is due. Another replica may do it at the same time: who is first counts."""
         settings = self.config.admission
         namespace = self.config.namespace
-        while True:
+        for attempt in range(1, _RACES + 1):
             secret = await self.client.get(SECRETS, namespace, settings.secret_name)
             metadata = secret["metadata"]
             annotations = metadata.get("annotations") or {}
@@ -120,7 +122,7 @@ class Keeper:
                     SECRETS, namespace, settings.secret_name, _patch(wanted, metadata["resourceVersion"])
                 )
             except ApiError as error:
-                if error.code != 409:
+                if error.code != 409 or attempt == _RACES:
                     raise
                 continue
             log.info(
@@ -128,6 +130,7 @@ class Keeper:
                 "the next one joins the bundle" if wanted.upcoming else "a new one is served",
             )
             return wanted
+        raise AssertionError("the loop returns or raises")
 
     def _load(self, certificate: bytes, key: bytes) -> None:
         """New connections use it at once; those that stand are not touched."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,9 @@ from aim_engine.telemetry.server import Pages, serve
 from aim_engine.telemetry.tls import server_context
 
 log = logging.getLogger(__name__)
+
+_PART_TO_ASK = 0.5
+"""Part of the time in which the API server wants an answer that it may take to tell of a ConfigMap: without one we say what we know."""
 
 
 @dataclass(slots=True)
@@ -113,8 +116,9 @@ class Gate:
         if not isinstance(name, str) or (namespace, name) in self.cache.config_recipes:
             return ()
         try:
-            obj = await self.client.get(resources.CONFIG_MAPS, namespace, name)
-        except ApiError:
+            async with asyncio.timeout(_PART_TO_ASK * self.config.admission.timeout_seconds):
+                obj = await self.client.get(resources.CONFIG_MAPS, namespace, name)
+        except (ApiError, TimeoutError):
             return ()
         read = read_config_recipe(obj, listed=False)
         return read if isinstance(read, tuple) else ()
@@ -148,14 +152,18 @@ class Validator:
         self.gate = Gate(config, client, self.metrics)
         self._client = client
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._synced: list[asyncio.Event] = []
 
     async def prepare(self) -> None:
         """Know the cluster and have a certificate, before anything is served."""
-        for name, watch in self._watches().items():
-            self._tasks[name] = asyncio.create_task(watch.run(), name=name)
-            self._synced.append(watch.synced)
-        await asyncio.gather(*(event.wait() for event in self._synced))
+        watches = self._watches()
+        for name, watch in watches.items():
+            self._start(name, watch.run())
+        synced = asyncio.create_task(_all(watch.synced for watch in watches.values()))
+        await asyncio.wait({synced, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        synced.cancel()
+        for task in self._tasks.values():
+            if task.done():
+                await task
         self.gate.warm()
         while self.keeper.problem is not None:
             await self.keeper.look()
@@ -163,15 +171,18 @@ class Validator:
                 await asyncio.sleep(1)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set or a task ends; then answer a while longer, so that nobody meets a closed door."""
+        """Serve until `stop` is set or a task ends; then answer a while longer, so that nobody meets a closed door.
+
+        Where nothing is listening there is no door to keep open.
+        """
         settings = self.config.admission
         pages = Pages(self.metrics.registry, self._unhealthy, self._unready)
         health = await serve(settings.health_listen, pages)
-        self._tasks["keeper"] = asyncio.create_task(self.keeper.run(), name="keeper")
+        self._start("keeper", self.keeper.run())
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({stopped, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.is_set():
+            if self.server.listening.is_set():
                 self.server.draining = True
                 await asyncio.sleep(settings.drain_seconds)
         finally:
@@ -184,6 +195,10 @@ class Validator:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks[name] = asyncio.create_task(work, name=name)
+        task.add_done_callback(_told)
 
     def _answers(self) -> bool:
         return self.server.listening.is_set() and not self.server.draining
@@ -241,6 +256,17 @@ class Validator:
             label_selector=label_selector,
             namespace=namespace,
         )
+
+
+async def _all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    """None of these ends by itself, and the process ends with it: its log says why."""
+    if not task.cancelled() and task.exception():
+        log.error("%s ended", task.get_name(), exc_info=task.exception())
 
 
 def _by_name(obj: Object) -> str:

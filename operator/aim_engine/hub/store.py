@@ -112,8 +112,9 @@ class HubFacts:
 
     async def run(self) -> None:
         """Ask for what is wanted until cancelled. Proxies of the environment are used; cookies and tokens never."""
-        async with session() as client:
-            await asyncio.gather(*(self._work(client) for _ in range(self.settings.max_concurrent)))
+        async with session() as client, asyncio.TaskGroup() as group:
+            for _ in range(self.settings.max_concurrent):
+                group.create_task(self._work(client))
 
     def _described(self, repository: Repository) -> Described | None:
         known = self._known.get(repository)

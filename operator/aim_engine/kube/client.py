@@ -40,11 +40,17 @@ class ApiError(Exception):
 
 
 class KubeClient:
-    """Requests over a shared connection; retries what is safe to retry, honours Retry-After."""
+    """Requests over a shared connection; retries what is safe to retry, honours Retry-After.
 
-    def __init__(self, connection: Connection, observe: Observer | None = None) -> None:
+    `standing`: requests go beside those of all others, so that slow answers to these do not hold them up.
+    """
+
+    def __init__(
+        self, connection: Connection, observe: Observer | None = None, *, standing: bool = False
+    ) -> None:
         self._connection = connection
         self._observe = observe or _unobserved
+        self._standing = standing
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         """One object; ApiError 404 when there is none."""
@@ -121,7 +127,7 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=silence_seconds)
         url = self._connection.server + resource.path(namespace)
         try:
-            async with self._connection.session.get(url, params=params, timeout=timeout) as response:
+            async with self._connection.standing.get(url, params=params, timeout=timeout) as response:
                 if response.status != 200:
                     raise await _error(response)
                 async for line in _lines(response):
@@ -157,8 +163,9 @@ class KubeClient:
     ) -> dict[str, Any]:
         started = time.monotonic()
         code = 0
+        session = self._connection.standing if self._standing else self._connection.session
         try:
-            async with self._connection.session.request(
+            async with session.request(
                 method,
                 self._connection.server + path,
                 data=data,

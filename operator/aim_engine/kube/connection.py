@@ -31,26 +31,24 @@ class KubeconfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open session whose requests carry fresh credentials."""
+    """Open sessions whose requests carry fresh credentials."""
 
     server: str
     session: aiohttp.ClientSession
+    """For requests, at most `POOL_LIMIT` at a time."""
+    standing: aiohttp.ClientSession
+    """For what must not wait until others were answered: the renewal of the Lease, and watches, which stay open."""
     authorize: aiohttp.ClientMiddlewareType
     proxy: str | None
     tls: ssl.SSLContext | bool
 
     def guest(self) -> aiohttp.ClientSession:
-        """A further session, for watches. They stay open, several for each namespace where only some are served, and must
-        leave room for requests: above all for the renewal of the Lease."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self.tls),
-            middlewares=(self.authorize,),
-            read_bufsize=_READ_BUFFER,
-            proxy=self.proxy,
-        )
+        """A further session for watches, which whoever gets it closes."""
+        return _session(0, self.authorize, self.proxy, self.tls)
 
     async def close(self) -> None:
         await self.session.close()
+        await self.standing.close()
 
 
 async def connect() -> Connection:
@@ -86,13 +84,26 @@ async def connect() -> Connection:
             request.headers["Authorization"] = header
         return await handler(request)
 
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=POOL_LIMIT, ssl=tls),
+    return Connection(
+        configuration.host.rstrip("/"),
+        _session(POOL_LIMIT, authorize, proxy, tls),
+        _session(0, authorize, proxy, tls),
+        authorize,
+        proxy,
+        tls,
+    )
+
+
+def _session(
+    limit: int, authorize: aiohttp.ClientMiddlewareType, proxy: str | None, tls: ssl.SSLContext | bool
+) -> aiohttp.ClientSession:
+    """A session of at most so many connections; 0: of any number."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, ssl=tls),
         middlewares=(authorize,),
         read_bufsize=_READ_BUFFER,
         proxy=proxy,
     )
-    return Connection(configuration.host.rstrip("/"), session, authorize, proxy, tls)
 
 
 def context_namespace() -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
@@ -16,6 +17,7 @@ from aim_engine.reconcile import resources
 
 log = logging.getLogger(__name__)
 
+_CANCELLATIONS = 20
 _LEFTOVER_SECONDS = 1.0
 """A watch that kopf ends within its first list can leave a task behind, and kopf waits five seconds for those."""
 
@@ -92,34 +94,57 @@ def configure(settings: kopf.OperatorSettings, *, namespaced: bool = False) -> N
             selectors[resource.group, resource.version, resource.plural] = selector
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """kopf at work."""
+
+    ended: asyncio.Task[Any]
+    """Done when any part of it ended, which none does before :meth:`end`, unless it fails."""
+    _parts: Collection[asyncio.Task[Any]]
+    _before: Collection[asyncio.Task[Any]]
+    _stop: asyncio.Event
+
+    async def end(self) -> None:
+        """End it and what it leaves behind. kopf then cancels whatever tasks it finds, so our part has to end first."""
+        failed = self.ended.done()
+        self._stop.set()
+        ending = asyncio.create_task(kopf.run_tasks(self._parts, ignored=self._before), name="kopf")
+        await asyncio.wait({ending}, timeout=_LEFTOVER_SECONDS)
+        if failed:
+            errors = (each.exception() for each in self._parts if each.done() and not each.cancelled())
+            cause = next((error for error in errors if error is not None), None)
+            log.error("kopf ended: the watch of our objects is over", exc_info=cause)
+        await self._cancel_what_is_left()
+
+    async def _cancel_what_is_left(self) -> None:
+        """Its watches can swallow a cancellation, or several, and the process would never end."""
+        for _ in range(_CANCELLATIONS):
+            left = asyncio.all_tasks() - set(self._before) - {asyncio.current_task()}
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_LEFTOVER_SECONDS / _CANCELLATIONS)
+        log.error("kopf left behind: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
 async def begin(
     registry: kopf.OperatorRegistry,
     settings: kopf.OperatorSettings,
-    stop: asyncio.Event,
     take_signals: Callable[[], None],
     namespaces: Collection[str] = (),
-) -> asyncio.Task[None]:
-    """Start kopf, in all namespaces or in these; it ends when `stop` is set.
+) -> Running:
+    """Start kopf, in all namespaces or in these.
 
-    kopf takes SIGTERM for itself and cancels whatever tasks it finds when it ends. `take_signals` takes them back, before
-    the event loop could bring one: our part ends first and in order.
+    kopf takes SIGTERM for itself. `take_signals` takes it back, before the event loop could bring one.
     """
-    before = asyncio.all_tasks()
+    before, stop = asyncio.all_tasks(), asyncio.Event()
     # Nobody reads it, but kopf's own choice asks for the name of our user, and a container's user has none.
     identity: Any = os.uname().nodename
-    tasks = await kopf.spawn_tasks(
+    parts = await kopf.spawn_tasks(
         registry=registry, settings=settings, clusterwide=not namespaces, namespaces=namespaces, standalone=True,
         stop_flag=stop, identity=identity,
     )  # fmt: skip
     take_signals()
-    return asyncio.create_task(kopf.run_tasks(tasks, ignored=before), name="kopf")
-
-
-async def end(kopf_runs: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """End kopf, whose stop flag `stop` is, and what it leaves behind."""
-    stop.set()
-    await asyncio.wait({kopf_runs}, timeout=_LEFTOVER_SECONDS)
-    kopf_runs.cancel()
-    await asyncio.gather(kopf_runs, return_exceptions=True)
-    if not kopf_runs.cancelled() and (error := kopf_runs.exception()):
-        log.error("kopf ended: the watch of our objects is over", exc_info=error)
+    first = asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    return Running(asyncio.create_task(first, name="kopf"), parts, before, stop)

@@ -21,6 +21,12 @@ from aim_engine.reconcile.resources import LEASES
 
 log = logging.getLogger(__name__)
 
+_LED = 5 / 6
+"""Part of the Lease's duration for which a leader trusts in its last renewal; the rest is for its work to end."""
+_AGAIN_SECONDS = 1.0
+"""Pause before a renewal that failed is tried again."""
+_RELEASES = 3
+
 
 class Election:
     """Runs for a Lease; `leading` is set while this replica holds it."""
@@ -32,11 +38,14 @@ class Election:
         self.identity = f"{os.uname().nodename}_{uuid4().hex[:8]}"
         self._seen: tuple[str, float] = ("", 0.0)
         self._lease: dict[str, Any] | None = None
+        self._asked = False
+        self._renewed = float("-inf")
+        """When the last renewal that was granted was asked for: others count from later, when they see it."""
         self.leading = False
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Acquire, run `lead`, renew; returns when the Lease is lost or `lead` ends."""
-        while not await self._try():  # noqa: ASYNC110 - a Lease has no event to wait for
+        while not await self._try(self._config.renew_seconds):  # noqa: ASYNC110 - a Lease has no event to wait for
             await asyncio.sleep(self._config.renew_seconds)
         self.leading = True
         log.info("%s leads", self.identity)
@@ -49,35 +58,74 @@ class Election:
             await asyncio.gather(work, return_exceptions=True)
 
     async def _renew_until_lost(self, work: asyncio.Future[None]) -> None:
-        renewed = time.monotonic()
-        while time.monotonic() - renewed < self._config.duration_seconds * 2 / 3:
-            done, _ = await asyncio.wait({work}, timeout=self._config.renew_seconds)
+        pause: float = self._config.renew_seconds
+        while (left := self._left()) > 0:
+            done, _ = await asyncio.wait({work}, timeout=min(pause, left))
             if done:
                 return work.result()
-            if await self._try():
-                renewed = time.monotonic()
+            if (left := self._left()) <= 0:
+                break
+            renewed = await self._try(min(self._config.renew_seconds, left))
+            if not renewed and (other := self._other()):
+                log.error("the Lease is held by %s", other)
+                return None
+            pause = self._config.renew_seconds if renewed else min(_AGAIN_SECONDS, self._config.renew_seconds)
         log.error("the Lease was not renewed in time; another replica may lead")
         return None
 
+    def _left(self) -> float:
+        """Seconds for which this replica may go on without another renewal."""
+        return self._renewed + _LED * self._config.duration_seconds - time.monotonic()
+
+    def _other(self) -> str | None:
+        """Who else held the Lease when it was last looked at."""
+        holder: str | None = self._lease["spec"].get("holderIdentity") if self._lease else None
+        return None if holder == self.identity else holder
+
     async def release(self) -> None:
-        """Give the Lease back, so that another replica need not wait for it to run out."""
-        if not self._lease or self._lease["spec"].get("holderIdentity") != self.identity:
+        """Give the Lease back, so that another replica need not wait for it to run out.
+
+        It is read anew: a renewal that was broken off may have been written, or be written yet. An API server that does not
+        answer must not keep the process from ending.
+        """
+        if not self._asked:
             return
         try:
-            await self._write({"holderIdentity": "", "leaseDurationSeconds": 1})
+            async with asyncio.timeout(self._config.renew_seconds):
+                await self._give_back()
         except ApiError as error:
             log.info("the Lease was not given back: %s", error)
+        except TimeoutError:
+            log.info("the Lease was not given back: no answer in %d s", self._config.renew_seconds)
 
-    async def _try(self) -> bool:
+    async def _give_back(self) -> None:
+        for attempt in range(_RELEASES):
+            self._lease = await self._client.get(LEASES, self._namespace, self._config.name)
+            if self._lease["spec"].get("holderIdentity") != self.identity:
+                return
+            try:
+                await self._write({"holderIdentity": "", "leaseDurationSeconds": 1})
+                return
+            except ApiError as error:
+                if error.code != 409 or attempt == _RELEASES - 1:
+                    raise
+
+    async def _try(self, seconds: float) -> bool:
+        asked = time.monotonic()
+        self._asked = True
         try:
-            async with asyncio.timeout(self._config.renew_seconds):
-                return await self._acquire_or_renew()
+            async with asyncio.timeout(seconds):
+                held = await self._acquire_or_renew()
         except ApiError as error:
             if error.code != 409:
                 log.warning("leader election: %s", error)
+            return False
         except TimeoutError:
-            log.warning("leader election: the API server did not answer in %d s", self._config.renew_seconds)
-        return False
+            log.warning("leader election: the API server did not answer in %.1f s", seconds)
+            return False
+        if held:
+            self._renewed = asked
+        return held
 
     async def _acquire_or_renew(self) -> bool:
         try:

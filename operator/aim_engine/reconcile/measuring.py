@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -40,6 +40,7 @@ from aim_engine.reconcile.pods import PodHealth
 from aim_engine.reconcile.revision import Revision
 from aim_engine.reconcile.status import NOT_MEASURED, Judgement, wanted
 from aim_engine.reconcile.subject import Subject, is_loaded
+from aim_engine.reconcile.turns import in_turns
 from aim_engine.selection import Candidate, Source, effective_args
 from aim_engine.telemetry.scraper import Scraper, Target
 from aim_engine.telemetry.window import Window
@@ -183,33 +184,38 @@ class Measuring:
             if time.monotonic() - swept > self.scraper.pause:
                 swept = time.monotonic()
                 self._dirty.update(dict.fromkeys(self.measured))
-            self.look()
+            async for _ in in_turns(self.look()):
+                pass
 
-    def look(self) -> None:
-        """Evaluate what is dirty; release what is due, while the budget of writes lasts."""
+    def look(self) -> Iterator[Key]:
+        """Evaluate what is dirty, one after the other; release what is due, while the budget of writes lasts."""
         now = self.scraper.clock()
         most = self.config.writes_per_second
         self._tokens = min(self._tokens + most * (now - self._counted_at), most)
         self._counted_at = now
         dirty, self._dirty = self._dirty, {}
         for key in dirty:
-            known = self.measured.get(key)
-            if known is None:
-                continue
-            try:
-                self._evaluate(key, known)
-            except Exception:
-                known.window = None
-                log.exception("measuring %s/%s: a fault of ours; looked at again with its next reading", *key)
-                continue
-            if not self._is_due(key, known):
-                continue
-            if self._tokens < 1:
-                self._dirty[key] = None
-                continue
-            self._tokens -= 1
-            known.released, known.released_at = (known.performance, known.judgement), self.scraper.clock()
-            self.queue.add(key)
+            self._look_at(key)
+            yield key
+
+    def _look_at(self, key: Key) -> None:
+        known = self.measured.get(key)
+        if known is None:
+            return
+        try:
+            self._evaluate(key, known)
+        except Exception:
+            known.window = None
+            log.exception("measuring %s/%s: a fault of ours; looked at again with its next reading", *key)
+            return
+        if not self._is_due(key, known):
+            return
+        if self._tokens < 1:
+            self._dirty[key] = None
+            return
+        self._tokens -= 1
+        known.released, known.released_at = (known.performance, known.judgement), self.scraper.clock()
+        self.queue.add(key)
 
     def _evaluate(self, key: Key, known: Measured) -> None:
         window = self.scraper.window(key, self.config.least_window_seconds)

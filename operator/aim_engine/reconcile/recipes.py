@@ -20,6 +20,7 @@ from aim_engine.reconcile.cache import Cache, StoredRecipe, recipe_status, with_
 from aim_engine.reconcile.observed import observed
 from aim_engine.reconcile.resources import RECIPES
 from aim_engine.reconcile.status import Judgement, conditions, merge_patch
+from aim_engine.reconcile.turns import in_turns
 from aim_engine.selection import Candidate, Facts, describe, pod_need, validity_problems
 from aim_engine.telemetry.metrics import Metrics, Pass, Trouble
 
@@ -67,7 +68,7 @@ class RecipeStatuses:
                 self._dirty.update(self.cache.recipes)
                 self._all_dirty = False
             due = [name for name in sorted(self._dirty) if self._is_due(name)]
-            for name in due:
+            async for name in in_turns(due):
                 self._dirty.discard(name)
                 try:
                     with self.metrics.reconciling("AIMRecipe") as told:

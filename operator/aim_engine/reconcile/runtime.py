@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 _RELIST_DELAY = 2.0
+_RELIST_AGAIN = 30.0
+"""Pause after a comparison that failed: what vanished unseen keeps GPUs from others until it is found out."""
 _REVIEW_SECONDS = 5.0
 """How often the line of waiters and standing recommendations are looked through; nothing is written unless they change."""
 
@@ -115,7 +117,9 @@ class Runtime:
             Applier(self.client, self.cache, self.recorder), self.recorder,
             self.metrics, self.planner, self.measuring, self.recipes.mark,
         )  # fmt: skip
-        self.election = Election(self.client, self.config.namespace, self.config.lease)
+        # The API server may take long over an object, above all where admission webhooks do; the Lease must not wait for that.
+        beside = KubeClient(self.connection, self.metrics.requested, standing=True)
+        self.election = Election(beside, self.config.namespace, self.config.lease)
         self.series = ObjectSeries(self.metrics.objects, self.cache, self.tracker, self.measuring.measured)
         self.metrics.queue_depth.set_function(lambda: len(self.queue) if self.election.leading else 0)
         self.metrics.waiting.set_function(lambda: len(self.waiters))
@@ -192,10 +196,9 @@ class Runtime:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            if task.exception():
-                log.error("%s ended", task.get_name(), exc_info=task.exception())
-            self.lost.set()
+        if not task.cancelled() and task.exception():
+            log.error("%s ended", task.get_name(), exc_info=task.exception())
+        self.lost.set()
 
     def _start_reflectors(self) -> None:
         intake = self.intake
@@ -269,17 +272,20 @@ class Runtime:
 
     async def _resync_forever(self) -> None:
         """Compare with fresh lists now and then, and soon after kopf lost its watch: it does not tell what vanished."""
+        again = False
         while True:
-            pause = self.config.resync_seconds * random.uniform(0.9, 1.1)  # noqa: S311
+            pause = _RELIST_AGAIN if again else self.config.resync_seconds
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):  # noqa: S311
                     await self._relist.wait()
                 await asyncio.sleep(_RELIST_DELAY)
             self._relist.clear()
+            again = False
             for resource in self.watched:
                 try:
                     await self._list(resource, whole=False)
                 except ApiError as error:
+                    again = True
                     log.warning("comparing %s with a fresh list: %s", resource.plural, error)
 
     async def _lead(self) -> None:
@@ -296,9 +302,12 @@ class Runtime:
         measuring = [self.scraper.run(), self.measuring.run()] if self.config.measuring.enabled else []
         # Whoever serves some namespaces knows only some users of a recipe, and reads recipes only.
         statuses = [] if self.config.watch_namespaces else [self.recipes.run()]
-        await asyncio.gather(
-            self.recorder.run(), *statuses, self._review_forever(), *measuring, *asking, *workers
-        )
+        # Whatever ends one of them ends all, before the Lease is given back.
+        async with asyncio.TaskGroup() as group:
+            for part in (
+                self.recorder.run(), *statuses, self._review_forever(), *measuring, *asking, *workers
+            ):  # fmt: skip
+                group.create_task(part)
 
     async def _review_forever(self) -> None:
         while True:

@@ -6,8 +6,6 @@ finds those to be written anew. An operator that nobody scrapes does nothing.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,13 +25,12 @@ from aim_engine.reconcile.cache import Cache, Key, StoredDeployment, StoredRecip
 from aim_engine.reconcile.measuring import Measured
 from aim_engine.reconcile.performance import expectation
 from aim_engine.reconcile.revision import Record
+from aim_engine.reconcile.turns import in_turns
 from aim_engine.selection import Candidate
 from aim_engine.telemetry import families as f
 from aim_engine.telemetry.store import Sample, SeriesStore, number
 from aim_engine.telemetry.window import Window
 
-_SLICE_SECONDS = 0.005
-"""So long objects are written before others get a turn."""
 _CONTEXT_FLAGS = ("--max-model-len", "--context-length")
 _NO_SPEC = AIMDeploymentSpec()
 K = TypeVar("K", bound=Hashable)
@@ -95,11 +92,7 @@ class ObjectSeries:
     ) -> None:  # fmt: skip
         """Bring one kind of objects up to date. `basis_of` answers the values, compared by identity, that `samples_of` is given."""
         seen = self._seen.setdefault(section, {})
-        turn = time.perf_counter()
-        for key in list(objects):
-            if time.perf_counter() - turn > _SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn = time.perf_counter()
+        async for key in in_turns(list(objects)):
             if key not in objects:
                 continue  # gone while others had their turn
             basis = basis_of(key)

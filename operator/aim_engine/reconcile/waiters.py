@@ -11,11 +11,11 @@ advised. What it leaves is offered to those after it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping, MutableSet
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from aim_engine.inventory import Freed, Inventory, PoolKey, free_on, nearest_node, only
+from aim_engine.inventory import Freed, Inventory, PodNeed, PoolKey, free_on, nearest_node, only
 from aim_engine.reconcile.cache import Key
 from aim_engine.selection import Want
 
@@ -186,10 +186,13 @@ class Waiters:
         """Choose anew which nodes are kept and for whom; answers what is given back to the others."""
         before, self._kept = self._kept, {}
         served: set[PoolKey] = set()
+        hopeless: set[Hashable] = set()
         for waiter in self._in_order():
             if now - waiter.since < patience:
                 continue
-            places = (self._place(waiter, want, inventory, served, before, now) for want in waiter.wants)
+            places = (
+                self._place(waiter, want, inventory, served, hopeless, before, now) for want in waiter.wants
+            )
             found = next((place for place in places if place is not None), None)
             if found is None:
                 continue
@@ -208,17 +211,26 @@ class Waiters:
         return [freed for name in given_back for freed in free_on(inventory.nodes.get(name))]
 
     def _place(
-        self, waiter: Waiter, want: Want, inventory: Inventory, served: Container[PoolKey], before: Mapping[str, Kept],
-        now: float,
+        self, waiter: Waiter, want: Want, inventory: Inventory, served: Container[PoolKey], hopeless: MutableSet[Hashable],
+        before: Mapping[str, Kept], now: float,
     ) -> tuple[str, PoolKey, Kept] | None:  # fmt: skip
-        """The node to keep for a want, unless one of its pool is kept already."""
+        """The node to keep for a want, unless one of its pool is kept already.
+
+        `hopeless`: what no node takes. A thousand may wait for the same, and each look goes through all nodes.
+        """
         if want.need is None or want.pool in served:
             return None
-        if want.need.together and waiter.held:  # the others are where the first of them is, or nowhere
+        asked = _asked(want.need)
+        if asked in hopeless:
+            return None
+        beside = want.need.together and waiter.held
+        if beside:  # the others are where the first of them is, or nowhere
             inventory = only(inventory, _with_room_beside(inventory, waiter, want))
         prefer = next((name for name, kept in before.items() if kept.owner == waiter.key), None)
         name = nearest_node(inventory, want.need, prefer=prefer, without=self._kept)
         if name is None:
+            if not beside:
+                hopeless.add(asked)
             return None
         free = sum(found.free_gpus for found in free_on(inventory.nodes[name]) if found.pool == want.pool)
         missing = want.gpus - free - waiter.held.get(name, 0)
@@ -243,6 +255,12 @@ class Waiters:
         if self._sorted is None:
             self._sorted = sorted(self._line.values(), key=lambda waiter: waiter.order)
         return self._sorted
+
+
+def _asked(need: PodNeed) -> Hashable:
+    """What decides which nodes take a pod."""
+    selector = frozenset(need.node_selector.items())
+    return need.pool, need.gpus, need.cpu_milli, need.memory_bytes, selector, need.tolerations
 
 
 def _with_room_beside(inventory: Inventory, waiter: Waiter, want: Want) -> set[str]:

@@ -17,6 +17,8 @@ from aim_engine.telemetry.tls import ServingError
 _END = b"# EOF\n"
 _PIECE = 256 * 1024
 """Bytes handed to the socket at once."""
+_CLOSING_SECONDS = 2.0
+"""So long an answer that is under way may take when the process ends; a client that does not read would take a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ async def serve(listen: str, pages: Pages, tls: ssl.SSLContext | None = None) ->
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", check(pages.healthy))
     app.router.add_get("/readyz", check(pages.ready))
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
     await runner.setup()
     host, _, port = listen.rpartition(":")
     try:
