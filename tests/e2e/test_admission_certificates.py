@@ -17,7 +17,7 @@ from testbed.validator import CONFIGURATION, NAME, Replica, Validator
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/{NAME}-tls"
 ROTATE = "aim.engine.amd.com/rotate-certificates"
 REQUESTS = 1000
-PATIENCE = 90
+PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def guarded() -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def validator(guarded: ControlPlane) -> Iterator[Validator]:
-    with Validator.start(guarded, replicas=2, rotation_overlap_seconds=2, timeout_seconds=30) as running:
+    with Validator.start(guarded, replicas=2, rotation_overlap_seconds=2, drain_seconds=5) as running:
         yield running
 
 
