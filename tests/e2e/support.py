@@ -303,11 +303,13 @@ class Tenant:
         raise AssertionError(f"{told[:2000]}\n{self.summary()}")
 
     def seen(self) -> None:
-        """Wait until the operator has seen all that was written to recipes and GPUs so far, statuses included.
+        """Wait until the operator has seen all that was written to recipes and nodes so far, statuses included.
 
-        It gets what happens to one kind in its order, so that a new recipe, of no model that anybody asks for, tells.
+        It gets what happens to one kind in its order, so that a new recipe, of no model that anybody asks for, and a new
+        node tell.
         """
         self.add_recipe(f"seen-{len(self.recipes)}", model="example/asked-by-nobody")
+        self.add_node("mi210-4")
         self.wait_for("the operator to see recipes and GPUs as they are", self._is_seen)
         self._unseen = False
 

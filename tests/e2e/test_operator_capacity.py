@@ -390,6 +390,7 @@ def test_a_deployment_that_runs_keeps_its_gpus_when_its_node_is_cordoned(tenant:
     tenant.wait_ready()
     (pod,) = tenant.pods()
     tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"spec": {"unschedulable": True}})
+    tenant.seen()
     tenant.deploy("late")
     tenant.wait(
         "RecipeSelected to be False",
