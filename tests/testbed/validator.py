@@ -154,7 +154,8 @@ class Validator:
         for each in self.replicas:
             os.kill(self.processes.pids[each.name], signal.SIGSTOP)
         self.plane.request("PATCH", CONFIGURATION, {"webhooks": None})
-        time.sleep(0.5)  # A question before the API server's own watch has told it takes as long as a webhook may.
+        # A question before the API server's own watch has told it takes as long as a webhook may.
+        time.sleep(0.5)
         self.plane.wait_for(lambda: self._said() == http.client.CREATED, START_TIMEOUT, "nobody to be asked")
 
     def on(self) -> None:
