@@ -281,12 +281,10 @@ def test_first_token_and_pauses_are_measured_as_they_are() -> None:
 
     with serving(answer) as server:
         run = driving(server.url, requests=4, concurrency=2)
-    first, between, latency = (
-        each.percentile(0.01) or 0 for each in (run.first_token, run.inter_token, run.latency)
-    )
-    assert first >= 0.19
-    assert between >= 0.09
-    assert latency >= 0.49
+    assert (run.first_token.percentile(0.01) or 0) >= 0.19
+    assert (run.latency.percentile(0.01) or 0) >= 0.49
+    # A piece that a busy machine reads late is nearer to the next one, and farther from the one before.
+    assert (run.inter_token.percentile(0.9) or 0) >= 0.09
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
