@@ -16,7 +16,7 @@ from testbed import tools
 from testbed.cluster import Cluster
 
 Json = dict[str, Any]
-SECONDS = 240
+SECONDS = 400
 
 
 def helm(

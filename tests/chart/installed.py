@@ -22,8 +22,8 @@ from testbed.kubeconfig import write_kubeconfig
 from testbed.plane import ControlPlane
 from testbed.product import ROOT, condition, path
 
-PATIENCE = 120
-SECONDS = 240
+PATIENCE = 240
+SECONDS = 400
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Desk:
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line], cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=180
+            ["bash", "-o", "pipefail", "-c", line], cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=400
         )  # fmt: skip
 
     def releases(self) -> set[str]:
@@ -95,7 +95,7 @@ class Desk:
             if name not in self.releases():
                 self.install(name)
         if told[:3] == ["kubectl", "create", "namespace"]:
-            self.plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=180s")
+            self.plane.kubectl("delete", "namespace", told[3], "--ignore-not-found", "--timeout=400s")
         return command
 
 
@@ -238,9 +238,10 @@ def clear(plane: ControlPlane) -> None:
     uninstall_all(plane)
     plane.kubectl("delete", "configmap", "-A", "-l", "aim.engine.amd.com/recipe", check=False)
     plane.kubectl("delete", "configmap", "custom-recipe", "-n", NAMESPACE, "--ignore-not-found")
-    plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=180s")
+    plane.kubectl("delete", "namespace", "aim-demo", "team-a", "--ignore-not-found", "--timeout=400s")
     crds = [word for path in (ROOT / "deploy" / "helm" / "crds").iterdir() for word in ("-f", str(path))]
     plane.kubectl("apply", "--server-side", "--field-manager=helm", *crds)
+    plane.establish_crds()
 
 
 def test_every_page_with_commands_is_run() -> None:

@@ -49,7 +49,7 @@ def groups(objects: Json, name: str = "aim-engine-alerts") -> list[Json]:
 def promtool(path: Path, *rules: Json) -> subprocess.CompletedProcess[str]:
     path.write_text(yaml.safe_dump({"groups": list(rules)}))
     return subprocess.run(
-        [str(tools.tool("promtool")), "check", "rules", "--lint=all", "--lint-fatal", str(path)], capture_output=True, text=True, timeout=60,
+        [str(tools.tool("promtool")), "check", "rules", "--lint=all", "--lint-fatal", str(path)], capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
 
@@ -166,7 +166,10 @@ def test_a_rule_of_the_user_fires(tmp_path: Path) -> None:
     }  # fmt: skip
     tests.write_text(yaml.safe_dump({"rule_files": [str(rules)], "tests": [case]}))
     done = subprocess.run(
-        [str(tools.tool("promtool")), "test", "rules", str(tests)], capture_output=True, text=True, timeout=60
+        [str(tools.tool("promtool")), "test", "rules", str(tests)],
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -46,7 +46,7 @@ def shell(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def script(shell: dict[str, str], name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPTS / name, *words], env=shell, capture_output=True, text=True, timeout=300)
+    return subprocess.run([SCRIPTS / name, *words], env=shell, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,6 +80,8 @@ def test_a_user_without_rights_is_told_which(plane: ControlPlane, shell: dict[st
     plane.kubectl("create", "clusterrolebinding", "jane-view", "--clusterrole=view", "--user=jane")
     plane.kubectl("create", "clusterrole", "see-nodes", "--verb=list,get", "--resource=nodes")
     plane.kubectl("create", "clusterrolebinding", "jane-nodes", "--clusterrole=see-nodes", "--user=jane")
+    plane.await_right("jane", "list", "nodes")
+    plane.await_right("jane", "list", "pods")
     done = script(mine, "deploy-with-recipe-support.sh", "--namespace", NAMESPACE, "--check")
     assert done.returncode == 3
     assert "you may not create customresourcedefinitions.apiextensions.k8s.io" in done.stderr
@@ -116,7 +118,7 @@ def test_it_checks_installs_waits_and_explains(
             spec = ready(plane, "aim-engine")["spec"]
             assert spec["recipe"]["gpuCount"] == 2, "what was set before stays"
             assert spec["overrides"]["env"] == {"VLLM_LOGGING_LEVEL": "DEBUG"}
-            late = script(shell, "deploy-with-recipe-support.sh", "--timeout", "20s", "--gpu-type", "MI355X")
+            late = script(shell, "deploy-with-recipe-support.sh", "--timeout", "45s", "--gpu-type", "MI355X")
             assert late.returncode == 1
             assert "Not ready yet" in late.stdout
             assert "RecipeSelected=False" in late.stdout
@@ -229,7 +231,7 @@ def test_a_backup_brings_everything_back_after_the_cluster_was_wiped(
     uninstall_all(plane)
     plane.kubectl("delete", "crd", "aimdeployments.aim.engine.amd.com", "aimrecipes.aim.engine.amd.com")
     plane.kubectl("delete", "configmap", "aim-engine-recipe-config", "-n", NAMESPACE)
-    plane.kubectl("delete", "namespace", TEAM, "--timeout=180s")
+    plane.kubectl("delete", "namespace", TEAM, "--timeout=400s")
 
     dry = script(shell, "restore.sh", "--dry-run", backup)
     assert dry.returncode == 0, dry.stdout + dry.stderr

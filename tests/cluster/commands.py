@@ -17,7 +17,7 @@ from typing import Any
 from testbed import tools
 from testbed.cluster import Cluster, tail
 
-COMMAND_TIMEOUT = 300.0
+COMMAND_TIMEOUT = 900.0
 CHANGE_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 FETCH = """
 import json, sys, urllib.error, urllib.request
@@ -127,7 +127,7 @@ class CommandCluster(Cluster):
         status, text = json.loads(answer.stdout)
         return int(status), str(text)
 
-    def fetch_served(self, url: str, timeout: float = 120.0) -> str:
+    def fetch_served(self, url: str, timeout: float = 240.0) -> str:
         """Body of the first answer with status 200: that a pod is ready reaches the node a moment after everybody else."""
 
         def answered() -> tuple[int, str] | None:
@@ -150,7 +150,7 @@ class CommandCluster(Cluster):
 
     # Waiting
 
-    def wait_pod(self, namespace: str, name: str, timeout: float = 180.0) -> dict[str, Any]:
+    def wait_pod(self, namespace: str, name: str, timeout: float = 480.0) -> dict[str, Any]:
         """The pod as soon as it is Ready. WaitTimeoutError shows its status and what happened to it."""
 
         def ready() -> dict[str, Any] | None:
@@ -159,7 +159,7 @@ class CommandCluster(Cluster):
 
         return self._wait(ready, timeout, namespace, f"pod {name} to be Ready")
 
-    def wait_job(self, namespace: str, name: str, timeout: float = 180.0) -> dict[str, Any]:
+    def wait_job(self, namespace: str, name: str, timeout: float = 480.0) -> dict[str, Any]:
         """The Job as soon as it is complete. RuntimeError at once when it failed."""
 
         def complete() -> dict[str, Any] | None:
@@ -170,7 +170,7 @@ class CommandCluster(Cluster):
 
         return self._wait(complete, timeout, namespace, f"Job {name} to complete")
 
-    def wait_deployment(self, namespace: str, name: str, timeout: float = 240.0) -> dict[str, Any]:
+    def wait_deployment(self, namespace: str, name: str, timeout: float = 480.0) -> dict[str, Any]:
         """The Deployment as soon as its present template has all its pods and they are available."""
 
         def rolled_out() -> dict[str, Any] | None:

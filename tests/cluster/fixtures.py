@@ -167,7 +167,7 @@ def live_namespace(live_cluster: CommandCluster) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     live_cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    live_cluster.wait_for(lambda: live_cluster.request("GET", account), 60, f"the ServiceAccount of {name}")
+    live_cluster.wait_for(lambda: live_cluster.request("GET", account), 240, f"the ServiceAccount of {name}")
     yield name
     live_cluster.request("DELETE", f"/api/v1/namespaces/{name}")
 

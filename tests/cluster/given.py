@@ -13,7 +13,7 @@ from cluster.commands import CommandCluster, kill_group
 from testbed import tools
 from testbed.api import ApiClient
 
-PROXY_TIMEOUT = 20.0
+PROXY_TIMEOUT = 180.0
 
 
 class GivenCluster(CommandCluster):

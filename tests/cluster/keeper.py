@@ -32,7 +32,7 @@ from cluster import namespaces
 from testbed import warden
 
 POLL_SECONDS = 0.05
-CLEANING_SECONDS = 10.0
+CLEANING_SECONDS = 60.0
 LOCK = "\0aim-engine-real-node"
 CGROUPS = Path("/sys/fs/cgroup")
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -18,7 +18,7 @@ from testbed.components import Layout, Ports
 from testbed.plane import COMPONENT_USERS, ControlPlane
 from testbed.processes import Processes
 
-NODE_READY_TIMEOUT = 180.0
+NODE_READY_TIMEOUT = 480.0
 IMAGES_IN_MEMORY_KIB = 6 << 20
 """Memory that must be available for keeping images in it; ours need about a sixth of that."""
 ON_NODE = ("coredns", "kube-proxy", "kubelet")

@@ -34,7 +34,7 @@ CUSTOM_RECIPE = {
         )
     },
 }  # fmt: skip
-PATIENCE = 240
+PATIENCE = 480
 Json = dict[str, Any]
 
 
@@ -256,7 +256,7 @@ def test_the_release_passes_its_own_test(cluster: RealCluster, uninstalled: None
         "aim_engine.model_id=Qwen/Qwen3-32B",
         "--wait",
         "--timeout",
-        "4m",
+        "8m",
     )
     served(cluster)
     done = helm(cluster, "test", "aim-engine")
@@ -343,11 +343,11 @@ def test_monitoring_and_admission_and_the_commands_to_look_at_them(
     served(cluster)
     for command, expected in VERIFICATION:
         show = functools.partial(shows, cluster, command, expected)
-        cluster.wait_for(show, 120, f"{command} to show {expected}")
+        cluster.wait_for(show, 240, f"{command} to show {expected}")
     forward = ["kubectl", "port-forward", "service/aim-engine-service", "8000:8000", "-n", NAMESPACE]
     with cluster.background(forward):
         cluster.wait_for(
-            lambda: cluster.fetch("http://localhost:8000/metrics")[0] == 200, 60, "the port to be forwarded"
+            lambda: cluster.fetch("http://localhost:8000/metrics")[0] == 200, 240, "the port to be forwarded"
         )
 
 

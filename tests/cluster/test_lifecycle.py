@@ -64,7 +64,7 @@ def run_a_pod(cluster: RealCluster) -> None:
         "spec": spec,
     }
     account = "/api/v1/namespaces/default/serviceaccounts/default"
-    cluster.wait_for(lambda: cluster.request("GET", account), 60, "the default ServiceAccount")
+    cluster.wait_for(lambda: cluster.request("GET", account), 240, "the default ServiceAccount")
     cluster.apply(pod)
     cluster.wait_pod("default", "held")
 

@@ -72,7 +72,7 @@ def test_a_command_that_takes_too_long_ends_with_all_it_started(real_cluster: Re
 
     with pytest.raises(subprocess.TimeoutExpired):
         real_cluster.run(["sh", "-c", f"sleep {mark.decode()} & sleep {mark.decode()}"], timeout=1)
-    real_cluster.wait_for(lambda: not running(), 60, "the processes to be gone")
+    real_cluster.wait_for(lambda: not running(), 240, "the processes to be gone")
 
 
 def words_of(command_line: Path) -> bytes:
@@ -97,7 +97,7 @@ def test_an_engine_with_gpus_runs_on_the_node_and_answers_through_its_service(
     four_gpus.apply(pod("engine", live_namespace, gpus(engine_image, 4)), service("engine", live_namespace))
     four_gpus.wait_pod(live_namespace, "engine")
     url = f"http://engine.{live_namespace}.svc:{PORT}"
-    four_gpus.wait_for(lambda: four_gpus.fetch(f"{url}/health")[0] == 200, 60, "the Service")
+    four_gpus.wait_for(lambda: four_gpus.fetch(f"{url}/health")[0] == 200, 240, "the Service")
     assert MODEL in four_gpus.fetch(f"{url}/v1/models")[1]
     address = four_gpus.request("GET", f"/api/v1/namespaces/{live_namespace}/services/engine")["spec"][
         "clusterIP"
@@ -115,7 +115,7 @@ def test_gpus_are_given_out_once_and_taken_back_in_the_end(
     four_gpus.apply(pod("second", live_namespace, gpus(engine_image, 2)))
     path = f"/api/v1/namespaces/{live_namespace}/pods/second"
     four_gpus.wait_for(
-        lambda: "Insufficient amd.com/gpu" in str(four_gpus.request("GET", path)["status"]), 60, "a refusal"
+        lambda: "Insufficient amd.com/gpu" in str(four_gpus.request("GET", path)["status"]), 240, "a refusal"
     )
     four_gpus.request("DELETE", f"/api/v1/namespaces/{live_namespace}/pods/first")
     four_gpus.wait_pod(live_namespace, "second")
@@ -172,6 +172,8 @@ def test_a_claim_without_a_class_gets_a_volume_of_the_node(
     )
     real_cluster.apply(claim, pod("writer", live_namespace, main, volumes=volumes))
     real_cluster.wait_pod(live_namespace, "writer")
-    real_cluster.wait_for((directory / "file").exists, 60, "the file")
-    assert (directory / "file").read_text() == "weights\n"
+    file = directory / "file"
+    real_cluster.wait_for(
+        lambda: file.exists() and file.read_text() == "weights\n", 240, "the file with its content"
+    )
     real_cluster.request("DELETE", "/api/v1/persistentvolumes/cache")

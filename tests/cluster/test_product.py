@@ -45,7 +45,7 @@ def test_the_installed_operator_serves_a_model_on_the_node(
     installed.set_gpus(8, partition="spx_nps1")
     installed.apply(RECIPE)
     installed.request("POST", path(live_namespace), deployment("qwen", live_namespace, MODEL))
-    deployed = installed.wait_for(lambda: ready(installed, live_namespace), 180, "the model to be served")
+    deployed = installed.wait_for(lambda: ready(installed, live_namespace), 480, "the model to be served")
     url = urllib.parse.urlsplit(deployed["status"]["url"])
     text = installed.fetch_served(f"http://{url.netloc}/v1/models")
     assert json.loads(text)["data"][0]["id"] == MODEL

@@ -107,7 +107,7 @@ def test_a_pod_reaches_a_service_by_its_name_and_the_api_by_its_account(
             return live_cluster.kubectl("exec", *words, check=False).stdout
 
         # Name and address of a Service reach the node a moment after the pod is ready.
-        assert MODEL in live_cluster.wait_for(answered, 60, f"{url} to answer")
+        assert MODEL in live_cluster.wait_for(answered, 240, f"{url} to answer")
     script = (
         "import ssl,urllib.request as r;d='/var/run/secrets/kubernetes.io/serviceaccount/';"
         "q=r.Request('https://kubernetes.default.svc/version',headers={'Authorization':'Bearer '+open(d+'token').read()});"
@@ -128,7 +128,7 @@ def test_port_forward_leads_to_a_service(
     words = ["kubectl", "port-forward", f"--namespace={live_namespace}", "service/engine", f":{PORT}"]
     with live_cluster.background(words) as forward:
         live_cluster.wait_for(
-            lambda: "Forwarding from" in forward.output(), 60, f"a port\n{forward.output()}"
+            lambda: "Forwarding from" in forward.output(), 240, f"a port\n{forward.output()}"
         )
         port = forward.output().split("127.0.0.1:", 1)[1].split()[0]
         status, body = live_cluster.fetch(f"http://localhost:{port}/metrics")
@@ -149,7 +149,7 @@ def test_the_api_server_reaches_a_service(
                 raise
             return ""
 
-    assert live_cluster.wait_for(served, 60, "the Service to answer") == MODEL
+    assert live_cluster.wait_for(served, 240, "the Service to answer") == MODEL
 
 
 def test_the_api_server_asks_a_webhook_behind_a_service(
@@ -180,7 +180,7 @@ def test_the_api_server_asks_a_webhook_behind_a_service(
         return False
 
     try:
-        live_cluster.wait_for(refused, 60, "the webhook to refuse")
+        live_cluster.wait_for(refused, 240, "the webhook to refuse")
     finally:
         live_cluster.request("DELETE", f"{WEBHOOKS}/{live_namespace}")
 
@@ -231,5 +231,5 @@ def test_pod_security_is_enforced(
             return 'violates PodSecurity "restricted' in str(error)
         return False
 
-    live_cluster.wait_for(refused, 60, "the standard to be enforced")
+    live_cluster.wait_for(refused, 240, "the standard to be enforced")
     live_cluster.request("POST", pods, pod("strict", live_namespace, engine(engine_image, MODEL)))

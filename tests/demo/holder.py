@@ -18,9 +18,10 @@ import yaml
 from demo.place import MARK, Place
 from testbed.addresses import free_port
 from testbed.processes import Processes
+from testbed.product import LEASE
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 240.0
 SOURCES = os.pathsep.join(str(ROOT / part) for part in ("operator", "tests"))
 
 
@@ -32,7 +33,9 @@ def start(place: Place, *, engines_kubeconfig: Path | None) -> str:
     """Start the holder in the background and return the operator's address when it leads."""
     listen = f"127.0.0.1:{free_port()}"
     place.logs.mkdir(parents=True, exist_ok=True)
-    place.operator_config.write_text(yaml.safe_dump({"listen": listen, "recipeStatusSeconds": 1}))
+    place.operator_config.write_text(
+        yaml.safe_dump({"listen": listen, "recipeStatusSeconds": 1, "lease": LEASE})
+    )
     engines = ["--engines-kubeconfig", str(engines_kubeconfig)] if engines_kubeconfig else []
     command = [sys.executable, "-m", "demo", "hold", "--mark", MARK, "--dir", str(place.directory), *engines]
     with place.holder_log.open("a") as log:

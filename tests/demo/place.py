@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-END_TIMEOUT = 60.0
+END_TIMEOUT = 180.0
 MARK = "demo-hold"
 """On the command line of the holder, with the directory: a process number alone may have gone to somebody else."""
 

@@ -28,8 +28,8 @@ ROOT = holder.ROOT
 SAMPLES_DIRECTORY = ROOT / "deploy" / "samples"
 OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "aim-engine", "aim-engine-operator"
 CRDS = ("aimrecipes.aim.engine.amd.com", "aimdeployments.aim.engine.amd.com")
-STATUS_TIMEOUT = 30.0
-CRD_TIMEOUT = 60.0
+STATUS_TIMEOUT = 120.0
+CRD_TIMEOUT = 180.0
 SIMULATED = """\
 Nodes and engines are simulated: there is no kubelet, so kubectl logs, exec and port-forward do not answer (engines answer at
 their pods' addresses, as above), and Secrets that samples name need not exist. In the first half minute Kubernetes' garbage
@@ -67,12 +67,14 @@ class Demo:
             self.admin.apply(ROOT / "recipes")
 
     def _established(self) -> bool:
-        """`kubectl wait` would end with an error for a CRD of this very moment, whose conditions are still null."""
+        """`kubectl wait` would end with an error for a CRD of this very moment, whose conditions are still null; and a new
+        kind is in the discovery documents some time after its API answers."""
         found = (self.admin.get("crd", name)["status"].get("conditions") or () for name in CRDS)
-        return all(
+        established = all(
             {"Established": "True"}.items() <= {each["type"]: each["status"] for each in conditions}.items()
             for conditions in found
         )
+        return established and {*CRDS} <= {*self.admin.run("api-resources", "--api-group=aim.engine.amd.com", "--output=name").split()}  # fmt: skip
 
     def start_operator(self) -> str:
         """Start the operator with its ServiceAccount's token; returns its address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -14,7 +15,7 @@ from aim_engine.inventory import Tracker
 from aim_engine.reconcile.intake import decode_pod
 from testbed.api import ApiStatusError
 from testbed.audit import AuditRecord
-from testbed.cluster import WaitTimeoutError
+from testbed.cluster import POLL_SECONDS, WaitTimeoutError
 from testbed.plane import ControlPlane
 from testbed.product import GROUP, USER, Operator, condition, deployment, path
 
@@ -22,9 +23,9 @@ Json = dict[str, Any]
 
 POOL_LABEL = "tests.aim/pool"
 DEPLOYMENT_LABEL = "aim.engine.amd.com/deployment"
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds; what is waited for takes well under one when the machine is idle, and much longer on two busy cores."""
-COLLECTION = 120.0
+COLLECTION = 240.0
 """Seconds; the garbage collector looks for new kinds of owners every 30 s, so the first deletions on a plane are slow."""
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -112,15 +113,35 @@ def operator_writes(
     return [record for record in found if not record.resource.startswith("leases")]
 
 
-def settle(plane: ControlPlane, quiet: float = 2.0) -> None:
-    """Wait until the operator has written nothing for `quiet` seconds, Events and recipe statuses included."""
+def settle(tenant: Tenant, quiet: float = 2.0) -> None:
+    """Wait until the operator has written nothing for `quiet` seconds, Events and recipe statuses included.
+
+    Seconds in which the operator or the API server stood still do not count: what they were about to do comes after.
+    """
 
     def is_quiet() -> bool:
-        mark = plane.audit.mark()
-        time.sleep(quiet)
-        return not operator_writes(plane, mark, events=True)
+        mark = tenant.plane.audit.mark()
+        end = time.monotonic() + quiet
+        while (looked := time.monotonic()) < end:
+            tenant.plane.request("GET", f"/api/v1/namespaces/{tenant.namespace}")
+            tenant.operator.get("/healthz")
+            if time.monotonic() - looked > quiet / 2:
+                return False
+            time.sleep(POLL_SECONDS)
+        return not operator_writes(tenant.plane, mark, events=True)
 
-    plane.wait_for(is_quiet, 120, "the operator to come to rest")
+    tenant.plane.wait_for(is_quiet, 240, "the operator to come to rest")
+
+
+def survived(operator: Operator) -> None:
+    """Fail where the operator has ended or lost its Lease; one that only is slow to answer is waited for."""
+    with contextlib.suppress(WaitTimeoutError):
+        operator.plane.wait_for(
+            lambda: operator.name not in operator.processes.running() or operator.leads(),
+            PATIENCE,
+            "an answer",
+        )
+    assert operator.leads(), f"the operator is no longer up:\n{operator.log()}"
 
 
 @dataclass
@@ -280,6 +301,17 @@ class Tenant:
         except WaitTimeoutError as error:
             told = str(error).split("\n", 1)[0]
         raise AssertionError(f"{told[:2000]}\n{self.summary()}")
+
+    def seen(self) -> None:
+        """Wait until the operator has seen all that was written to recipes and nodes so far, statuses included.
+
+        It gets what happens to one kind in its order, so that a new recipe, of no model that anybody asks for, and a new
+        node tell.
+        """
+        self.add_recipe(f"seen-{len(self.recipes)}", model="example/asked-by-nobody")
+        self.add_node("mi210-4")
+        self.wait_for("the operator to see recipes and GPUs as they are", self._is_seen)
+        self._unseen = False
 
     def _is_seen(self) -> bool:
         """Whether the operator shows the tenant's recipes, and the GPUs that a fresh look at nodes and pods gives."""

@@ -26,8 +26,8 @@ MANY = 200
 
 @pytest.fixture(scope="module")
 def validator(guarded: ControlPlane) -> Iterator[Validator]:
-    """One replica, which the API server gives as long as it can: two busy cores answer two hundred at once slowly."""
-    with Validator.start(guarded, timeout_seconds=30) as running:
+    """One replica."""
+    with Validator.start(guarded) as running:
         yield running
 
 
@@ -186,7 +186,7 @@ def test_idle_and_slow_clients_keep_nobody_waiting(validator: Validator) -> None
             answers = list(pool.map(lambda _: post(replica, body)[0], range(MANY)))
         assert set(answers) == {200}
         for each in slow[::2]:
-            each.settimeout(60)
+            each.settimeout(180)
             assert b" 408 " in each.recv(200)
 
 

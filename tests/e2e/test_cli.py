@@ -144,17 +144,17 @@ def test_the_example_of_the_operator_starts_it(tenant: Tenant, tmp_path: Path) -
         try:
             tenant.wait_for("the replica to be ready", lambda: ready(port))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(180) == 0
         finally:
             process.kill()
 
 
 def ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.client.OK
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -80,6 +80,11 @@ def test_every_query_of_every_panel_answers(cluster: BusyCluster) -> None:
     silent = {key: query for key, query in found.items() if key not in SILENT}
     assert not silent, "\n".join(f"{' / '.join(key)}: {query}" for key, query in silent.items())
     assert SILENT.keys() <= {(name, panel["title"], target["refId"]) for name, panel, target in targets()}
+    all_read(cluster)
+
+
+def all_read(cluster: BusyCluster) -> None:
+    """Wait for a moment at which Prometheus has everything: who misses a scrape vanishes from its answers until the next."""
     cluster.prometheus.wait_for(
         lambda: not any(cluster.prometheus.targets().values()),
         PATIENCE,
@@ -88,6 +93,7 @@ def test_every_query_of_every_panel_answers(cluster: BusyCluster) -> None:
 
 
 def test_every_variable_has_values(cluster: BusyCluster) -> None:
+    all_read(cluster)
     client, now = Client(cluster.prometheus.url), window()
     for name, board in BOARDS.items():
         scope = resolve(board, client, now, CHOSEN.get(name, {}))
@@ -136,10 +142,15 @@ def test_tables_have_one_row_an_object_and_no_column_that_nobody_meant(cluster: 
 def test_the_fleet_table_tells_what_is_chosen_and_delivered(cluster: BusyCluster) -> None:
     client = Client(cluster.prometheus.url)
     panel = next(p for p in BOARDS["fleet.json"]["panels"] if p["title"].startswith("Deployments, recipes"))
-    table = table_answer(panel, client, resolve(BOARDS["fleet.json"], client, window(), {}))
-    titles = [column.title for column in table.columns]
-    rows = {row[titles.index("Deployment")]: dict(zip(titles, row, strict=True)) for row in table.rows}
-    assert rows.keys() - {"trial"} == {tenant.name for tenant in TENANTS}
+
+    def complete() -> dict[Any, dict[str, Any]] | None:
+        table = table_answer(panel, client, resolve(BOARDS["fleet.json"], client, window(), {}))
+        titles = [column.title for column in table.columns]
+        rows = {row[titles.index("Deployment")]: dict(zip(titles, row, strict=True)) for row in table.rows}
+        there = rows.keys() - {"trial"} == {tenant.name for tenant in TENANTS}
+        return rows if there and isinstance(rows["chat"]["Ratio"], float) else None
+
+    rows = cluster.prometheus.wait_for(complete, PATIENCE, "a row of every deployment, with what it delivers")
     chat = rows["chat"]
     assert (chat["Recipe"], chat["GPUs"], chat["Tier"], chat["Ready"]) == ("chat-32b-mi350x-1x-fp8", "1xMI350X", "Primary", "true")  # fmt: skip
     assert isinstance(chat["Expected"], float)
@@ -153,6 +164,7 @@ def test_the_fleet_table_tells_what_is_chosen_and_delivered(cluster: BusyCluster
 def test_the_gpu_table_tells_who_holds_them(cluster: BusyCluster) -> None:
     client = Client(cluster.prometheus.url)
     panel = next(p for p in BOARDS["fleet.json"]["panels"] if p["title"] == "GPUs by model")
+    all_read(cluster)
     table = table_answer(panel, client, resolve(BOARDS["fleet.json"], client, window(), {}))
     assert [column.title for column in table.columns[:5]] == ["GPU", "Allocatable", "Used by AIM", "Used by others", "Free"]  # fmt: skip
     assert {row[0]: tuple(row[1:5]) for row in table.rows} == {

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from testbed.plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
 UP_TIMEOUT = 900
-DOWN_TIMEOUT = 120
+DOWN_TIMEOUT = 400
+ENDING = 60.0
 
 pytestmark = [
     pytest.mark.serial,
@@ -54,6 +56,14 @@ def processes_of(directory: Path) -> list[str]:
         if any(str(directory) in text for text in (command, environment, working)):
             found.append(f"{entry.name} {command}")
     return found
+
+
+def nothing_runs(directory: Path) -> None:
+    """What was told to end is gone within a while."""
+    end = time.monotonic() + ENDING
+    while processes_of(directory) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert processes_of(directory) == []
 
 
 def may_create(plane: ControlPlane, namespace: str) -> bool:
@@ -111,18 +121,18 @@ def test_the_demo_shows_the_product_and_leaves_nothing_behind(directory: Path) -
 
     down = demo("down", directory, DOWN_TIMEOUT)
     assert down.returncode == 0, down.stdout + down.stderr
-    assert processes_of(directory) == []
+    nothing_runs(directory)
     assert demo("down", directory, DOWN_TIMEOUT).returncode == 0
 
 
 def test_a_failed_step_is_named_with_its_log_and_nothing_is_left(directory: Path) -> None:
-    up = demo("up", directory, UP_TIMEOUT, "--nodes", "cpu-only", "--patience", "3")
+    up = demo("up", directory, UP_TIMEOUT, "--nodes", "cpu-only", "--patience", "30")
     assert up.returncode == 1
     assert "make demo failed. step failed: apply deploy/samples/qwen3-32b.yaml" in up.stderr
     assert "NoEligibleRecipe" in up.stderr
     assert str(directory / "logs" / "operator.log") in up.stderr
     assert (directory / "logs" / "operator.log").exists()
-    assert processes_of(directory) == []
+    nothing_runs(directory)
 
 
 def test_the_demo_runs_on_a_cluster_of_the_user(directory: Path, tmp_path: Path) -> None:
@@ -141,14 +151,14 @@ def test_the_demo_runs_on_a_cluster_of_the_user(directory: Path, tmp_path: Path)
         own.kubectl("create", "namespace", "team-a")
         own.kubectl("create", "rolebinding", "edit", "-n", "team-a", "--clusterrole=edit", "--group=team-a")
         own.wait_for(
-            lambda: may_create(own, "team-a"), 60, "an editor of team-a to be allowed AIMDeployments"
+            lambda: may_create(own, "team-a"), 240, "an editor of team-a to be allowed AIMDeployments"
         )
         assert not may_create(own, "aim-demo"), "rights end at the namespace"
         down = demo("down", directory, DOWN_TIMEOUT)
         assert down.returncode == 0, down.stdout + down.stderr
         left = own.kubectl("get", "crd,ns,clusterrole,clusterrolebinding", "-o", "name").stdout
         assert not re.search(r"aim-engine|aim-demo|aim\.engine", left)
-    assert processes_of(directory) == []
+    nothing_runs(directory)
 
 
 def test_a_cluster_that_does_not_answer_is_told(directory: Path, tmp_path: Path) -> None:

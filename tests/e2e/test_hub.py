@@ -61,7 +61,9 @@ def test_an_unknown_model_is_asked_for_and_served_by_a_generated_configuration(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with Operator.start(own_plane, name="asking", hub={"enabled": True, "endpoint": hub.url}) as operator:
+    with Operator.start(
+        own_plane, name="asking", hub={"enabled": True, "endpoint": hub.url, "timeoutSeconds": 60}
+    ) as operator:
         tenant = settle_in(own_plane, operator)
         tenant.corner(gpus=8)
         tenant.deploy("app", model=MODEL)

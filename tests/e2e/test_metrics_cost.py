@@ -21,7 +21,7 @@ from aim_engine.telemetry.metrics import Metrics
 from aim_engine.telemetry.server import Pages, serve
 from aim_engine.telemetry.store import SeriesStore
 from testbed.plane import ControlPlane
-from testbed.product import NAMESPACE, Operator, install
+from testbed.product import NAMESPACE, USER, Operator, install
 from unit.series_world import many, measured, series
 
 DEPLOYMENTS, RECIPES = 5000, 200
@@ -95,7 +95,7 @@ async def test_the_lease_is_renewed_throughout_scrapes_of_five_thousand_deployme
     renewals: list[int] = []
     async with client_of(plane, monkeypatch, renewals) as client:
         election = Election(
-            client, namespace, LeaseConfig(name="scraped", duration_seconds=15, renew_seconds=1)
+            client, namespace, LeaseConfig(name="scraped", duration_seconds=30, renew_seconds=1)
         )
 
         async def objects() -> SeriesStore | None:
@@ -153,7 +153,7 @@ def test_metrics_are_for_whom_the_cluster_lets_read_them(plane: ControlPlane) ->
     )  # fmt: skip
 
     def status(operator: Operator, path: str, token: str | None) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", operator.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", operator.port, timeout=120)
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         return connection.getresponse().status
 
@@ -163,9 +163,15 @@ def test_metrics_are_for_whom_the_cluster_lets_read_them(plane: ControlPlane) ->
         "metrics": {"authenticate": True},
     }
     with Operator.start(plane, name="guarded", wait=False, **config) as operator:
-        plane.wait_for(operator.ready, 90, f"the operator to be ready\n{operator.log()}")
+        plane.wait_for(operator.ready, 240, f"the operator to be ready\n{operator.log()}")
         allowed = plane.service_account_token(NAMESPACE, "prometheus")
-        assert status(operator, "/metrics", allowed) == http.client.OK
+        plane.await_right(USER, "create", "tokenreviews", "authentication.k8s.io")
+        plane.await_right(USER, "create", "subjectaccessreviews", "authorization.k8s.io")
+        plane.wait_for(
+            lambda: status(operator, "/metrics", allowed) == http.client.OK,
+            60,
+            "the reader's right to be in force",
+        )
         assert (
             status(operator, "/metrics", plane.service_account_token(NAMESPACE, "curious"))
             == http.client.FORBIDDEN

@@ -46,7 +46,7 @@ class Watched:
         """Labels of the series of a query, as soon as there are any."""
         found = self.prometheus.wait_for(
             lambda: self.prometheus.query(expression),
-            120,
+            240,
             f"{expression}\n{self.prometheus.targets()}\n{self.operator.log()}",
         )
         return [each["metric"] for each in found]
@@ -106,10 +106,10 @@ def watched() -> Iterator[Watched]:
                 fleet.set(namespace, pod, tokens_per_second=400, running=4)
             plane.wait_for(
                 lambda: {SERVICE, ENGINES, VALIDATOR} <= translator.scrape_configs().keys(),
-                90, f"the Prometheus Operator to read our monitors\n{translator.log()}",
+                240, f"the Prometheus Operator to read our monitors\n{translator.log()}",
             )  # fmt: skip
             jobs = translator.scrape_configs()
-            rules = plane.wait_for(translator.rules, 90, f"and our rules\n{translator.log()}")
+            rules = plane.wait_for(translator.rules, 240, f"and our rules\n{translator.log()}")
             directory = plane.workdir / "prometheus"
             directory.mkdir()
             files = []
@@ -135,12 +135,12 @@ def test_every_series_of_an_engine_names_its_deployment_recipe_gpu_and_precision
         "vllm:num_requests_running",
         "up{aimdeployment!=''}",
     ):
-        watched.prometheus.wait_for(
-            lambda: len(watched.prometheus.query(expression)) == 2,  # noqa: B023
-            120,
+        answer = watched.prometheus.wait_for(
+            lambda: found if len(found := watched.prometheus.query(expression)) == 2 else None,  # noqa: B023
+            240,
             f"{expression} of both replicas: {watched.prometheus.targets()}",
         )
-        found = watched.series(expression)
+        found = [each["metric"] for each in answer]
         assert {labels["pod"] for labels in found} == pods
         for labels in found:
             assert OWN.items() <= labels.items()
@@ -182,7 +182,7 @@ def test_every_rule_is_evaluated_on_real_series_without_an_error(watched: Watche
         rules = [rule for group in groups for rule in group["rules"]]
         return rules if all(rule["health"] != "unknown" for rule in rules) else []
 
-    rules = watched.prometheus.wait_for(evaluated, 60, "every rule to be evaluated")
+    rules = watched.prometheus.wait_for(evaluated, 240, "every rule to be evaluated")
     assert len(rules) == expected
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
     (ratio,) = watched.series("aimdeployment:time_to_first_token_over_objective:ratio_rate5m")
@@ -197,7 +197,7 @@ def test_no_alert_is_pending_on_a_model_that_serves_well(watched: Watched) -> No
         shown = {each["metric"]["alertname"] for each in watched.prometheus.query("ALERTS")}
         return shown - {"AIMEnginePerformanceSampleStale"}
 
-    watched.prometheus.wait_for(lambda: not pending(), 120, f"no alert to be pending: {pending()}")
+    watched.prometheus.wait_for(lambda: not pending(), 240, f"no alert to be pending: {pending()}")
 
 
 def chart(*words: str, **values: Any) -> list[dict[str, Any]]:
@@ -249,4 +249,4 @@ def test_a_condition_of_the_user_that_cannot_be_parsed_takes_none_of_our_alerts_
         text = "".join(files.values())
         return "Fine" in text and "AIMEngineOperatorDown" in text and "Broken" not in text
 
-    plane.wait_for(read, 60, f"the good rules alone\n{watched.translator.log()}")
+    plane.wait_for(read, 240, f"the good rules alone\n{watched.translator.log()}")

@@ -14,7 +14,7 @@ from aim_engine.api.enums import RolloutStrategy
 from aim_engine.api.recipe import AIMRecipeSpec
 from aim_engine.catalog.gpus import gpu_catalog
 from aim_engine.render import EngineConfig, RenderInput, ResolvedRecipe, render
-from e2e.support import KINDS, Tenant, recipe_object
+from e2e.support import COLLECTION, KINDS, Tenant, recipe_object
 from testbed.api import ApiStatusError
 from testbed.product import GROUP, ROOT, deployment, path
 from unit.api_objects import SAMPLES, Sample
@@ -153,7 +153,7 @@ def test_kubectl_wait_waits_for_ready(tenant: Tenant) -> None:
     tenant.corner()
     tenant.deploy()
     done = tenant.plane.kubectl(
-        "wait", "--for=condition=Ready", "aimd/app", "-n", tenant.namespace, "--timeout=60s"
+        "wait", "--for=condition=Ready", "aimd/app", "-n", tenant.namespace, "--timeout=180s"
     )
     assert "condition met" in done.stdout
 
@@ -398,7 +398,7 @@ def test_the_shipped_catalogue_is_accepted_and_valid(tenant: Tenant) -> None:
             for item in tenant.plane.request("GET", f"{GROUP}/aimrecipes")["items"]
             if item["metadata"]["name"] in names
         ),
-        timeout=120,
+        timeout=COLLECTION,
     )
     assert {name: c["message"] for name, c in judged().items() if c["status"] != "True"} == {}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from e2e.support import Json, Tenant, candidates, message, operator_writes, reason
+from e2e.support import COLLECTION, Json, Tenant, candidates, message, operator_writes, reason
 from testbed.product import GROUP, condition
 
 QWEN = "Qwen/Qwen3-32B"
@@ -15,11 +15,14 @@ LLAMA = "meta-llama/Llama-3.1-405B-Instruct"
 LLAMA_FP8 = "amd/Llama-3.1-405B-Instruct-FP8-KV"
 
 
-def refused(tenant: Tenant, name: str = "app") -> Json:
-    """The AIMDeployment as soon as it is told that it has no recipe; nothing is rendered for it."""
+def refused(tenant: Tenant, name: str = "app", *, saying: str = "") -> Json:
+    """The AIMDeployment as soon as it is told that it has no recipe, in such words; nothing is rendered for it."""
     told = tenant.wait(
-        "RecipeSelected to be False",
-        lambda obj: condition(obj, "RecipeSelected").get("status") == "False",
+        f"RecipeSelected to be False, {saying}",
+        lambda obj: (
+            condition(obj, "RecipeSelected").get("status") == "False"
+            and saying in message(obj, "RecipeSelected")
+        ),
         name,
     )
     assert not tenant.exists("Deployment", name)
@@ -164,13 +167,13 @@ def test_a_custom_recipe_that_is_not_yaml_is_told_with_its_line_to_those_who_nam
     )
     tenant.deploy("named", recipe={"configMap": "mine"})
     tenant.deploy("other")
-    told = message(refused(tenant, "named"), "RecipeSelected")
+    # What is labelled comes by a watch, and the first look may be before it.
+    told = message(refused(tenant, "named", saying=" line "), "RecipeSelected")
     assert "mine" in told
     assert "line 3" in told or "line 2" in told
     tenant.wait_ready("other")
     if labelled:
-        tenant.wait_for("an Event on the ConfigMap", lambda: _events_of_config_map(tenant, "mine"))
-        (event,) = _events_of_config_map(tenant, "mine")
+        (event,) = tenant.wait_for("an Event on the ConfigMap", lambda: _events_of_config_map(tenant, "mine"))
         assert event["reason"] == "RecipeInvalid"
         assert "line" in event["note"]
     text = f"recipe_id: mine\nhuggingface_id: {tenant.model}\nhardware: MI300X\ngpu_count: 1\nprecision: fp16\nbackend: vllm\n"
@@ -361,7 +364,7 @@ def test_a_namespace_that_is_deleted_takes_its_deployments_with_it_and_nobody_fi
             doomed
             not in [n["metadata"]["name"] for n in tenant.plane.request("GET", "/api/v1/namespaces")["items"]]
         ),
-        timeout=120,
+        timeout=COLLECTION,
     )
     writes = operator_writes(tenant.plane, mark, namespace=doomed)
     assert len([w for w in writes if w.verb == "create"]) <= 6, writes

@@ -3,6 +3,7 @@ one write every few seconds by the clock, whatever happens. Events are counted o
 
 from __future__ import annotations
 
+import http.client
 import time
 import uuid
 from collections import Counter
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from e2e.support import COLLECTION, Tenant, is_true, operator_writes, settle
+from e2e.support import COLLECTION, PATIENCE, Tenant, is_true, operator_writes, settle
 from testbed.audit import AuditRecord
 from testbed.plane import ControlPlane
 from testbed.product import GROUP, USER, Operator, install, path
@@ -41,13 +42,20 @@ def corner(own_plane: ControlPlane, own_operator: Operator) -> Iterator[Tenant]:
     name = f"budget-{uuid.uuid4().hex[:8]}"
     own_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    own_plane.wait_for(lambda: own_plane.request("GET", account), 60, f"the default ServiceAccount of {name}")
+    own_plane.wait_for(
+        lambda: own_plane.request("GET", account), PATIENCE, f"the default ServiceAccount of {name}"
+    )
     tenant = Tenant(own_plane, own_operator, name)
     yield tenant
     tenant.leave()
     # Nothing can be written into a namespace that is going: the operator has to know first that nothing is there.
     known = f'namespace="{name}"'
-    own_plane.wait_for(lambda: known not in own_operator.get("/metrics")[1], 60, "the operator to forget all")
+
+    def forgotten() -> bool:
+        status, page = own_operator.get("/metrics")
+        return status == http.client.OK and known not in page
+
+    own_plane.wait_for(forgotten, PATIENCE, "the operator to forget all")
     own_plane.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
@@ -79,11 +87,11 @@ def told(writes: list[AuditRecord]) -> str:
 
 def test_a_new_deployment_costs_four_writes_before_its_pods_and_two_until_it_is_ready(corner: Tenant) -> None:
     corner.corner()
-    settle(corner.plane, 1.0)
+    settle(corner, 1.0)
     mark = corner.plane.audit.mark()
     corner.deploy()
     corner.wait_ready()
-    settle(corner.plane, 1.5)
+    settle(corner, 1.5)
     records = corner.plane.audit.records(mark)
     started = next(
         r.at
@@ -116,11 +124,11 @@ def test_an_unchanged_apply_costs_nothing(corner: Tenant, hasty_operator: Operat
     body = corner.body(overrides={"env": {"NCCL_DEBUG": "INFO"}}, service={"port": 9000})
     corner.plane.apply(body)
     corner.wait_ready()
-    settle(corner.plane)
+    settle(corner)
     mark = corner.plane.audit.mark()
     for _ in range(3):
         corner.plane.apply(body)
-    settle(corner.plane, 3.0)
+    settle(corner, 3.0)
     writes = operator_writes(corner.plane, mark, events=True)
     assert writes == [], told(writes)
 
@@ -149,14 +157,14 @@ def test_a_restart_of_the_operator_costs_no_write_and_rolls_no_engine(
     corner.wait("to be judged", lambda obj: obj.get("status"), "waiting")
     corner.change_recipe(recipe, engineArgs={"max-num-seqs": 77})
     corner.wait_reason("RecipeSelected", "RecipeDrifted", "d0")
-    settle(corner.plane)
+    settle(corner)
     before = {d["metadata"]["name"]: d["metadata"]["resourceVersion"] for d in corner.all("Deployment")}
     sets = {s["metadata"]["uid"] for s in corner.all("ReplicaSet")}
     mark = corner.plane.audit.mark()
     code = hasty_operator.stop()
     hasty_operator.run()
     assert code == 0, hasty_operator.log()
-    settle(corner.plane, 5.0)
+    settle(corner, 5.0)
     writes = operator_writes(corner.plane, mark, events=True)
     assert writes == [], told(writes)
     assert {
@@ -189,7 +197,7 @@ def test_a_burst_of_200_costs_six_writes_each_and_no_recipe_more_than_two_a_minu
     mark = corner.plane.audit.mark()
     many(corner, BURST)
     corner.wait_for("all to be Ready", lambda: all_ready(corner, BURST), timeout=600)
-    settle(corner.plane)
+    settle(corner)
     writes = operator_writes(corner.plane, mark)
     mine = [w for w in of_objects(writes) if w.namespace == corner.namespace]
     assert all(w.code < 400 for w in writes), told([w for w in writes if w.code >= 400])
@@ -215,7 +223,7 @@ def test_at_rest_fifty_deployments_cost_no_write_in_a_minute(
     corner.add_recipe()
     many(corner, 50)
     corner.wait_for("all to be Ready", lambda: all_ready(corner, 50), timeout=COLLECTION)
-    settle(corner.plane, 4.0)
+    settle(corner, 4.0)
     mark = corner.plane.audit.mark()
     passes = hasty_operator.metric("aim_operator_reconcile_total")
     time.sleep(AT_REST_SECONDS)

@@ -94,7 +94,7 @@ def test_the_automatic_policy_follows_an_edited_recipe(tenant: Tenant) -> None:
         "the arguments to follow",
         lambda: any("99" in a for a in container(tenant.find("Deployment", "app"))["args"]),
     )
-    ready = tenant.wait_ready(timeout=60)
+    ready = tenant.wait_ready()
     assert reason(ready, "RecipeSelected") == "RecipeSelected"
 
 
@@ -126,7 +126,7 @@ def test_a_child_edited_by_hand_is_repaired(tenant: Tenant, field: str) -> None:
     tenant.wait_for(
         "the Deployment to be as rendered", lambda: tenant.find("Deployment", "app")["spec"] == before
     )
-    tenant.wait_ready(timeout=60)
+    tenant.wait_ready()
 
 
 def test_a_repair_is_told_by_one_event(tenant: Tenant) -> None:
@@ -176,7 +176,7 @@ def test_a_label_that_others_add_is_left_alone(tenant: Tenant) -> None:
     )
     tenant.change("Service", "app-service", {"metadata": {"annotations": {"example.com/x": "1"}}})
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}})
-    tenant.wait_ready(timeout=60)
+    tenant.wait_ready()
     metadata = tenant.find("Deployment", "app")["metadata"]
     assert metadata["labels"]["team"] == "blue"
     assert metadata["annotations"]["example.com/x"] == "1"

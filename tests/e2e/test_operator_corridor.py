@@ -8,6 +8,7 @@ import pytest
 
 from e2e.support import (
     COLLECTION,
+    Json,
     Tenant,
     candidates,
     container,
@@ -22,7 +23,7 @@ from testbed.api import ApiStatusError
 from testbed.engines import EngineFleet
 from testbed.product import condition
 
-ROLLOUT = 60.0
+ROLLOUT = 240.0
 
 
 def test_a_deployment_becomes_ready_and_says_what_serves_it(tenant: Tenant) -> None:
@@ -213,13 +214,17 @@ def test_changed_overrides_make_a_new_revision_and_replace_the_pods(tenant: Tena
         lambda obj: is_true(obj, "Ready") and obj["status"]["recipe"]["revision"] != first,
         timeout=ROLLOUT,
     )
-    tenant.wait_for("the old pod to go", lambda: len(tenant.pods()) == 1)
-    (new,) = tenant.pods()
-    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    new = tenant.wait_for("the old pod to go", lambda: only_pod(tenant, old))
     arguments = new["spec"]["containers"][0]["args"]
     assert any("77" in argument for argument in arguments)
     names = {revision["metadata"]["name"] for revision in tenant.all("ControllerRevision", owner="app")}
     assert names == {first, ready["status"]["recipe"]["revision"]}
+
+
+def only_pod(tenant: Tenant, old: Json) -> Json | None:
+    """The pod, once there is one and it is not the old one: the status is ahead of the controllers of Kubernetes."""
+    pods = tenant.pods()
+    return pods[0] if len(pods) == 1 and pods[0]["metadata"]["uid"] != old["metadata"]["uid"] else None
 
 
 def test_a_change_surges_where_gpus_are_free_and_says_so(tenant: Tenant) -> None:
@@ -240,11 +245,12 @@ def test_a_change_replaces_in_place_where_no_gpus_are_free_and_says_so(tenant: T
     tenant.corner(gpus=8)
     tenant.deploy()
     tenant.wait_ready()
+    (old,) = tenant.pods()
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}})
     ready = tenant.wait_ready(timeout=ROLLOUT)
     assert ready["status"]["rollout"]["strategy"] == "Recreate"
     assert "no node has 8 free" in ready["status"]["rollout"]["reason"]
-    (pod,) = tenant.wait_for("one pod", lambda: p if len(p := tenant.pods()) == 1 else None)
+    pod = tenant.wait_for("another pod in its place", lambda: only_pod(tenant, old))
     names = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
     assert "NCCL_DEBUG" in names
 
@@ -298,8 +304,11 @@ def test_only_three_revisions_are_kept(tenant: Tenant) -> None:
             lambda obj: is_true(obj, "Ready") and obj["status"]["recipe"]["revision"] not in seen,
         )
         seen.add(ready["status"]["recipe"]["revision"])
-    kept = tenant.all("ControllerRevision", owner="app")
     assert len(seen) == 5
+    kept = tenant.wait_for(
+        "two of five to go",
+        lambda: kept if len(kept := tenant.all("ControllerRevision", owner="app")) <= 3 else None,
+    )
     assert len(kept) == 3
     assert tenant.get()["status"]["recipe"]["revision"] in {r["metadata"]["name"] for r in kept}
 

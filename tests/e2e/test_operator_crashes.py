@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from e2e.support import Tenant, container, is_true, message, reason
+from e2e.support import COLLECTION, Tenant, container, is_true, message, reason
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,11 @@ def test_pods_that_no_node_takes_are_told_with_the_schedulers_words(tenant: Tena
         "PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"metadata": {"labels": {"tests.aim/pool": None}}}
     )
     tenant.update(overrides={"env": {"NCCL_DEBUG": "INFO"}}, rollout={"strategy": "Recreate"})
-    told = message(tenant.wait_reason("Available", "PodsUnschedulable", timeout=60), "Available")
+    told = message(tenant.wait_reason("Available", "PodsUnschedulable"), "Available")
     assert "nodes are available" in told
     labels = {"tests.aim/pool": tenant.namespace}
     tenant.plane.request("PATCH", f"/api/v1/nodes/{tenant.nodes[0]}", {"metadata": {"labels": labels}})
-    tenant.wait_ready(timeout=60)
+    tenant.wait_ready()
 
 
 def test_a_quota_that_refuses_the_pods_is_told_and_ends_when_it_is_raised(tenant: Tenant) -> None:
@@ -183,7 +183,7 @@ def test_a_quota_that_refuses_the_pods_is_told_and_ends_when_it_is_raised(tenant
     told = message(tenant.wait_reason("Available", "PodCreationRefused"), "Available")
     assert "exceeded quota: none" in told
     tenant.delete("ResourceQuota", "none")
-    tenant.wait_ready(timeout=90)
+    tenant.wait_ready(timeout=COLLECTION)
 
 
 def test_a_slow_engine_is_starting_and_not_broken(tenant: Tenant) -> None:
@@ -196,4 +196,4 @@ def test_a_slow_engine_is_starting_and_not_broken(tenant: Tenant) -> None:
         assert container(tenant.find("Deployment", "app"))["startupProbe"]["failureThreshold"] >= 30
     finally:
         tenant.plane.start_kubelets()
-    tenant.wait_ready(timeout=60)
+    tenant.wait_ready()

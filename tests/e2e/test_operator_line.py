@@ -5,7 +5,7 @@ from __future__ import annotations
 from e2e.support import COLLECTION, Tenant, is_true, message
 from testbed.product import condition
 
-KEEPING = 90.0
+KEEPING = 240.0
 """Seconds; the operator of these tests keeps a node after ten, looked through every five."""
 
 

@@ -25,7 +25,7 @@ def enforcing(plane: ControlPlane, level: str) -> str:
     labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn", "audit")}
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
     where = f"/api/v1/namespaces/{name}/serviceaccounts"
-    plane.wait_for(lambda: plane.request("GET", f"{where}/default"), 60, "the default ServiceAccount")
+    plane.wait_for(lambda: plane.request("GET", f"{where}/default"), 240, "the default ServiceAccount")
     return name
 
 

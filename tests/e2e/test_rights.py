@@ -23,14 +23,14 @@ from testbed.api import ApiStatusError
 from testbed.audit import AuditRecord
 from testbed.chart import EVERYWHERE, RELEASE, Right
 from testbed.plane import ControlPlane
-from testbed.product import GROUP, NAMESPACE, ROOT, Operator, condition, deployment, path
+from testbed.product import GROUP, LEASE, NAMESPACE, ROOT, Operator, condition, deployment, path
 from testbed.validator import Validator
 
 RIGHTS = yaml.safe_load((ROOT / "deploy" / "rights.yaml").read_text())
 TENANT, STRANGER = "team-a", "team-b"
 WATCHED = [NAMESPACE, TENANT]
 MODEL = "example/rights"
-PATIENCE = 120.0
+PATIENCE = 240.0
 REMOTE_CODE = "aim.engine.amd.com/allow-remote-code"
 SHORT_LIVED = {f"{RELEASE}-{name}" for name in ("recipe-selector", "crd-upgrade", "uninstall-guard", "test")}
 Json = dict[str, Any]
@@ -117,13 +117,20 @@ def installed(
             "ValidatingWebhookConfiguration",
         )  # fmt: skip
         plane.apply(*chart.of_kind(objects, *kinds))
+        await_rights(plane, objects)
         plane.apply(one_deployment(objects))
         mark = plane.audit.mark()
         hooks(plane, objects, tmp_path_factory.mktemp("hooks"))
         plane.request("POST", f"{GROUP}/aimrecipes", recipe_object("own", MODEL))
         with (
             Operator.start(
-                plane, **{**config, "recipeStatusSeconds": 1, "hub": {"enabled": False}}
+                plane,
+                **{
+                    **config,
+                    "recipeStatusSeconds": 1,
+                    "hub": {"enabled": False},
+                    "lease": {**config["lease"], **LEASE},
+                },
             ) as operator,
             Validator.start(plane, installed=True, config=config) as validator,
         ):
@@ -134,6 +141,22 @@ def installed(
                 raise AssertionError(f"{error}\n{operator.log()}\n{validator.log()}") from None
             world.records = plane.audit.records(mark)
             yield world
+
+
+def await_rights(plane: ControlPlane, objects: list[Json]) -> None:
+    """Until the authorizer knows what is installed: none of a refusal before that is the chart's fault."""
+    for account in chart.accounts(objects):
+        for right in chart.rights(objects, account):
+            if not right.names:
+                plural, _, subresource = right.resource.partition("/")
+                name, _, group = plural.partition(".")
+                plane.await_right(
+                    f"system:serviceaccount:{NAMESPACE}:{account}",
+                    right.verb,
+                    f"{name}/{subresource}".rstrip("/"),
+                    group,
+                    "" if right.namespace == EVERYWHERE else right.namespace,
+                )
 
 
 def one_deployment(objects: list[Json]) -> Json:
@@ -243,6 +266,11 @@ def work(world: Installed) -> None:
     plane.request("PATCH", path(TENANT, "app"), {"spec": {"replicas": 1}})
     plane.wait_for(lambda: not find(plane, "PodDisruptionBudget", "app"), PATIENCE, "the budget to go")
     assert condition(observed(plane, "named"), "RecipeSelected")["status"] == "True"
+    events = KINDS["Event"].format(TENANT)
+    plane.wait_for(
+        lambda: [e for e in plane.request("GET", events)["items"] if e["regarding"].get("name") == "app"],
+        PATIENCE, "what happened to be told by events",
+    )  # fmt: skip
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{RELEASE}-operator"
     first = plane.request("GET", lease)["metadata"]["resourceVersion"]
     plane.wait_for(

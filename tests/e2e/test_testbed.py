@@ -32,6 +32,7 @@ from testbed.plane import ControlPlane
 
 pytest_plugins = ["testbed.fixtures"]
 TESTS = Path(__file__).parent.parent
+PATIENCE = 240.0
 
 
 def pod(name: str, *, gpus: int = 0, **metadata: Any) -> dict[str, Any]:
@@ -61,7 +62,21 @@ def wait_ready(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]
         found = get_pod(plane, namespace, name)
         return found if is_ready(found) else None
 
-    found = plane.wait_for(ready, 60, f"pod {name} to be ready")
+    found = plane.wait_for(ready, PATIENCE, f"pod {name} to be ready")
+    assert found is not None
+    return found
+
+
+def states_since(plane: ControlPlane, namespace: str, version: str) -> list[dict[str, Any]]:
+    """All states that pods of the namespace have had since a version, until the last of them is ready."""
+
+    def look() -> list[dict[str, Any]] | None:
+        query = f"watch=1&resourceVersion={version}&timeoutSeconds=2"
+        told = plane.request("GET", f"/api/v1/namespaces/{namespace}/pods?{query}")
+        states = [json.loads(line)["object"] for line in told.splitlines()] if isinstance(told, str) else []
+        return states if states and is_ready(states[-1]) else None
+
+    found = plane.wait_for(look, PATIENCE, "the states of a pod")
     assert found is not None
     return found
 
@@ -123,7 +138,7 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
         )
         return items if done else None
 
-    items = plane.wait_for(settled, 60, "two pods on the node and the third refused")
+    items = plane.wait_for(settled, PATIENCE, "two pods on the node and the third refused")
     assert items is not None
     addresses = {item["status"]["podIP"] for item in items if is_ready(item)}
     assert len(addresses) == 2
@@ -138,8 +153,10 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
 
 def test_a_pod_starts_at_its_own_pace(plane: ControlPlane, namespace: str, node: str) -> None:
     create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "5s"})
-    plane.wait_for(lambda: get_pod(plane, namespace, "slow")["status"].get("podIP"), 60, "the pod to start")
-    started = get_pod(plane, namespace, "slow")
+    created = get_pod(plane, namespace, "slow")["metadata"]["resourceVersion"]
+    wait_ready(plane, namespace, "slow")
+    # Looked up in what happened, for the moment itself is easily missed.
+    started = next(found for found in states_since(plane, namespace, created) if found["status"].get("podIP"))
     assert not is_ready(started)
     assert started["status"]["containerStatuses"][0]["started"] is False
     ready = wait_ready(plane, namespace, "slow")["status"]["containerStatuses"][0]
@@ -153,7 +170,7 @@ def test_a_pod_crashes_by_annotation(plane: ControlPlane, namespace: str, node: 
     wait_ready(plane, namespace, "doomed")
     path = f"/api/v1/namespaces/{namespace}/pods/doomed"
     plane.request("PATCH", path, {"metadata": {"annotations": {"testbed.aim/crash": "HIP out of memory"}}})
-    plane.wait_for(lambda: not is_ready(get_pod(plane, namespace, "doomed")), 60, "the pod to crash")
+    plane.wait_for(lambda: not is_ready(get_pod(plane, namespace, "doomed")), PATIENCE, "the pod to crash")
     container = get_pod(plane, namespace, "doomed")["status"]["containerStatuses"][0]
     assert container["state"] == {
         "waiting": {
@@ -201,8 +218,8 @@ def test_a_pod_can_fail_from_the_start(plane: ControlPlane, namespace: str, node
         reason: str | None = containers[0].get("state", {}).get("waiting", {}).get("reason")
         return reason
 
-    assert plane.wait_for(lambda: waiting("unpulled"), 60, "the image error") == "ImagePullBackOff"
-    assert plane.wait_for(lambda: waiting("broken"), 60, "the crash") == "CrashLoopBackOff"
+    assert plane.wait_for(lambda: waiting("unpulled"), PATIENCE, "the image error") == "ImagePullBackOff"
+    assert plane.wait_for(lambda: waiting("broken"), PATIENCE, "the crash") == "CrashLoopBackOff"
     annotations = {"metadata": {"annotations": {"testbed.aim/image-pull-error": None}}}
     plane.request("PATCH", f"/api/v1/namespaces/{namespace}/pods/unpulled", annotations)
     wait_ready(plane, namespace, "unpulled")
@@ -212,7 +229,9 @@ def test_kubelets_can_pause(plane: ControlPlane, namespace: str, node: str) -> N
     plane.stop_kubelets()
     create_pod(plane, namespace, "waiting")
     plane.wait_for(
-        lambda: get_pod(plane, namespace, "waiting")["spec"].get("nodeName"), 60, "the pod to be scheduled"
+        lambda: get_pod(plane, namespace, "waiting")["spec"].get("nodeName"),
+        PATIENCE,
+        "the pod to be scheduled",
     )
     plane.image_pull_error(namespace, "waiting")
     assert not is_ready(get_pod(plane, namespace, "waiting"))
@@ -231,8 +250,8 @@ def test_jobs_complete_and_fail(plane: ControlPlane, namespace: str, node: str) 
         status = plane.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")["status"]
         return {entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"}
 
-    plane.wait_for(lambda: "Complete" in ended("good"), 60, "the job to complete")
-    plane.wait_for(lambda: "Failed" in ended("bad"), 60, "the job to fail")
+    plane.wait_for(lambda: "Complete" in ended("good"), PATIENCE, "the job to complete")
+    plane.wait_for(lambda: "Failed" in ended("bad"), PATIENCE, "the job to fail")
 
 
 # Audit and credentials
@@ -262,7 +281,7 @@ def test_the_audit_log_counts_who_wrote_what(plane: ControlPlane, namespace: str
             return False
         return True
 
-    plane.wait_for(create, 60, "the role binding to work")
+    plane.wait_for(create, PATIENCE, "the role binding to work")
     plane.request("PATCH", f"{maps}/a", {"data": {"x": "y"}}, user=user)
     plane.request("GET", f"{maps}/a", user=user)
     written = plane.audit.writes(mark, user=user, ok_only=True)
@@ -353,7 +372,7 @@ def reader(plane: ControlPlane, namespace: str) -> str:
 
 def test_the_proxy_fails_as_told(plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str) -> None:
     url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
-    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 60, "the binding to work")
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, PATIENCE, "the binding to work")
     rule = proxy.fail(lambda _, path: path.endswith("/configmaps"), status=429, times=2, retry_after=1)
     code, headers = get(plane, url, reader)
     assert (code, headers["Retry-After"]) == (429, "1")
@@ -371,6 +390,7 @@ def test_the_proxy_fails_as_told(plane: ControlPlane, namespace: str, proxy: Fau
 def test_a_kubeconfig_can_point_to_the_proxy(
     plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str
 ) -> None:
+    plane.await_right(f"system:serviceaccount:{namespace}:reader", "list", "configmaps")
     kubeconfig = plane.kubeconfig_for_service_account(namespace, "reader", server=proxy.url)
     assert plane.kubectl("auth", "whoami", kubeconfig=kubeconfig).stdout
     assert plane.kubectl("get", "configmaps", "-A", kubeconfig=kubeconfig).returncode == 0
@@ -381,7 +401,7 @@ def test_watches_stream_and_can_be_cut_or_expire(
     plane: ControlPlane, namespace: str, proxy: FaultProxy, reader: str
 ) -> None:
     url = f"{proxy.url}/api/v1/namespaces/{namespace}/configmaps"
-    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, 60, "the binding to work")
+    plane.wait_for(lambda: get(plane, url, reader)[0] == 200, PATIENCE, "the binding to work")
     watcher = Watcher(proxy, plane.ca_file, reader, namespace)
     maps = f"/api/v1/namespaces/{namespace}/configmaps"
     plane.request("POST", maps, {"metadata": {"name": "seen"}})
@@ -417,7 +437,7 @@ def quiet_plane() -> Iterator[ControlPlane]:
         running.add_nodes("cpu-only")
         running.wait_for(
             lambda: running.request("GET", "/api/v1/namespaces/default/serviceaccounts/default"),
-            60,
+            PATIENCE,
             "the ServiceAccount",
         )
         yield running
@@ -434,7 +454,7 @@ def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) 
     }
     with EngineFleet(plane) as fleet:
         plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)
-        url = plane.wait_for(lambda: fleet.url(namespace, "engine"), 60, "the engine to listen")
+        url = plane.wait_for(lambda: fleet.url(namespace, "engine"), PATIENCE, "the engine to listen")
         assert url is not None
         assert ipaddress.ip_address(url[7:].split(":")[0]) in ipaddress.ip_network("127.64.0.0/11")
 
@@ -465,12 +485,14 @@ def test_an_engine_answers_on_the_address_of_its_pod(quiet_plane: ControlPlane) 
         assert metric("generation_tokens_total") == 10
         fleet.set(namespace, "engine", tokens_per_second=10000, waiting=7)
         assert metric("num_requests_waiting") == 7
-        plane.wait_for(lambda: metric("generation_tokens_total") > 1000, 60, "tokens to be generated")
+        plane.wait_for(lambda: metric("generation_tokens_total") > 1000, PATIENCE, "tokens to be generated")
         fleet.set(namespace, "engine", healthy=False)
         with pytest.raises(urllib.error.HTTPError, match="503"):
             fetch("/health")
         plane.crash_pod(namespace, "engine")
-        plane.wait_for(lambda: fleet.url(namespace, "engine") is None, 60, "the engine to go with its pod")
+        plane.wait_for(
+            lambda: fleet.url(namespace, "engine") is None, PATIENCE, "the engine to go with its pod"
+        )
         with pytest.raises(urllib.error.URLError, match="refused"):
             fetch("/health")
 
@@ -483,7 +505,7 @@ def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) 
         assert other.url != plane.url
         other.add_nodes("cpu-only")
         default = "/api/v1/namespaces/default/serviceaccounts/default"
-        other.wait_for(lambda: other.request("GET", default), 60, "the ServiceAccount")
+        other.wait_for(lambda: other.request("GET", default), PATIENCE, "the ServiceAccount")
         create_pod(plane, namespace, "twin")
         create_pod(other, "default", "twin")
         mine = wait_ready(plane, namespace, "twin")["status"]["podIP"]
@@ -493,7 +515,7 @@ def test_two_planes_do_not_meet(plane: ControlPlane, namespace: str, node: str) 
         with pytest.raises(ApiStatusError) as missing:
             other.request("GET", f"/api/v1/namespaces/{namespace}")
         assert missing.value.code == 404
-    assert gone_within(pids, 30)
+    assert gone_within(pids, PATIENCE)
     assert not workdir.exists()
 
 
@@ -537,7 +559,7 @@ def test_nothing_survives_the_death_of_the_owner(plane: ControlPlane, tmp_path: 
     finally:
         owner.kill()
         owner.communicate()
-    assert gone_within(list(pids.values()), 30), {name: pid for name, pid in pids.items() if alive(pid)}
+    assert gone_within(list(pids.values()), PATIENCE), {name: pid for name, pid in pids.items() if alive(pid)}
 
 
 def test_components_die_with_a_killed_warden(plane: ControlPlane, tmp_path: Path) -> None:
@@ -546,7 +568,7 @@ def test_components_die_with_a_killed_warden(plane: ControlPlane, tmp_path: Path
     ) as small:
         pids = small.pids
         os.kill(pids.pop("warden"), signal.SIGKILL)
-        assert gone_within(list(pids.values()), 30)
+        assert gone_within(list(pids.values()), PATIENCE)
 
 
 def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Path) -> None:
@@ -576,5 +598,5 @@ def test_a_plane_can_stay_up_after_the_command(plane: ControlPlane, tmp_path: Pa
         assert Cluster.open(directory).add_nodes("mi300x-8", "cpu-only") == ["mi300x-8-1", "cpu-only-0"]
     finally:
         testbed("down")
-    assert gone_within(list(pids.values()), 30)
+    assert gone_within(list(pids.values()), PATIENCE)
     assert not (directory / "state.json").exists()

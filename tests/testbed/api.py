@@ -8,12 +8,14 @@ import re
 import select
 import ssl
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
-REQUEST_TIMEOUT = 60.0
+REQUEST_TIMEOUT = 120.0
+RETRY_SECONDS = 0.2
 
 
 class ApiStatusError(RuntimeError):
@@ -64,7 +66,19 @@ class ApiClient:
         return answered.body
 
     def ask(self, method: str, path: str, body: Any = None, *, content_type: str | None = None) -> Answered:
-        """Send one request and return whatever is answered. Raises OSError when nobody answers."""
+        """Send one request and return whatever is answered. Raises OSError when nobody answers.
+
+        "Too many requests" is asked again for a minute, as by every client of Kubernetes: the API server says so of a kind
+        of which it has just begun to keep a cache, when its CRD is new or it has restarted itself.
+        """
+        end = time.monotonic() + REQUEST_TIMEOUT
+        while True:
+            answered = self._send(method, path, body, content_type)
+            if answered.code != http.client.TOO_MANY_REQUESTS or time.monotonic() >= end:
+                return answered
+            time.sleep(RETRY_SECONDS)
+
+    def _send(self, method: str, path: str, body: Any, content_type: str | None) -> Answered:
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

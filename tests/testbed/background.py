@@ -15,8 +15,8 @@ from pathlib import Path
 from testbed.cluster import state_file, tail
 from testbed.gobuild import say
 
-UP_TIMEOUT = 180.0
-DOWN_TIMEOUT = 60.0
+UP_TIMEOUT = 600.0
+DOWN_TIMEOUT = 180.0
 
 
 def ready_file(directory: Path) -> Path:

@@ -77,7 +77,7 @@ class BusyCluster:
                 plane, recipeStatusSeconds=1, measuring=MEASURING, hub={"enabled": True, "endpoint": hub.url}
             )
         )
-        validator = stack.enter_context(Validator.start(plane, timeout_seconds=30))
+        validator = stack.enter_context(Validator.start(plane))
         fleet = stack.enter_context(EngineFleet(plane))
         exporter = stack.enter_context(Pages({"/metrics": lambda: page(devices(plane, fleet))}))
         targets = {
@@ -137,19 +137,23 @@ class BusyCluster:
         """What users do all day: try what is refused, change their minds, and look what a model would get."""
         where = scenario.deployments_path("research")
         for turn in itertools.count():
-            with contextlib.suppress(ApiStatusError):
-                self.plane.request("POST", f"{where}?dryRun=All", scenario.REFUSED)
-            self.plane.request("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
+            self._try("POST", f"{where}?dryRun=All", scenario.REFUSED)
+            self._try("POST", f"{where}?dryRun=All", scenario.DOUBTFUL)
             match turn % 12:
                 case 0:
                     targets = {"minTokensPerSecond": 1000 + turn // 12 % 2}
-                    self.plane.request("PATCH", f"{where}/giant", {"spec": {"targets": targets}})
+                    self._try("PATCH", f"{where}/giant", {"spec": {"targets": targets}})
                 case 4:
-                    self.plane.request("POST", where, scenario.TRIAL)
+                    self._try("POST", where, scenario.TRIAL)
                 case 8:
-                    self.plane.request("DELETE", f"{where}/{scenario.TRIAL['metadata']['name']}")
+                    self._try("DELETE", f"{where}/{scenario.TRIAL['metadata']['name']}")
             if self._over.wait(1.5):
                 return
+
+    def _try(self, method: str, path: str, body: Any = None) -> None:
+        """What is refused, or not gone yet, is tried again in a later turn."""
+        with contextlib.suppress(ApiStatusError, OSError):
+            self.plane.request(method, path, body)
 
     def close(self) -> None:
         """End everything."""

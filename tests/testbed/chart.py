@@ -34,7 +34,7 @@ def render(*, namespace: str = NAMESPACE, release: str = RELEASE, **values: Any)
     told = {"operator": {"mode": "always"}, **values}
     done = subprocess.run(
         [str(tools.tool("helm")), "template", release, str(CHART), "--namespace", namespace, "--values", "-"],
-        input=yaml.safe_dump(told), capture_output=True, text=True, timeout=60,
+        input=yaml.safe_dump(told), capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)

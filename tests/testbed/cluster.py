@@ -23,7 +23,7 @@ FIELD_MANAGER = "testbed"
 TOKEN_SECONDS = 10 * 365 * 24 * 3600
 POLL_SECONDS = 0.05
 NOT_FOUND = 404
-KUBECTL_TIMEOUT = 240.0
+KUBECTL_TIMEOUT = 600.0
 
 
 class WaitTimeoutError(AssertionError):
@@ -180,6 +180,37 @@ class Cluster:
             ]
 
         self.wait_for(lambda: not pending(), timeout, "every CRD to be established")
+        wanted = {crd["metadata"]["name"] for crd in self.request("GET", path)["items"]}
+        self.wait_for(lambda: wanted <= self._kinds_of_kubectl(), timeout, "kubectl to know every CRD")
+
+    def _kinds_of_kubectl(self) -> set[str]:
+        """Plurals with their groups. A new kind is in the discovery documents some time after its API answers."""
+        return set(self.kubectl("api-resources", "--output=name", check=False).stdout.split())
+
+    # Rights
+
+    def may(self, user: str, verb: str, resource: str, group: str = "", namespace: str = "") -> bool:
+        """What the API server's authorizer says now; ``resource`` may have a subresource."""
+        plural, _, subresource = resource.partition("/")
+        attributes = {"verb": verb, "resource": plural, "subresource": subresource, "group": group}
+        review = self.request(
+            "POST",
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            {
+                "spec": {
+                    "user": user,
+                    "groups": ["system:authenticated"],
+                    "resourceAttributes": {**attributes, "namespace": namespace},
+                }
+            },
+        )
+        return bool(review["status"]["allowed"])
+
+    def await_right(self, user: str, verb: str, resource: str, group: str = "", namespace: str = "") -> None:
+        """Wait until a right is in force: the authorizer learns of roles and bindings after they are written."""
+        self.wait_for(
+            lambda: self.may(user, verb, resource, group, namespace), 180, f"{user} to {verb} {resource}"
+        )
 
     # Nodes and pods
 

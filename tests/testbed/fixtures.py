@@ -50,6 +50,6 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    plane.wait_for(lambda: plane.request("GET", account), 60, f"the default ServiceAccount of {name}")
+    plane.wait_for(lambda: plane.request("GET", account), 180, f"the default ServiceAccount of {name}")
     yield name
     plane.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -20,7 +20,7 @@ from testbed.components import Layout, Ports, answers_ok
 from testbed.fault_proxy import FaultProxy
 from testbed.processes import STOP_TIMEOUT, ProcessError, Processes
 
-START_TIMEOUT = 90.0
+START_TIMEOUT = 240.0
 START_ATTEMPTS = 3
 APISERVER_STOP_TIMEOUT = 1.0
 """Seconds. With watches open it lingers; killing it is safe, since all state is in etcd."""

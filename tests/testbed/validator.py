@@ -17,16 +17,20 @@ import yaml
 from testbed.addresses import free_port
 from testbed.cluster import Cluster
 from testbed.processes import Processes
-from testbed.product import NAMESPACE, ROOT, deployment, path
+from testbed.product import ENDING, NAMESPACE, ROOT, deployment, path
 from testbed.services import Backend, ServiceForwarder
 
 NAME = "aim-engine-recipe-validator"
 USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 CONFIGURATION = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{NAME}"
-START_TIMEOUT = 90
+START_TIMEOUT = 240
+PATIENCE = 30
+"""Seconds, the most that the API server gives a webhook: a validator that stands still for a while refuses nobody."""
 MISSES = 3
 """Probes in a row without an answer that take a replica out, as with a kubelet."""
 _PORT = 8443
+_IN_WEBHOOKS = {"failure_policy": "failurePolicy", "timeout_seconds": "timeoutSeconds"}
+"""Settings that the API server has to know, by their names in a webhook."""
 
 
 @dataclass
@@ -59,8 +63,8 @@ class Validator:
         cls, plane: Cluster, *, replicas: int = 1, installed: bool = False, config: Mapping[str, Any] | None = None,
         **admission: Any,
     ) -> Self:  # fmt: skip
-        """Install what is shipped, unless it is `installed`, start the replicas, and wait until the webhook configuration is
-        on. `config` is the operator's configuration, `admission` goes over its part for the validator."""
+        """Install what is shipped, unless it is `installed`, start the replicas, and wait until the API server asks
+        them. `config` is the operator's configuration, `admission` goes over its part for the validator."""
         if not installed:
             plane.apply(ROOT / "deploy" / "manifests" / "validator.yaml")
         service = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/services/{NAME}")
@@ -73,15 +77,19 @@ class Validator:
         validator = cls(
             plane,
             processes,
-            {"poll_seconds": 1, "drain_seconds": 1, "reach_seconds": 0, "service_port": _PORT, **admission},
+            {
+                "poll_seconds": 1, "drain_seconds": 1, "reach_seconds": 0, "service_port": _PORT,
+                "timeout_seconds": PATIENCE, **admission,
+            },
             config or {},
-        )
+        )  # fmt: skip
         for _ in range(replicas):
             validator.add()
         validator.forwarder = ServiceForwarder(service["spec"]["clusterIP"], _PORT, validator.backends)
         threading.Thread(target=validator._look, name="endpoints", daemon=True).start()
         try:
             plane.wait_for(validator.is_on, START_TIMEOUT, "the webhooks to be on")
+            validator._await_refusal()
         except AssertionError as error:
             raise AssertionError(f"{error}\n{validator.log()}") from None
         return validator
@@ -113,7 +121,7 @@ class Validator:
         """What the kubelet does to a pod that is deleted: no new connections, then SIGTERM."""
         self.replicas.remove(replica)
         time.sleep(0.3)
-        return self.processes.stop(replica.name)
+        return self.processes.stop(replica.name, ENDING)
 
     def backends(self) -> Sequence[Backend]:
         """The replicas that are ready."""
@@ -134,7 +142,11 @@ class Validator:
         for old in list(self.replicas):
             self.end(old)
             self.add()
-        self.plane.wait_for(self.is_on, START_TIMEOUT, "the webhooks to be on with other settings")
+        told = {key: admission[name] for name, key in _IN_WEBHOOKS.items() if name in admission}
+        self.plane.wait_for(
+            lambda: self.is_on() and all(told.items() <= each.items() for each in self.webhooks()),
+            START_TIMEOUT, "the webhooks to be on with other settings",
+        )  # fmt: skip
         self._await_refusal()
 
     def off(self) -> None:
@@ -142,6 +154,8 @@ class Validator:
         for each in self.replicas:
             os.kill(self.processes.pids[each.name], signal.SIGSTOP)
         self.plane.request("PATCH", CONFIGURATION, {"webhooks": None})
+        # A question before the API server's own watch has told it takes as long as a webhook may.
+        time.sleep(0.5)
         self.plane.wait_for(lambda: self._said() == http.client.CREATED, START_TIMEOUT, "nobody to be asked")
 
     def on(self) -> None:

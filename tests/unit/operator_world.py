@@ -67,7 +67,7 @@ class OperatorPlanner:
         hub = self.runtime.hub
         assert hub is not None
         asking = asyncio.create_task(hub.run())
-        for _ in range(500):
+        for _ in range(6000):
             if not any(waiting.asking for waiting in hub._open.values()):
                 break
             await asyncio.sleep(0.01)

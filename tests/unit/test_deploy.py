@@ -22,6 +22,8 @@ from aim_engine.reconcile.cache import read_config_recipe
 from aim_engine.reconcile.config import OperatorConfig
 
 ROOT = Path(__file__).parents[2]
+PATIENT = {**os.environ, "UV_HTTP_TIMEOUT": "120", "UV_HTTP_RETRIES": "10"}
+"""For packages that are not in the cache: where they come from may be slow for a moment."""
 MANIFESTS = ROOT / "deploy" / "manifests"
 SAMPLES = ROOT / "deploy" / "samples"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -183,7 +185,7 @@ def test_the_bill_of_materials_has_every_locked_dependency_with_version_and_lice
     settings = [f"VENV={venv}", f"SBOM={bill}", f"SBOM_ENV={tmp_path / 'env'}"]
     done = subprocess.run(
         ["make", "--old-file", str(venv / ".installed"), "sbom", *settings],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=PATIENT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads(bill.read_text())
@@ -209,7 +211,7 @@ def test_the_wheel_with_the_locked_dependencies_is_a_whole_operator(tmp_path: Pa
     uv = Path(sys.executable).with_name("uv")
 
     def run(*command: str | Path) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        done = subprocess.run(command, env=PATIENT, capture_output=True, text=True, cwd=tmp_path, timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

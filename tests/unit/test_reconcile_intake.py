@@ -139,7 +139,7 @@ def test_what_ends_while_the_first_lists_are_under_way_does_not_stay(monkeypatch
     async def start() -> None:
         await runtime._sync()
         resync = asyncio.create_task(runtime._resync_forever())
-        for _ in range(1000):
+        for _ in range(60_000):
             if KEY not in runtime.cache.deployments:
                 break
             await asyncio.sleep(0.001)
