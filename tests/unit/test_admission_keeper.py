@@ -81,6 +81,6 @@ class AlwaysFaster:
 async def test_a_race_for_the_secret_that_is_lost_again_and_again_is_no_hot_loop() -> None:
     api = AlwaysFaster()
     keeper = Keeper(cast(KubeClient, api), OperatorConfig(), server_context(), lambda: False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await keeper.look()
     assert 1 < api.writes < 10

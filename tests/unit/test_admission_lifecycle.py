@@ -15,8 +15,9 @@ from aim_engine.kube.client import KubeClient
 from aim_engine.kube.connection import Connection
 from aim_engine.reconcile.config import AdmissionConfig, OperatorConfig
 from aim_engine.telemetry.admission import AdmissionMetrics
+from unit.virtual_time import in_virtual_time
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 QUIET = OperatorConfig(admission=AdmissionConfig(health_listen="127.0.0.1:0", drain_seconds=1))
 NOBODY = cast(Connection, None)
 
@@ -96,6 +97,7 @@ async def test_sigterm_ends_a_validator_that_does_not_listen_yet(monkeypatch: py
         assert await handlers.run(QUIET, stop, signals)
 
 
+@in_virtual_time
 async def test_a_review_is_answered_in_time_though_a_config_map_is_not_told_of() -> None:
     """The API server that waits for the review may be the one that holds our question back."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,13 +10,20 @@ import pytest
 
 from aim_engine.kube.client import ApiError
 from aim_engine.kube.resource import Resource
+from aim_engine.reconcile import lease as lease_module
 from aim_engine.reconcile.config import LeaseConfig
 from aim_engine.reconcile.lease import Election
+from unit.virtual_time import Clock, in_virtual_time
 
 STEPS = 40
 """Turns of the event loop, more than an attempt and its end take."""
 QUICK = LeaseConfig(duration_seconds=3, renew_seconds=1)
 PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "time", Clock)
 
 
 class HeldLease:
@@ -36,6 +42,7 @@ class FreeLease:
 
     def __init__(self) -> None:
         self.version, self.spec, self.delay = 1, dict[str, Any](holderIdentity=""), 0.0
+        self.delay_of_writes = 0.0
         self.written_at = 0.0
 
     def obj(self) -> dict[str, Any]:
@@ -54,9 +61,9 @@ class FreeLease:
         await asyncio.sleep(0)
         if body["metadata"]["resourceVersion"] != str(self.version):
             raise ApiError(409, "Conflict", "the object has been modified")
-        self.version, self.spec, self.written_at = self.version + 1, body["spec"], time.monotonic()
+        self.version, self.spec, self.written_at = self.version + 1, body["spec"], Clock.monotonic()
         obj = self.obj()
-        await asyncio.sleep(self.delay)
+        await asyncio.sleep(self.delay + self.delay_of_writes)
         return obj
 
 
@@ -73,11 +80,12 @@ async def leading(lease: FreeLease, config: LeaseConfig = QUICK) -> tuple[Electi
     running = asyncio.create_task(election.run(for_ever))
     async with asyncio.timeout(PATIENCE):
         while not election.leading:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
     return election, running
 
 
 @pytest.mark.parametrize("turns", range(8))
+@in_virtual_time
 async def test_a_cancelled_election_ends_though_its_answer_comes_at_that_moment(turns: int) -> None:
     """`asyncio.wait_for` forgets a cancellation that comes just when its result does (before Python 3.12)."""
     lease = HeldLease()
@@ -95,6 +103,7 @@ async def test_a_cancelled_election_ends_though_its_answer_comes_at_that_moment(
     assert running.cancelled()
 
 
+@in_virtual_time
 async def test_nobody_leads_any_more_when_the_last_renewal_that_was_written_has_run_out() -> None:
     """Others count from the write. Its answer came late, and from then on none comes."""
     lease = FreeLease()
@@ -104,44 +113,47 @@ async def test_nobody_leads_any_more_when_the_last_renewal_that_was_written_has_
     async with asyncio.timeout(PATIENCE):
         await running
     assert not election.leading
-    assert time.monotonic() - lease.written_at < QUICK.duration_seconds
+    assert Clock.monotonic() - lease.written_at < QUICK.duration_seconds
 
 
+@in_virtual_time
 async def test_who_finds_the_lease_taken_by_another_stops_at_once() -> None:
     """Somebody deleted or edited it, and another replica was faster: there are two leaders until one stops."""
     lease = FreeLease()
     _, running = await leading(lease)
     lease.version, lease.spec = lease.version + 1, {**lease.spec, "holderIdentity": "another"}
-    taken = time.monotonic()
+    taken = Clock.monotonic()
     async with asyncio.timeout(PATIENCE):
         await running
-    assert time.monotonic() - taken < 1.5 * QUICK.renew_seconds
+    assert Clock.monotonic() - taken < 1.5 * QUICK.renew_seconds
 
 
+@in_virtual_time
 async def test_the_lease_is_given_back_though_a_renewal_was_broken_off() -> None:
     """The renewal was written, and its answer with the new version never read."""
     lease = FreeLease()
     election, running = await leading(lease)
     written = lease.written_at
+    lease.delay_of_writes = 3600
     async with asyncio.timeout(PATIENCE):
-        while lease.written_at == written:
-            lease.delay = 3600 if lease.version > 2 else 0.0
-            await asyncio.sleep(0)
+        while lease.written_at == written:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    lease.delay = 0.0
+    lease.delay_of_writes = 0.0
     assert lease.holder == election.identity
     await election.release()
     assert lease.holder == ""
 
 
+@in_virtual_time
 async def test_an_api_server_that_does_not_answer_keeps_no_process_from_ending() -> None:
     lease = FreeLease()
     election, running = await leading(lease)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     lease.delay = 3600
-    began = time.monotonic()
+    began = Clock.monotonic()
     async with asyncio.timeout(PATIENCE):
         await election.release()
-    assert time.monotonic() - began < 2 * QUICK.renew_seconds
+    assert Clock.monotonic() - began < 2 * QUICK.renew_seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, cast
 
 import kopf
@@ -19,6 +18,7 @@ from aim_engine.reconcile.framework import begin
 from aim_engine.reconcile.runtime import Runtime
 from aim_engine.telemetry.metrics import Metrics
 from aim_engine.telemetry.server import Pages, serve
+from unit.virtual_time import in_virtual_time
 
 PATIENCE = 30.0
 QUIET = OperatorConfig(hub=HubConfig(enabled=False), measuring=MeasuringConfig(enabled=False))
@@ -66,6 +66,7 @@ async def test_a_part_that_is_cancelled_by_nobody_of_ours_ends_the_operator() ->
         await runtime.lost.wait()
 
 
+@in_virtual_time
 async def test_when_kopf_fails_our_part_ends_first_and_in_order_and_the_cause_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,11 +101,9 @@ async def test_when_kopf_fails_our_part_ends_first_and_in_order_and_the_cause_is
     monkeypatch.setattr(handlers, "connect", connected)
     monkeypatch.setattr(kopf, "spawn_tasks", spawned)
     monkeypatch.setattr(Runtime, "run", ours)
-    began = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(4):
         assert not await handlers.run(QUIET, asyncio.Event(), lambda: None)
     assert endings == ["told", "in order"]
-    assert time.monotonic() - began < 4
     assert "ran out of credentials" in caplog.text
 
 
@@ -168,8 +167,6 @@ async def test_a_client_that_waits_for_its_answer_does_not_hold_up_the_end() -> 
     _, writer = await asyncio.open_connection(*runner.addresses[0])
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: operator\r\n\r\n")
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     async with asyncio.timeout(PATIENCE):
         await runner.cleanup()
     writer.close()
-    assert time.monotonic() - began < 10
