@@ -52,14 +52,20 @@ def context() -> ssl.SSLContext:
     return made
 
 
+CUT = 0
+"""What is refused by its first part can be answered, and the connection closed, while the rest is being sent."""
+
+
 def post(replica: Replica, body: bytes, where: str = "/aimdeployments", **headers: str) -> tuple[int, str]:
-    """Send a body past the API server; `_` stands for `-` in headers."""
+    """Send a body past the API server; `_` stands for `-` in headers. CUT when it closed before it had all of it."""
     connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=120, context=context())
     told = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
     try:
         connection.request("POST", where, body, told)
         response = connection.getresponse()
         return response.status, response.read().decode()
+    except (ConnectionError, ssl.SSLEOFError, http.client.RemoteDisconnected):
+        return CUT, ""
     finally:
         connection.close()
 
@@ -90,7 +96,7 @@ def test_what_is_no_review_is_told_so_and_the_next_one_is_answered(validator: Va
         assert post(replica, body)[0] == status, body[:60]
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/yaml", ""):
         assert post(replica, b"{}", Content_Type=kind)[0] == 415
-    assert post(replica, b"x" * (9 * 2**20))[0] == 413
+    assert post(replica, b"x" * (9 * 2**20))[0] in (413, CUT)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +147,8 @@ def test_what_is_no_request_for_us_is_answered_as_such(validator: Validator) -> 
     replica = validator.replicas[0]
     body = json.dumps(review()).encode()
     assert post(replica, body, "/nobody-serves-this")[0] in (200, 404)
-    assert post(replica, body, "/" + "a" * 20_000)[0] in (400, 404, 414)
-    assert post(replica, body, X_Long="a" * 100_000)[0] == 400
+    assert post(replica, body, "/" + "a" * 20_000)[0] in (400, 404, 414, CUT)
+    assert post(replica, body, X_Long="a" * 100_000)[0] in (400, CUT)
     connection = http.client.HTTPSConnection("127.0.0.1", replica.port, timeout=120, context=context())
     connection.request("GET", "/aimdeployments")
     assert connection.getresponse().status == 405
@@ -151,7 +157,12 @@ def test_what_is_no_request_for_us_is_answered_as_such(validator: Validator) -> 
 
 def test_a_body_beyond_the_limit_is_not_read_however_it_is_sent(validator: Validator) -> None:
     replica = validator.replicas[0]
-    assert post(replica, gzip.compress(b"0" * 200_000_000, 1), Content_Encoding="gzip")[0] in (400, 413, 415)
+    assert post(replica, gzip.compress(b"0" * 200_000_000, 1), Content_Encoding="gzip")[0] in (
+        400,
+        413,
+        415,
+        CUT,
+    )
     with context().wrap_socket(socket.create_connection(("127.0.0.1", replica.port), 60)) as endless:
         endless.sendall(
             b"POST /aimdeployments HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

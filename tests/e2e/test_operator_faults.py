@@ -288,14 +288,15 @@ def test_a_recipe_that_went_unseen_is_chosen_by_nobody(shaken: Tenant, stage: St
     shaken.corner()
     kept = shaken.add_recipe("kept", maturity="unoptimized", precision="fp16")
     before = shaken.operator.metric("aim_operator_cache_ghosts_total")
+    ghost = f'aim_recipe_info{{namespace="",aimrecipe="{shaken.recipes[0]}",'
+    shaken.wait_for("the recipe to be seen", lambda: shaken.operator.metric(ghost) == 1)
     blind(stage)
     shaken.plane.request("DELETE", f"{GROUP}/aimrecipes/{shaken.recipes[0]}")
     see(stage)
     shaken.wait_for(
-        "the ghost to be found",
-        lambda: shaken.operator.metric("aim_operator_cache_ghosts_total") > before,
-        timeout=RECOVERY,
+        "the ghost to be found", lambda: ghost not in shaken.operator.get("/metrics")[1], timeout=RECOVERY
     )
+    assert shaken.operator.metric("aim_operator_cache_ghosts_total") > before
     shaken.deploy()
     assert shaken.wait_ready()["status"]["recipe"]["name"] == kept
 
