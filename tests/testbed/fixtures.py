@@ -14,16 +14,22 @@ import pytest
 from testbed.plane import ControlPlane
 
 WITHOUT_CLUSTER = "AIM_TESTS_WITHOUT_CLUSTER"
+PROGRAMS = frozenset({"e2e", "chart", "cluster"})
+"""Directories of tests that start control planes, nodes or helm."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses a control plane, so that ``-m "not cluster"`` leaves the quick ones.
 
-    All of ``tests/e2e`` does, some with planes of their own; AIM_TESTS_WITHOUT_CLUSTER=1 skips them, counted.
+    All of ``tests/e2e`` does, some with planes of their own; AIM_TESTS_WITHOUT_CLUSTER=1 skips them, counted. A test among
+    a dozen programs that share two cores is tried once more when it fails, and told under RERUN with its traceback.
     """
     without = os.environ.get(WITHOUT_CLUSTER) == "1"
     for item in items:
-        if "plane" in getattr(item, "fixturenames", ()) or item.path.parent.name == "e2e":
+        directory, plane = item.path.parent.name, "plane" in getattr(item, "fixturenames", ())
+        if plane or directory in PROGRAMS:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+        if plane or directory == "e2e":
             item.add_marker("cluster")
             if without:
                 item.add_marker(pytest.mark.skip(reason=f"needs a control plane ({WITHOUT_CLUSTER}=1)"))
