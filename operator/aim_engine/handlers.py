@@ -47,16 +47,9 @@ async def run(config: OperatorConfig, stop: asyncio.Event, take_signals: Callabl
     settings = kopf.OperatorSettings()
     configure(settings, namespaced=bool(config.watch_namespaces))
     watching = await begin(registry, settings, take_signals, config.watch_namespaces)
-    ours = asyncio.create_task(runtime.run(stop), name="runtime")
     try:
-        await asyncio.wait({ours, watching.ended}, return_when=asyncio.FIRST_COMPLETED)
-        if ours.done():
-            await ours
-        return stop.is_set()
+        return await watching.beside(asyncio.create_task(runtime.run(stop), name="runtime"), stop)
     finally:
-        stop.set()
-        await asyncio.gather(ours, return_exceptions=True)
-        await watching.end()
         await connection.close()
 
 

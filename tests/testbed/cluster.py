@@ -169,18 +169,18 @@ class Cluster:
         whose conditions are still null."""
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
-        def pending() -> list[str]:
-            return [
+        def established() -> set[str]:
+            """Their names, once it is all of them."""
+            crds = self.request("GET", path)["items"]
+            ready = {
                 crd["metadata"]["name"]
-                for crd in self.request("GET", path)["items"]
-                if not any(
-                    each["type"] == "Established" and each["status"] == "True"
-                    for each in crd["status"].get("conditions") or ()
-                )
-            ]
+                for crd in crds
+                for each in crd["status"].get("conditions") or ()
+                if each["type"] == "Established" and each["status"] == "True"
+            }
+            return ready if len(ready) == len(crds) else set()
 
-        self.wait_for(lambda: not pending(), timeout, "every CRD to be established")
-        wanted = {crd["metadata"]["name"] for crd in self.request("GET", path)["items"]}
+        wanted = self.wait_for(established, timeout, "every CRD to be established")
         self.wait_for(lambda: wanted <= self._kinds_of_kubectl(), timeout, "kubectl to know every CRD")
 
     def _kinds_of_kubectl(self) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -89,9 +88,8 @@ async def leading(lease: FreeLease, config: LeaseConfig = QUICK) -> tuple[Electi
 async def test_a_cancelled_election_ends_though_its_answer_comes_at_that_moment(turns: int) -> None:
     """`asyncio.wait_for` forgets a cancellation that comes just when its result does (before Python 3.12)."""
     lease = HeldLease()
-    lead: Callable[[], Awaitable[None]] = never
     election = Election(lease, "aim-engine", LeaseConfig())  # type: ignore[arg-type]
-    running = asyncio.create_task(election.run(lead))
+    running = asyncio.create_task(election.run(never))
     for _ in range(STEPS):
         await asyncio.sleep(0)
     lease.answers.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -48,7 +48,7 @@ def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
     """Run a test on a loop of its own whose clock jumps."""
 
     @functools.wraps(test)
-    def run(**fixtures: Mapping[str, Any]) -> None:
+    def run(**fixtures: Any) -> None:
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
             runner.run(test(**fixtures))
 

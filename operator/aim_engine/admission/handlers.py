@@ -82,16 +82,7 @@ async def _serve(validator: Validator, stop: asyncio.Event, take_signals: Callab
     await asyncio.wait({serving.ended, *awaited}, return_when=asyncio.FIRST_COMPLETED)
     for task in awaited:
         task.cancel()
-    ours = asyncio.create_task(validator.run(stop), name="validator")
-    try:
-        await asyncio.wait({ours, serving.ended}, return_when=asyncio.FIRST_COMPLETED)
-        if ours.done():
-            await ours
-        return stop.is_set()
-    finally:
-        stop.set()
-        await asyncio.gather(ours, return_exceptions=True)
-        await serving.end()
+    return await serving.beside(asyncio.create_task(validator.run(stop), name="validator"), stop)
 
 
 async def _prepared(validator: Validator, client: KubeClient, stop: asyncio.Event) -> bool:

@@ -104,6 +104,18 @@ class Running:
     _before: Collection[asyncio.Task[Any]]
     _stop: asyncio.Event
 
+    async def beside(self, ours: asyncio.Task[None], stop: asyncio.Event) -> bool:
+        """Wait until `stop` is set or one of the two ends, and end both, ours first; False for another cause than `stop`."""
+        try:
+            await asyncio.wait({ours, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ours.done():
+                await ours
+            return stop.is_set()
+        finally:
+            stop.set()
+            await asyncio.gather(ours, return_exceptions=True)
+            await self.end()
+
     async def end(self) -> None:
         """End it and what it leaves behind. kopf then cancels whatever tasks it finds, so our part has to end first."""
         failed = self.ended.done()

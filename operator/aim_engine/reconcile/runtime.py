@@ -161,7 +161,7 @@ class Runtime:
                 await starting
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Whatever is left over keeps kopf waiting for five seconds: it takes every task for its own.
+            # All work is over before the Lease is given back.
             for task in (starting, *self._tasks, *ends):
                 task.cancel()
             await asyncio.gather(starting, *self._tasks, *ends, return_exceptions=True)
