@@ -43,8 +43,11 @@ def pod(name: str, *, gpus: int = 0, **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, **metadata}, "spec": {"containers": [container]}}
 
 
-def create_pod(plane: ControlPlane, namespace: str, name: str, **arguments: Any) -> None:
-    plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod(name, **arguments))
+def create_pod(plane: ControlPlane, namespace: str, name: str, **arguments: Any) -> str:
+    """Create a pod and return its first resourceVersion, from before any other program has touched it."""
+    created = plane.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod(name, **arguments))
+    version: str = created["metadata"]["resourceVersion"]
+    return version
 
 
 def get_pod(plane: ControlPlane, namespace: str, name: str) -> dict[str, Any]:
@@ -73,7 +76,9 @@ def states_since(plane: ControlPlane, namespace: str, version: str) -> list[dict
     def look() -> list[dict[str, Any]] | None:
         query = f"watch=1&resourceVersion={version}&timeoutSeconds=2"
         told = plane.request("GET", f"/api/v1/namespaces/{namespace}/pods?{query}")
-        states = [json.loads(line)["object"] for line in told.splitlines()] if isinstance(told, str) else []
+        # A single line is a whole JSON text, and comes parsed.
+        events = [told] if isinstance(told, dict) else [json.loads(line) for line in told.splitlines()]
+        states: list[dict[str, Any]] = [event["object"] for event in events]
         return states if states and is_ready(states[-1]) else None
 
     found = plane.wait_for(look, PATIENCE, "the states of a pod")
@@ -152,8 +157,7 @@ def test_the_scheduler_counts_gpus(plane: ControlPlane, namespace: str) -> None:
 
 
 def test_a_pod_starts_at_its_own_pace(plane: ControlPlane, namespace: str, node: str) -> None:
-    create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "5s"})
-    created = get_pod(plane, namespace, "slow")["metadata"]["resourceVersion"]
+    created = create_pod(plane, namespace, "slow", annotations={"testbed.aim/ready-after": "5s"})
     wait_ready(plane, namespace, "slow")
     # Looked up in what happened, for the moment itself is easily missed.
     started = next(found for found in states_since(plane, namespace, created) if found["status"].get("podIP"))
