@@ -22,13 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses a control plane, so that ``-m "not cluster"`` leaves the quick ones.
 
     All of ``tests/e2e`` does, some with planes of their own; AIM_TESTS_WITHOUT_CLUSTER=1 skips them, counted. A test among
-    a dozen programs that share two cores is tried once more when it fails, and told under RERUN with its traceback.
+    a dozen programs that share two cores is tried again when it fails, twice at most, and told under RERUN with its traceback.
     """
     without = os.environ.get(WITHOUT_CLUSTER) == "1"
     for item in items:
         directory, plane = item.path.parent.name, "plane" in getattr(item, "fixturenames", ())
         if plane or directory in PROGRAMS:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=2))
         if plane or directory == "e2e":
             item.add_marker("cluster")
             if without:
