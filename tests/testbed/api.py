@@ -87,12 +87,16 @@ class ApiClient:
             data = json.dumps(body).encode()
             headers["Content-Type"] = content_type or DEFAULT_CONTENT_TYPES.get(method, "application/json")
         connection = self._connection()
+        kept = connection.sock is not None
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             raw = response.read()
         except BaseException as error:
             connection.close()
+            # The server closed an idle connection at this very moment; reading changes nothing, so it is asked again.
+            if kept and method == "GET" and isinstance(error, ConnectionResetError | BrokenPipeError):
+                return self._send(method, path, body, content_type)
             if isinstance(error, http.client.HTTPException):
                 raise ConnectionError(f"{method} {path}: {error!r}") from error
             raise

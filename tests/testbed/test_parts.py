@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http
+import http.server
 import os
 import re
 import threading
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from testbed import gobuild, tools
+from testbed.api import ApiClient
 from testbed.engine_server import served_models
 from testbed.fault_proxy import requested_resource
 from testbed.nodes import make_node
@@ -187,3 +190,47 @@ def test_served_metrics_are_those_of_vllm() -> None:
         if name.startswith(LENGTHS):  # their bounds end at the longest context of the engine
             continue
         assert shapes == real[name], name
+
+
+class Forgetful(http.server.BaseHTTPRequestHandler):
+    """Keeps the connection after its first answer and closes it, without a word, on the next request."""
+
+    protocol_version = "HTTP/1.1"
+    answered = False
+
+    def do_GET(self) -> None:
+        asked.append(self.command)
+        if self.answered:
+            self.close_connection = True
+            return
+        self.answered = True
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+asked: list[str] = []
+"""The methods of the requests that Forgetful has read."""
+
+
+def test_reading_is_asked_again_when_the_connection_was_closed_and_writing_is_not() -> None:
+    asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            client = ApiClient(f"http://127.0.0.1:{server.server_port}")
+            assert [client.request("GET", "/"), client.request("GET", "/")] == [{}, {}]
+            with pytest.raises(ConnectionError):
+                client.request("POST", "/")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == ["GET", "GET", "GET", "POST"]
