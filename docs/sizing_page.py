@@ -51,13 +51,14 @@ by the widest layer (experts, dense MLP, or MLA's workspace), logits of `max-num
 
 **KV cache per token and layer**: 2 x max(1, KV heads / TP) x head dimension x bytes of `kv-cache-dtype`; MLA: latent rank + rotary dimension, whole on every
 GPU, and the index of sparse attention. Sliding-window layers keep their window and one batch; linear-attention layers keep no tokens but a state per
-sequence.
+sequence. vLLM divides such a cache into blocks, each of which holds a state of a group of layers or the tokens that fill as much (its `block size`), and starts only
+with a block for each of `max-num-seqs` sequences; a configuration that we make for a model without a recipe is given fewer where that is needed.
 
 **Answers**: weights per GPU, KV bytes per token, tokens that fit, the longest context for one sequence, sequences at a given context, the fewest GPUs.
 Where facts are missing the answer is *unknown*, never a no.
 
 **Remedies**: for a no the nearest changes that make it a yes, each of which was tried by the same rules before it is told: a shorter context (or a longer
-one, for longer requests), an FP8 KV cache where the GPU computes FP8, expert parallelism, the usual memory utilisation, smaller batches, another number of GPUs of
+one, for longer requests), an FP8 KV cache where the GPU computes FP8, expert parallelism, the usual memory utilisation, smaller batches, fewer sequences at a time, another number of GPUs of
 one node, another known checkpoint of the model or FP8 made while loading. Where no single change is enough, the fewest that are enough together, with and
 without a shorter context. Where nothing helps, that is said.
 

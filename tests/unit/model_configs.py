@@ -23,6 +23,12 @@ QWEN_MOE = {
 }
 
 
+GATED_DELTA = {
+    "head_dim": 256, "full_attention_interval": 4, "linear_num_key_heads": 16, "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "attn_output_gate": True,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Published:
     """A model, its configuration, and the totals on its card."""
@@ -54,6 +60,41 @@ def decoder(
     }  # fmt: skip
 
 
+def qwen3_5(
+    layers: int, hidden: int, heads: int, kv_heads: int, value_heads: int, intermediate: int | None = None,
+    experts: tuple[int, int, int] | None = None, **more: Any,
+) -> Json:  # fmt: skip
+    """What it says of Qwen3.5 and its successors, which see too; `experts` are their number, those of a token, and their width."""
+    text = decoder(
+        layers,
+        hidden,
+        heads,
+        kv_heads,
+        intermediate or 0,
+        248320,
+        262144,
+        model_type="qwen3_5_text",
+        **GATED_DELTA,
+        **more,
+    )
+    text |= {
+        "linear_num_value_heads": value_heads, "mamba_ssm_dtype": "float32",
+        "layer_types": ["linear_attention" if at % 4 < 3 else "full_attention" for at in range(layers)],
+    }  # fmt: skip
+    if experts:
+        count, used, width = experts
+        text |= {
+            "model_type": "qwen3_5_moe_text", "num_experts": count, "num_experts_per_tok": used, "moe_intermediate_size": width,
+            "shared_expert_intermediate_size": width,
+        }  # fmt: skip
+        del text["intermediate_size"]
+    return {
+        "model_type": text["model_type"].removesuffix("_text"),
+        "text_config": text,
+        "vision_config": {"depth": 27},
+    }
+
+
 TIED = {"tie_word_embeddings": True}
 MODELS = [
     Published("Qwen/Qwen3-0.6B", decoder(28, 1024, 16, 8, 3072, 151936, 40960, model_type="qwen3", head_dim=128, **TIED), 0.596),
@@ -67,10 +108,11 @@ MODELS = [
     Published("Qwen/Qwen3-Coder-480B-A35B-Instruct", decoder(
         62, 6144, 96, 8, 8192, 151936, 262144, **{**QWEN_MOE, "num_experts": 160}, moe_intermediate_size=2560), 480, 35, 0.02),
     Published("Qwen/Qwen3-Next-80B-A3B-Instruct", decoder(
-        48, 2048, 16, 2, 5120, 151936, 262144, model_type="qwen3_next", head_dim=256, num_experts=512, num_experts_per_tok=10, moe_intermediate_size=512,
-        shared_expert_intermediate_size=512, full_attention_interval=4, linear_num_key_heads=16, linear_num_value_heads=32,
-        linear_key_head_dim=128, linear_value_head_dim=128, linear_conv_kernel_dim=4, attn_output_gate=True, decoder_sparse_step=1,
+        48, 2048, 16, 2, 5120, 151936, 262144, model_type="qwen3_next", **GATED_DELTA, linear_num_value_heads=32, num_experts=512,
+        num_experts_per_tok=10, moe_intermediate_size=512, shared_expert_intermediate_size=512, decoder_sparse_step=1,
     ), 79.7, 3.9),
+    Published("Qwen/Qwen3.6-35B-A3B", qwen3_5(40, 2048, 16, 2, 32, experts=(256, 8, 512)), 34.66, 3.45),
+    Published("Qwen/Qwen3.5-397B-A17B", qwen3_5(60, 4096, 32, 2, 64, experts=(512, 10, 1024)), 397, 17, 0.03),
     Published("Qwen/Qwen2.5-7B-Instruct", decoder(28, 3584, 28, 4, 18944, 152064, 32768, model_type="qwen2"), 7.616),
     Published("Qwen/Qwen2.5-14B-Instruct", decoder(48, 5120, 40, 8, 13824, 152064, 32768, model_type="qwen2"), 14.77),
     Published("Qwen/Qwen2.5-32B-Instruct", decoder(64, 5120, 40, 8, 27648, 152064, 32768, model_type="qwen2"), 32.76),

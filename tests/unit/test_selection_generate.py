@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim_engine.api.enums import Outcome, Reason
-from aim_engine.catalog.models import model_catalog
+from aim_engine.catalog.models import Checkpoint, ModelFacts, model_catalog
+from aim_engine.hub.config_json import describe
 from aim_engine.inventory import Inventory
-from aim_engine.selection import Decision, Source, recipe_fit, validity_problems
+from aim_engine.selection import CatalogueFacts, Decision, Source, recipe_fit, validity_problems
 from aim_engine.selection.generate import generated
 from aim_engine.sizing import FitVerdict
+from unit.model_configs import qwen3_5
 from unit.selection_world import (
     FACTS,
     LLAMA_405B,
@@ -29,6 +31,7 @@ from unit.selection_world import (
 
 LLAMA_2, GEMMA = "meta-llama/Llama-2-70b-chat-hf", "google/gemma-3-27b-it"
 MIXTRAL = "mistralai/Mixtral-8x22B-Instruct-v0.1"
+HYBRID = "Qwen/Qwen3.6-27B"
 CPX = cluster(node(gpus=64, partition="cpx_nps4"))
 
 
@@ -96,6 +99,46 @@ def test_a_count_that_cannot_hold_the_model_is_told_with_what_would_help() -> No
     verdict = verdict_on(decision, "generated/llama-3-1-405b-instruct-mi300x-2x-bf16")
     assert verdict.reason is Reason.MEMORY_INSUFFICIENT
     assert verdict.remedy == "use 8 x MI300X"
+
+
+class HubFacts(CatalogueFacts):
+    """As when the Hub has told of one more model."""
+
+    told = describe(HYBRID, qwen3_5(64, 5120, 24, 4, 48, 17408), None, "the Hub")
+
+    def model(self, model_id: str) -> ModelFacts | None:
+        return self.told.facts if model_id == HYBRID else super().model(model_id)
+
+    def checkpoint(self, source_id: str) -> Checkpoint | None:
+        return self.told.checkpoint if source_id == HYBRID else super().checkpoint(source_id)
+
+
+@pytest.mark.parametrize(
+    ("inventory", "sequences"),
+    [(cluster(node(gpu="MI210", gpus=8)), 64), (CPX, None), (cluster(node()), None)],
+    ids=["MI210, with which vLLM would not start", "partitions", "MI300X"],
+)
+def test_no_more_sequences_are_started_than_their_recurrent_states_leave_room_for(
+    inventory: Inventory, sequences: int | None
+) -> None:
+    decision = choose([], inventory, request(HYBRID), HubFacts())
+    assert decision.choice is not None
+    assert decision.choice.assessment.args.get("max-num-seqs") == sequences
+    assert decision.choice.assessment.fit is not None
+    assert decision.choice.assessment.fit.verdict is FitVerdict.FITS
+
+
+def test_more_sequences_than_their_states_leave_room_for_are_refused_in_the_users_own_words() -> None:
+    asked = request(HYBRID, workload={"maxBatchSize": 2000})
+    decision = choose([], CPX, asked, HubFacts())
+    assert decision.outcome is Outcome.NO_RECIPE
+    verdict = verdict_on(decision, "generated/qwen3-6-27b-mi300x-cpx-nps4-4x-bf16")
+    assert verdict.reason is Reason.MEMORY_INSUFFICIENT
+    assert verdict.remedy
+    field, most = verdict.remedy.removeprefix("set ").split(" <= ")
+    assert field == "spec.workload.maxBatchSize"
+    fewer = request(HYBRID, workload={"maxBatchSize": int(most)})
+    assert choose([], CPX, fewer, HubFacts()).choice is not None
 
 
 clusters = st.sampled_from(

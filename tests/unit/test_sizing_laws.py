@@ -33,6 +33,7 @@ plain_plans = st.builds(
     kv_cache_bytes_per_element=st.sampled_from([None, 1.0, 2.0]),
     hybrid_kv_cache=st.booleans(),
     context_extended=st.booleans(),
+    state_for_all_seqs=st.booleans(),
 )
 
 

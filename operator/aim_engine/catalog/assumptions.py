@@ -108,6 +108,23 @@ def remedy_settings() -> RemedySettings:
     return RemedySettings(row["contextStep"], row["gpuMemoryUtilization"], row["maxNumBatchedTokens"])
 
 
+@dataclass(frozen=True, slots=True)
+class StateBlocks:
+    """How a KV cache that also holds recurrent states is divided into blocks."""
+
+    token_step: int
+    """Tokens of a block are a multiple of it."""
+    group_tolerance: float
+    """Kinds of layers whose numbers differ by less than this factor make groups as large as the larger number."""
+
+
+@cache
+def state_blocks() -> StateBlocks:
+    """Constants of the division into blocks."""
+    row = read_yaml("sizing.yaml")["stateBlocks"]
+    return StateBlocks(row["tokenStep"], row["groupTolerance"])
+
+
 @cache
 def speed_calibration() -> SpeedCalibration:
     """Constants of the speed model."""

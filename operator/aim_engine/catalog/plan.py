@@ -18,6 +18,7 @@ class FlagNames:
     expert_parallel_on: str = "enable-expert-parallel"
     quantization: str = "quantization"
     batch: str = "max-num-batched-tokens"
+    sequences: str = "max-num-seqs"
     chunked_prefill_on: str = "set enable-chunked-prefill to true"
     utilization: str = "gpu-memory-utilization"
 
@@ -40,6 +41,8 @@ class EnginePlan:
     whole_prompts: bool = False
     """A prompt is worked on in one step, which therefore holds the longest one, however few tokens are batched."""
     max_num_seqs: int = 256
+    state_for_all_seqs: bool = False
+    """The engine starts only when the recurrent states of `max_num_seqs` sequences fit at once."""
     drafts: bool = False
     """Tokens are drafted ahead, of which one step of the model confirms several."""
     graphs: bool = True

@@ -20,8 +20,8 @@ from aim_engine.hub.quantization import stored_format
 __all__ = ["ConfigError", "Described", "describe"]
 
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
-_STATE_BYTES = 4
-"""Recurrent state is kept in 32 bit."""
+_STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a value of a recurrent state by `mamba_ssm_dtype`; without it the state has the model's own 16-bit format, as vLLM keeps it."""
 _STRETCHING = ("yarn", "linear", "dynamic")
 """Kinds of rotary scaling whose factor vLLM multiplies the context by (config/model.py, _get_and_verify_max_len)."""
 
@@ -218,7 +218,10 @@ def _linear_layers(reader: Reader, kept: Layers, hidden: int) -> _Linear | None:
     key_dim, value_dim = reader.must("linear_key_head_dim"), reader.must("linear_value_head_dim")
     kernel = reader.must("linear_conv_kernel_dim")
     mixed = 2 * keys * key_dim + values * value_dim
-    state = values * key_dim * value_dim * _STATE_BYTES + mixed * (kernel - 1) * 2
+    element = str(reader.values.get("mamba_ssm_dtype") or "bfloat16")
+    if element not in _STATE_BYTES:
+        raise ConfigError(f"mamba_ssm_dtype is {shown(element)}; known are {', '.join(_STATE_BYTES)}")
+    state = values * key_dim * value_dim * _STATE_BYTES[element] + mixed * (kernel - 1) * 2
     projections = hidden * (mixed + values * value_dim + 2 * values) + values * value_dim * hidden
     return _Linear(kept.recurrent, kept.recurrent * state, projections + mixed * kernel)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_catalog
 from aim_engine.engines import engine
 from aim_engine.inventory import Inventory, PoolKey
 from aim_engine.selection.types import Candidate, Facts, Request, Source, candidate
-from aim_engine.sizing import FitVerdict, fit
+from aim_engine.sizing import FitVerdict, fit, most_sequences
 
 GENERATED_PREFIX = "generated/"
 _DEFAULT_CONTEXT = 32768
@@ -118,6 +118,7 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
     if shape is None and count is None:
         return None
     count, context = shape or (counts[0], _wished_context(weights.model, required))
+    args = _args(weights, place, count, context)
     slug = re.sub(r"[^a-z0-9]+", "-", model_id.rsplit("/", 1)[-1].lower()).strip("-")
     where = [place.gpu_model.lower(), *([place.partition.replace("_", "-")] if place.partition else [])]
     spec = AIMRecipeSpec(
@@ -126,7 +127,7 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
         hardware=Hardware(gpu_model=place.gpu_model, gpu_count=count, partition=place.partition),
         precision=weights.precision,
         backend=Backend.VLLM,
-        engine_args={"max-model-len": context, **dict(weights.args)},
+        engine_args=args,
         maturity=Maturity.UNOPTIMIZED,
     )
     name = f"{GENERATED_PREFIX}{slug}-{'-'.join(where)}-{count}x-{weights.precision}"
@@ -166,10 +167,24 @@ def _longest(weights: _Weights, place: _Place, count: int, context: int) -> int:
 
 
 def _holds(weights: _Weights, place: _Place, count: int, context: int) -> bool:
-    args: Mapping[str, object] = {"max-model-len": context, **dict(weights.args)}
-    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
+    plan = engine(Backend.VLLM).plan(_args(weights, place, count, context), count, place.gpu, place.partition)
     answer = fit(
         weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan,
         required_context=context, node_gpus=place.most,
     )  # fmt: skip
     return answer.verdict is FitVerdict.FITS
+
+
+def _args(weights: _Weights, place: _Place, count: int, context: int) -> dict[str, object]:
+    """The context, and how the weights are loaded; fewer sequences at a time than the engine's own where it could not start
+    with as many recurrent states: a power of two, which leaves some room for what the estimate does not know."""
+    args: dict[str, object] = {"max-model-len": context, **dict(weights.args)}
+    if weights.model.state_bytes_per_sequence is None:
+        return args
+    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
+    most = most_sequences(
+        weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan
+    )
+    if most is not None and 1 <= most < plan.max_num_seqs:
+        args["max-num-seqs"] = 1 << (most.bit_length() - 1)
+    return args

@@ -2,7 +2,7 @@
 
 from aim_engine.sizing.bound import Bound, hardware_bound
 from aim_engine.sizing.explain import Step, concurrency, explain
-from aim_engine.sizing.fit import Fit, FitVerdict, fit, smallest_gpu_count
+from aim_engine.sizing.fit import Fit, FitVerdict, fit, most_sequences, smallest_gpu_count
 from aim_engine.sizing.memory import MemoryModel
 from aim_engine.sizing.remedy import Remedy, hopeless, remedies, told
 from aim_engine.sizing.roofline import Estimate, estimate
@@ -22,6 +22,7 @@ __all__ = [
     "fit",
     "hardware_bound",
     "hopeless",
+    "most_sequences",
     "remedies",
     "smallest_gpu_count",
     "told",

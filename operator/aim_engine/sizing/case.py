@@ -8,6 +8,7 @@ from aim_engine.api.enums import Precision
 from aim_engine.catalog.gpus import GPU, most_devices, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
+from aim_engine.sizing.kv_cache import states_that_fit
 from aim_engine.sizing.memory import MemoryModel, memory_model
 from aim_engine.sizing.weights import weight_format
 
@@ -69,6 +70,13 @@ def memory_of(case: Case, model: ModelFacts) -> MemoryModel:
 def room(case: Case, memory: MemoryModel) -> int:
     """Memory that weights and overhead must leave something of."""
     return memory.usable_bytes if case.plan.kv_cache_memory_bytes is None else case.vram_bytes or 0
+
+
+def sequences_to_start(case: Case, memory: MemoryModel) -> int | None:
+    """The most sequences at a time with which the engine starts; None where their recurrent states do not bind it."""
+    if case.model is None or not case.plan.state_for_all_seqs:
+        return None
+    return states_that_fit(case.model, case.plan, memory.kv_bytes)
 
 
 def context_to_hold(case: Case, memory: MemoryModel) -> int:

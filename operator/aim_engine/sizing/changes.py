@@ -10,7 +10,7 @@ from aim_engine.api.enums import Precision
 from aim_engine.catalog.assumptions import division_sizes, memory_assumptions, remedy_settings
 from aim_engine.catalog.models import Checkpoint, checkpoint_catalog
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.case import Case, longest_context, memory_of
+from aim_engine.sizing.case import Case, longest_context, memory_of, sequences_to_start
 from aim_engine.sizing.weights import SIXTEEN_BIT
 
 Change = tuple[Case, str]
@@ -160,6 +160,16 @@ def batches(case: Case) -> Iterator[Change]:
         )
 
 
+def sequences(case: Case) -> Iterator[Change]:
+    """As many sequences at a time as there is memory for their recurrent states."""
+    if case.model is None or case.vram_bytes is None:
+        return
+    most, plan = sequences_to_start(case, memory_of(case, case.model)), case.plan
+    if most is not None and 1 <= most < plan.max_num_seqs:
+        changed = replace(plan, max_num_seqs=most)
+        yield replace(case, plan=changed), f"set {plan.names.sequences} <= {most}"
+
+
 def utilizations(case: Case) -> Iterator[Change]:
     """The usual part of the memory, where less was allowed."""
     plan, usual = case.plan, remedy_settings().gpu_memory_utilization
@@ -178,6 +188,7 @@ def partitions(case: Case) -> Iterator[Change]:
 
 NEAREST: Mapping[str, Kind] = {
     "context": contexts,
+    "sequences": sequences,
     "KV cache": kv_caches,
     "experts": expert_parallelism,
     "utilization": utilizations,

@@ -17,6 +17,7 @@ from aim_engine.sizing.kv_cache import (
     kv_layers,
     sequences_that_fit,
     state_bytes_per_sequence,
+    states_that_fit,
 )
 from aim_engine.sizing.memory import MemoryModel, memory_model
 from aim_engine.sizing.overhead import activation_bytes_per_token, step_tokens
@@ -231,6 +232,9 @@ def _kv_cache(case: _Case) -> Iterator[Step]:
     state = state_bytes_per_sequence(model, plan)
     if state:
         yield Step("state per sequence", int(state), "bytes", "per GPU, of the linear-attention layers")
+    blocks = states_that_fit(model, plan, case.memory.kv_bytes)
+    if blocks is not None:
+        yield Step("states that fit", blocks, "sequences", "at once, one block of the KV cache each")
     origin = "kv-cache-memory-bytes" if plan.kv_cache_memory_bytes else "usable - weights - overhead"
     yield Step("KV cache", case.memory.kv_bytes, "bytes", f"per GPU: {origin}")
 

@@ -10,7 +10,7 @@ from aim_engine.catalog.assumptions import division_sizes
 from aim_engine.catalog.gpus import GPU
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.case import Case, context_to_hold, memory_of, room
+from aim_engine.sizing.case import Case, context_to_hold, memory_of, room, sequences_to_start
 from aim_engine.sizing.kv_cache import kv_bytes_for_context
 from aim_engine.sizing.memory import MemoryModel
 from aim_engine.sizing.obstacle import Obstacle, fits, obstacle
@@ -74,6 +74,19 @@ def smallest_gpu_count(
     return next((count for count in counts if fits(over(case, count))), None)
 
 
+def most_sequences(
+    model: ModelFacts,
+    checkpoint: Checkpoint | None,
+    gpu: GPU,
+    partition: str | None,
+    precision: Precision,
+    plan: EnginePlan,
+) -> int | None:
+    """The most sequences at a time with which the engine starts; None where the recurrent states of a model do not bind it."""
+    case = Case(model, checkpoint, gpu, partition, precision, plan)
+    return None if case.vram_bytes is None else sequences_to_start(case, memory_of(case, model))
+
+
 def over(case: Case, gpus: int) -> Case:
     """The same question over a number of GPUs by tensor parallelism."""
     plan = replace(
@@ -106,6 +119,8 @@ def judged(case: Case) -> Fit:
             return _beyond_served(case, memory)
         case Obstacle.WEIGHTS:
             return _weights_too_large(case, memory)
+        case Obstacle.STATES:
+            return _states_too_large(case, memory)
         case _:
             return _kv_cache_too_small(case, case.model, memory)
 
@@ -180,6 +195,15 @@ def _kv_cache_too_small(case: Case, model: ModelFacts, memory: MemoryModel) -> F
         f"{_gib(memory.kv_bytes)} are free and hold {memory.kv_tokens:,} tokens"
     )
     return _no(Reason.CONTEXT_TOO_LONG, message, memory, _tokens(served), _tokens(memory.kv_tokens))
+
+
+def _states_too_large(case: Case, memory: MemoryModel) -> Fit:
+    wanted, most = case.plan.max_num_seqs, sequences_to_start(case, memory) or 0
+    message = (
+        f"{case.plan.names.sequences} {wanted:,} needs memory for the recurrent states of as many sequences; "
+        f"{_gib(memory.kv_bytes)} of KV cache per GPU hold {most:,}"
+    )
+    return _no(Reason.MEMORY_INSUFFICIENT, message, memory, f"{wanted} sequences", f"{most} sequences")
 
 
 def _no(

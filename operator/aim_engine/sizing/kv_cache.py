@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from aim_engine.catalog.assumptions import state_blocks
 from aim_engine.catalog.models import ModelFacts
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.sizing.overhead import step_tokens
@@ -81,6 +82,25 @@ def state_bytes_per_sequence(model: ModelFacts, plan: EnginePlan) -> float:
     """Recurrent state of one sequence on one GPU, whatever its length."""
     whole = model.state_bytes_per_sequence or 0
     return whole / (plan.tensor_parallel * plan.pipeline_parallel)
+
+
+def states_that_fit(model: ModelFacts, plan: EnginePlan, kv_bytes: float) -> int | None:
+    """Blocks of the KV cache, of which vLLM wants one for the recurrent state of each sequence; None without such layers.
+
+    A block is a page in each layer of a group of layers; the pages of a sequence's other groups are blocks of their own.
+    """
+    whole = state_bytes_per_sequence(model, plan) * plan.pipeline_parallel
+    attention = model.layers if model.kv_layers is None else model.kv_layers
+    recurrent = model.layers - attention
+    if not whole or recurrent <= 0:
+        return None
+    page, group, rule = whole / recurrent, recurrent, state_blocks()
+    if attention:
+        token = kv_bytes_per_token_per_full_layer(model, plan) * plan.decode_context_parallel
+        page = rule.token_step * token * math.ceil(page / (rule.token_step * token))
+        fewer, more = sorted((attention, recurrent))
+        group = more if more < fewer * rule.group_tolerance else fewer
+    return max(0, int(kv_bytes // (page * math.ceil(group / plan.pipeline_parallel))))
 
 
 def kv_bytes_for_context(model: ModelFacts, plan: EnginePlan, context: int) -> float:

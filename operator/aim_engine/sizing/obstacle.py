@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from aim_engine.catalog.models import ModelFacts
-from aim_engine.sizing.case import Case, context_to_hold, longest_context, memory_of, room
+from aim_engine.sizing.case import Case, context_to_hold, longest_context, memory_of, room, sequences_to_start
 from aim_engine.sizing.parallelism import parallelism_problem
 
 
@@ -20,6 +20,7 @@ class Obstacle(StrEnum):
     SERVED_CONTEXT = "served context"
     WEIGHTS = "weights"
     KV_CACHE = "KV cache"
+    STATES = "recurrent states"
 
 
 def obstacle(case: Case) -> Obstacle | None:
@@ -51,4 +52,7 @@ def _of_model(case: Case, model: ModelFacts) -> Obstacle | None:
     memory = memory_of(case, model)
     if memory.weights_bytes_per_gpu + memory.overhead_bytes >= room(case, memory):
         return Obstacle.WEIGHTS
-    return Obstacle.KV_CACHE if context_to_hold(case, memory) > memory.kv_tokens else None
+    if context_to_hold(case, memory) > memory.kv_tokens:
+        return Obstacle.KV_CACHE
+    most = sequences_to_start(case, memory)
+    return Obstacle.STATES if most is not None and plan.max_num_seqs > most else None

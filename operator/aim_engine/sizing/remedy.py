@@ -16,8 +16,18 @@ from aim_engine.sizing.obstacle import fits
 
 _MOST_TOLD = 5
 """More alternatives than that help nobody."""
-_APPLIED = ("partition", "weights", "GPUs", "experts", "KV cache", "batch", "utilization", "context")
-"""Order in which changes are made and told; the context comes last because it takes what the others leave."""
+_APPLIED = (
+    "partition",
+    "weights",
+    "GPUs",
+    "experts",
+    "KV cache",
+    "batch",
+    "utilization",
+    "sequences",
+    "context",
+)
+"""Order in which changes are made and told; the sequences and the context take what the others leave."""
 _SHAPE = ("partition", "weights", "GPUs", "experts")
 """Changes that may help or harm. All others only ever leave more room."""
 
@@ -142,7 +152,7 @@ def _shapes(case: Case, names: Sequence[str]) -> Iterator[Case]:
 
 def _generous(case: Case) -> bool:
     """With the last and farthest change of each kind, and with any context."""
-    for name in ("KV cache", "batch", "utilization"):
+    for name in ("KV cache", "batch", "utilization", "sequences"):
         *_, case = (case, *(changed for changed, _ in NEAREST[name](case)))
     return fits(case) or any(fits(changed) for changed, _ in NEAREST["context"](case))
 

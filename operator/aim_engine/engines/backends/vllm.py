@@ -183,6 +183,7 @@ def plan(
         max_num_seqs=sequences,
         drafts=any(normal.get(name) for name in _DRAFTS),
         graphs=_captures_graphs(normal),
+        state_for_all_seqs=_captures_graphs(normal),
         gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
         or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
