@@ -113,6 +113,17 @@ MODELS = [
     ), 79.7, 3.9),
     Published("Qwen/Qwen3.6-35B-A3B", qwen3_5(40, 2048, 16, 2, 32, experts=(256, 8, 512)), 34.66, 3.45),
     Published("Qwen/Qwen3.5-397B-A17B", qwen3_5(60, 4096, 32, 2, 64, experts=(512, 10, 1024)), 397, 17, 0.03),
+    Published("Qwen/Qwen2.5-VL-72B-Instruct", decoder(80, 8192, 64, 8, 29568, 152064, 128000, model_type="qwen2_5_vl", vision_config={}), 72.7),
+    Published("zai-org/GLM-4.5V", {"model_type": "glm4v_moe", "vision_config": {}, "text_config": decoder(
+        46, 4096, 96, 8, 10944, 151552, 65536, **{**GLM_MOE, "model_type": "glm4v_moe_text"}, n_routed_experts=128,
+        moe_intermediate_size=1408, first_k_dense_replace=1)}, 107, 13.4),
+    *(
+        Published(f"mistralai/Ministral-3-{size}-{kind}-2512", {"model_type": "mistral3", "vision_config": {}, **stored, "text_config": decoder(
+            layers, hidden, 32, 8, intermediate, 131072, 262144, model_type="ministral3", head_dim=128, sliding_window=None, **tied)}, total)
+        for size, layers, hidden, intermediate, tied, total in (
+            ("14B", 40, 5120, 16384, {}, 13.5), ("8B", 34, 4096, 14336, {}, 8.49), ("3B", 26, 3072, 9216, TIED, 3.43))
+        for kind, stored in (("Instruct", {"quantization_config": {"quant_method": "fp8"}}), ("Reasoning", {}))
+    ),
     Published("Qwen/Qwen2.5-7B-Instruct", decoder(28, 3584, 28, 4, 18944, 152064, 32768, model_type="qwen2"), 7.616),
     Published("Qwen/Qwen2.5-14B-Instruct", decoder(48, 5120, 40, 8, 13824, 152064, 32768, model_type="qwen2"), 14.77),
     Published("Qwen/Qwen2.5-32B-Instruct", decoder(64, 5120, 40, 8, 27648, 152064, 32768, model_type="qwen2"), 32.76),
