@@ -52,7 +52,8 @@ by the widest layer (experts, dense MLP, or MLA's workspace), logits of `max-num
 **KV cache per token and layer**: 2 x max(1, KV heads / TP) x head dimension x bytes of `kv-cache-dtype`; MLA: latent rank + rotary dimension, whole on every
 GPU, and the index of sparse attention. Sliding-window layers keep their window and one batch; linear-attention layers keep no tokens but a state per
 sequence. vLLM divides such a cache into blocks, each of which holds a state of a group of layers or the tokens that fill as much (its `block size`), and starts only
-with a block for each of `max-num-seqs` sequences; a configuration that we make for a model without a recipe is given fewer where that is needed.
+with a block for each of `max-num-seqs` sequences, unless it captures no graphs of whole steps. A configuration that we make for a model without a recipe has as many
+devices as the sequences asked for need, or fewer sequences. What drafted tokens add to states, and states in another format than the configuration names, are not sized.
 
 **Answers**: weights per GPU, KV bytes per token, tokens that fit, the longest context for one sequence, sequences at a given context, the fewest GPUs.
 Where facts are missing the answer is *unknown*, never a no.

@@ -174,13 +174,14 @@ async def test_an_old_record_is_used_at_once_and_asked_for_again(
             assert len(hub.requests) == requests
 
 
-async def test_a_record_of_another_version_of_the_operator_is_asked_for_anew(
-    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "value"), [("__version__", "999.0.0"), ("_RULES", 999)])
+async def test_a_record_of_another_version_of_the_operator_or_by_other_rules_is_asked_for_anew(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     hub.serve(MODEL, CONFIG)
     async with store(hub, tmp_path) as running:
         await known(running)
-    monkeypatch.setattr("aim_engine.hub.records.__version__", "999.0.0")
+    monkeypatch.setattr(f"aim_engine.hub.records.{name}", value)
     hub.serve(MODEL, TALL)
     async with store(hub, tmp_path) as running:
         await grown(running, 9)

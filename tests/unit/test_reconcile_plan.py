@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -158,6 +159,24 @@ def test_an_edited_recipe_shows_as_drift_and_as_a_recommendation() -> None:
     assert "updatePolicy: Automatic" in made.selected.message
     assert made.recommendation
     assert (made.recommendation.recipe, made.recommendation.hash) == ("big", edited.hash)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "recommended"),
+    [({}, True), ({"engineArgs": {"max-num-seqs": 32}}, False)],
+    ids=["other arguments", "the same arguments"],
+)
+def test_a_configuration_that_is_made_anew_is_recommended_only_where_its_arguments_differ(
+    overrides: dict[str, Any], recommended: bool
+) -> None:
+    """As after an upgrade of the operator that makes it by other rules."""
+    asked = deployment(overrides=overrides)
+    made = revision_of(asked, (), ALL_FREE)
+    assert made.source == Source.GENERATED
+    former = {**made.recipe_spec, "engineArgs": {**made.recipe_spec["engineArgs"], "max-num-seqs": 64}}
+    current = replace(made, recipe_spec=former, recipe_hash="of another version")
+    told = plan(asked, current, (), ALL_FREE, live=1, changed=True).recommendation
+    assert (told is not None) is recommended
 
 
 def test_a_deleted_recipe_shows_as_drift() -> None:

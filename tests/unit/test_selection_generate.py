@@ -129,7 +129,8 @@ def test_no_more_sequences_are_started_than_their_recurrent_states_leave_room_fo
 
 
 def test_more_sequences_than_their_states_leave_room_for_are_refused_in_the_users_own_words() -> None:
-    asked = request(HYBRID, workload={"maxBatchSize": 2000})
+    devices = {"gpuCount": 4}
+    asked = request(HYBRID, recipe=devices, workload={"maxBatchSize": 2000})
     decision = choose([], CPX, asked, HubFacts())
     assert decision.outcome is Outcome.NO_RECIPE
     verdict = verdict_on(decision, "generated/qwen3-6-27b-mi300x-cpx-nps4-4x-bf16")
@@ -137,8 +138,30 @@ def test_more_sequences_than_their_states_leave_room_for_are_refused_in_the_user
     assert verdict.remedy
     field, most = verdict.remedy.removeprefix("set ").split(" <= ")
     assert field == "spec.workload.maxBatchSize"
-    fewer = request(HYBRID, workload={"maxBatchSize": int(most)})
+    fewer = request(HYBRID, recipe=devices, workload={"maxBatchSize": int(most)})
     assert choose([], CPX, fewer, HubFacts()).choice is not None
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{"workload": {"maxBatchSize": 200}}, {"overrides": {"engineArgs": {"max-num-seqs": 200}}}],
+    ids=str,
+)
+def test_devices_are_taken_for_as_many_sequences_as_are_asked_for(wish: dict[str, Any]) -> None:
+    inventory = cluster(node(gpu="MI210", gpus=8))
+    alone = choose([], inventory, request(HYBRID), HubFacts())
+    assert chosen(alone) == "generated/qwen3-6-27b-mi210-1x-bf16"
+    decision = choose([], inventory, request(HYBRID, **wish), HubFacts())
+    assert chosen(decision) == "generated/qwen3-6-27b-mi210-2x-bf16"
+    assert decision.choice is not None
+    assert decision.choice.assessment.args["max-num-seqs"] == 200
+
+
+def test_more_devices_are_taken_where_few_would_serve_a_handful_of_sequences() -> None:
+    decision = choose([], CPX, request("Qwen/Qwen3.6-35B-A3B", recipe={"precision": "fp8"}))
+    assert decision.choice is not None
+    assert decision.choice.assessment.candidate.spec.hardware.gpu_count == 4
+    assert int(str(decision.choice.assessment.args.get("max-num-seqs", 256))) >= 32
 
 
 clusters = st.sampled_from(

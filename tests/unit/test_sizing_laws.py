@@ -28,7 +28,7 @@ plain_plans = st.builds(
     max_model_len_auto=st.booleans(),
     max_num_batched_tokens=st.integers(1, 65536),
     whole_prompts=st.booleans(),
-    max_num_seqs=st.integers(1, 1024),
+    max_num_seqs=st.one_of(st.integers(1, 1024), st.integers(1, 16384)),
     gpu_memory_utilization=st.floats(0.1, 1),
     kv_cache_bytes_per_element=st.sampled_from([None, 1.0, 2.0]),
     hybrid_kv_cache=st.booleans(),
@@ -99,8 +99,9 @@ def test_where_no_remedy_is_told_none_exists(
         if other.model != model.id:
             continue
         for size, experts, online in product((1, 2, 4, 8, 16, 32, 64), (False, True), (None, Precision.FP8)):
+            states = plan.state_for_all_seqs and model.state_bytes_per_sequence is not None
             generous = replace(
-                plan, tensor_parallel=size, pipeline_parallel=1, data_parallel=1, expert_parallel=experts,
+                plan, max_num_seqs=1 if states else plan.max_num_seqs, tensor_parallel=size, pipeline_parallel=1, data_parallel=1, expert_parallel=experts,
                 max_model_len=tokens, max_model_len_auto=False, online_precision=online, kv_cache_precision=None,
                 max_num_batched_tokens=min(plan.max_num_batched_tokens, 2048 if plan.max_num_seqs <= 2048 else 65536),
                 gpu_memory_utilization=max(plan.gpu_memory_utilization, 0.92),
@@ -123,6 +124,7 @@ def test_a_remedy_says_what_it_changes(
             (r"maxInputTokens \+ maxOutputTokens <= (\d+)", each.required_context),
             (r"max-num-batched-tokens to (\d+)", each.plan.max_num_batched_tokens),
             (r"gpu-memory-utilization to ([\d.]+)", each.plan.gpu_memory_utilization),
+            (r"max-num-seqs <= (\d+)", each.plan.max_num_seqs),
         ):
             for number in re.findall(pattern, said):
                 assert float(number) == value, said

@@ -131,9 +131,13 @@ def test_more_sequences_than_states_are_refused_and_the_remedy_fits() -> None:
     most = most_sequences(facts, None, gpu, None, Precision.BF16, plan)
     assert most is not None
     assert 1024 < most < 4096
+    more = engine(Backend.VLLM).plan({"max-num-seqs": most + 1}, 1, gpu)
+    assert fit(facts, None, gpu, None, Precision.BF16, more).verdict is FitVerdict.DOES_NOT_FIT
     assert (answer.verdict, answer.reason) == (FitVerdict.DOES_NOT_FIT, Reason.MEMORY_INSUFFICIENT)
     assert (answer.needed, answer.has) == ("4096 sequences", f"{most} sequences")
-    assert answer.message.startswith("max-num-seqs 4,096 needs memory for the recurrent states")
+    assert answer.message == (
+        f"max-num-seqs 4,096 needs KV cache for as many recurrent states at once; memory is left for {most:,}"
+    )
     found = remedies(facts, None, gpu, None, Precision.BF16, plan)
     assert (told(found) or "").startswith(f"set max-num-seqs <= {most}, or use 2 x MI300X")
     fewer = engine(Backend.VLLM).plan({"max-num-seqs": most}, 1, gpu)
@@ -142,13 +146,44 @@ def test_more_sequences_than_states_are_refused_and_the_remedy_fits() -> None:
     assert steps["states that fit"].value == most
 
 
+@pytest.mark.parametrize("asked", [2048, 8192, 60_000])
+def test_the_limit_is_the_same_whatever_was_asked_for(asked: int) -> None:
+    """The logits of so many sequences would take memory too, at last all of it."""
+    gpu, facts = gpu_catalog()["MI300X"], model_catalog()[NEXT]
+    plan = engine(Backend.VLLM).plan({"max-num-seqs": asked}, 1, gpu)
+    assert most_sequences(facts, None, gpu, None, Precision.BF16, plan) == most_sequences(
+        facts, None, gpu, None, Precision.BF16, replace(plan, max_num_seqs=4096)
+    )
+
+
 @pytest.mark.parametrize(
-    "args", [{"enforce-eager": True}, {"compilation-config": {"cudagraph_mode": "NONE"}}]
+    "args",
+    [
+        {"enforce-eager": True},
+        {"compilation-config": {"cudagraph_mode": "NONE"}},
+        {"compilation-config": {"cudagraph_mode": "PIECEWISE"}},
+        {"optimization-level": "0"},
+        pytest.param({"mamba-ssm-cache-dtype": "bfloat16"}, id="states of another form are not sized"),
+    ],
+    ids=str,
 )
-def test_an_engine_that_captures_no_graphs_is_not_bound(args: dict[str, object]) -> None:
+def test_an_engine_that_captures_no_whole_steps_is_not_bound(args: dict[str, object]) -> None:
     gpu, facts = gpu_catalog()["MI300X"], model_catalog()[NEXT]
     plan = engine(Backend.VLLM).plan({"max-num-seqs": 4096, **args}, 1, gpu)
     assert fit(facts, None, gpu, None, Precision.BF16, plan).verdict is FitVerdict.FITS
+    steps = explain(facts, None, gpu, None, Precision.BF16, plan)
+    assert "states that fit" not in {step.name for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("args", "verdict"), [({}, FitVerdict.FITS), ({"max-num-seqs": 9000}, FitVerdict.DOES_NOT_FIT)]
+)
+def test_a_container_with_settings_of_its_own_is_held_to_what_is_asked_of_it(
+    args: dict[str, object], verdict: FitVerdict
+) -> None:
+    gpu = gpu_catalog()["MI210"]
+    plan = replace(engine(Backend("aim")).plan(args, 1, gpu), max_model_len=8192)
+    assert fit(DENSE_27B, None, gpu, None, Precision.BF16, plan).verdict is verdict
 
 
 def test_sglang_takes_as_many_as_fit_by_itself() -> None:

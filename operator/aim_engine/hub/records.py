@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 MAIN = "main"
 FRESH_SECONDS = 24 * 3600.0
 """A branch may move; what it said is asked for again after a day. A commit never changes."""
+_RULES = 2
+"""To be raised whenever a configuration is read by other rules: commits are never asked for again."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -56,7 +58,7 @@ def read(folder: Path | None, repository: Repository) -> Learned | None:
     path = _path(folder, repository)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["operatorVersion"] != __version__:
+        if (content["operatorVersion"], content.get("rules")) != (__version__, _RULES):
             return None
         described = Described(model_from_row(content["model"]), checkpoint_from_row(content["checkpoint"]))
         return Learned(described, content["commit"], float(content["askedAt"]))
@@ -74,6 +76,7 @@ def write(folder: Path | None, repository: Repository, learned: Learned) -> None
     path = _path(folder, repository)
     content = {
         "operatorVersion": __version__,
+        "rules": _RULES,
         "revision": repository.revision,
         "commit": learned.commit,
         "askedAt": learned.asked_at,

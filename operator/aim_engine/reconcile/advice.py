@@ -15,6 +15,7 @@ from aim_engine.selection import (
     Decision,
     Facts,
     Request,
+    Source,
     difference,
     outranks,
     preference,
@@ -26,11 +27,16 @@ _LONGEST = 1024
 def improves(
     request: Request, facts: Facts, current: Revision, running: Choice | None, other: Assessment
 ) -> bool:
-    """Whether another recipe is better than the one in use: it goes before it, or is what its author made of it since."""
+    """Whether another recipe is better than the one in use: it goes before it, or is what its author made of it since.
+
+    What we made from facts is no better for being made anew, unless its arguments differ.
+    """
     if other.candidate.hash == current.recipe_hash:
         return False
-    if other.candidate.name == current.recipe or running is None:
+    if running is None:
         return True
+    if other.candidate.name == current.recipe:
+        return other.candidate.source is not Source.GENERATED or other.args != running.assessment.args
     return outranks(request, facts, other, running.assessment)
 
 

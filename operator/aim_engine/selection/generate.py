@@ -13,6 +13,7 @@ from aim_engine.catalog.assumptions import division_sizes
 from aim_engine.catalog.gpus import GPU, gpu_catalog, partition_divisor
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_catalog
 from aim_engine.engines import engine
+from aim_engine.engines.arguments import parse_human_int
 from aim_engine.inventory import Inventory, PoolKey
 from aim_engine.selection.types import Candidate, Facts, Request, Source, candidate
 from aim_engine.sizing import FitVerdict, fit, most_sequences
@@ -22,6 +23,9 @@ _DEFAULT_CONTEXT = 32768
 _SHORTEST_CONTEXT = 2048
 """A server of less is of little use; with such a context or none at all, what is missing is told instead."""
 _CONTEXT_STEP = 1024
+_FEWEST_SEQUENCES = 32
+"""With fewer at a time a server of several devices more is the better one."""
+_WITHIN_ESTIMATE = 0.95
 _SIXTEEN_BIT = {Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 """Formats that convert into each other while loading, by vLLM's name."""
 
@@ -114,11 +118,15 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
         return None
     count, required = request.spec.recipe.gpu_count, request.required_context
     counts = (count,) if count else tuple(size for size in division_sizes() if size <= place.most)
-    shape = _shape(weights, place, counts, required)
+    wanted = _wished_sequences(request) if _has_states(weights) else None
+    shape = _shape(weights, place, counts, required, wanted)
+    if shape is None and wanted is not None:
+        # What was asked for is refused later, in the user's own words.
+        wanted, shape = None, _shape(weights, place, counts, required, None)
     if shape is None and count is None:
         return None
     count, context = shape or (counts[0], _wished_context(weights.model, required))
-    args = _args(weights, place, count, context)
+    args = _args(weights, place, count, context, wanted)
     slug = re.sub(r"[^a-z0-9]+", "-", model_id.rsplit("/", 1)[-1].lower()).strip("-")
     where = [place.gpu_model.lower(), *([place.partition.replace("_", "-")] if place.partition else [])]
     spec = AIMRecipeSpec(
@@ -138,53 +146,72 @@ def _wished_context(model: ModelFacts, required: int | None) -> int:
     return min(required or _DEFAULT_CONTEXT, model.max_position_embeddings)
 
 
+def _has_states(weights: _Weights) -> bool:
+    return weights.model.state_bytes_per_sequence is not None
+
+
+def _wished_sequences(request: Request) -> int | None:
+    """Sequences at a time that the user asks of one replica; None where that is left to us."""
+    own = engine(Backend.VLLM).merge_args(request.spec.overrides.engine_args, {}).get("max-num-seqs")
+    found = parse_human_int(own)
+    return found if found is not None and found > 0 else request.spec.workload.max_batch_size
+
+
 @lru_cache(maxsize=4096)
 def _shape(
-    weights: _Weights, place: _Place, counts: tuple[int, ...], required: int | None
+    weights: _Weights, place: _Place, counts: tuple[int, ...], required: int | None, wanted: int | None
 ) -> tuple[int, int] | None:
     """(devices, context): the fewest devices that hold the usual context, or what was asked for.
 
-    Where none do, the longest context that some hold, unless one was asked for. Kept, because a waiting deployment asks
-    for it again and again.
+    Where none do, the longest context that some hold, unless one was asked for. Devices that leave room for a handful of
+    sequences only are taken where more do not help. Kept, because a waiting deployment asks for it again and again.
     """
     context = _wished_context(weights.model, required)
-    for count in counts:
-        if _holds(weights, place, count, context):
-            return count, context
+    for fewest in (_FEWEST_SEQUENCES, 1) if _has_states(weights) else (1,):
+        for count in counts:
+            if _holds(weights, place, count, context, wanted, fewest):
+                return count, context
     if required is not None:
         return None
-    found = ((_longest(weights, place, count, context), -count) for count in counts)
+    found = ((_longest(weights, place, count, context, wanted), -count) for count in counts)
     longest, count = max(found, default=(0, 0))
     return (-count, longest) if longest else None
 
 
-def _longest(weights: _Weights, place: _Place, count: int, context: int) -> int:
+def _longest(weights: _Weights, place: _Place, count: int, context: int, wanted: int | None) -> int:
     """The longest context below a wished one that the devices hold; 0 where it is too short to be of use."""
     lengths: Iterable[int] = range(
         context // _CONTEXT_STEP * _CONTEXT_STEP, _SHORTEST_CONTEXT - 1, -_CONTEXT_STEP
     )
-    return next((length for length in lengths if _holds(weights, place, count, length)), 0)
+    return next((length for length in lengths if _holds(weights, place, count, length, wanted, 1)), 0)
 
 
-def _holds(weights: _Weights, place: _Place, count: int, context: int) -> bool:
-    plan = engine(Backend.VLLM).plan(_args(weights, place, count, context), count, place.gpu, place.partition)
+def _holds(
+    weights: _Weights, place: _Place, count: int, context: int, wanted: int | None, fewest: int
+) -> bool:
+    args = _args(weights, place, count, context, wanted)
+    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
     answer = fit(
         weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan,
         required_context=context, node_gpus=place.most,
     )  # fmt: skip
-    return answer.verdict is FitVerdict.FITS
+    return answer.verdict is FitVerdict.FITS and (wanted is not None or plan.max_num_seqs >= fewest)
 
 
-def _args(weights: _Weights, place: _Place, count: int, context: int) -> dict[str, object]:
-    """The context, and how the weights are loaded; fewer sequences at a time than the engine's own where it could not start
-    with as many recurrent states: a power of two, which leaves some room for what the estimate does not know."""
+def _args(
+    weights: _Weights, place: _Place, count: int, context: int, wanted: int | None
+) -> dict[str, object]:
+    """The context, and how the weights are loaded; of a model with recurrent states the sequences at a time that are wanted,
+    else fewer than the engine's own where it could not start with those: a power of two, well within the estimate."""
     args: dict[str, object] = {"max-model-len": context, **dict(weights.args)}
-    if weights.model.state_bytes_per_sequence is None:
+    if not _has_states(weights):
         return args
+    if wanted is not None:
+        return {**args, "max-num-seqs": wanted}
     plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
     most = most_sequences(
         weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan
     )
-    if most is not None and 1 <= most < plan.max_num_seqs:
-        args["max-num-seqs"] = 1 << (most.bit_length() - 1)
+    if most is not None and most < plan.max_num_seqs:
+        args["max-num-seqs"] = 1 << max(0, int(most * _WITHIN_ESTIMATE).bit_length() - 1)
     return args

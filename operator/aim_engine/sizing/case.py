@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 from aim_engine.api.enums import Precision
 from aim_engine.catalog.gpus import GPU, most_devices, partition_vram_bytes
@@ -72,11 +73,21 @@ def room(case: Case, memory: MemoryModel) -> int:
     return memory.usable_bytes if case.plan.kv_cache_memory_bytes is None else case.vram_bytes or 0
 
 
-def sequences_to_start(case: Case, memory: MemoryModel) -> int | None:
-    """The most sequences at a time with which the engine starts; None where their recurrent states do not bind it."""
-    if case.model is None or not case.plan.state_for_all_seqs:
+def sequences_to_start(case: Case) -> int | None:
+    """The most sequences at a time, up to those asked for, with which the engine starts; None where no recurrent states
+    bind it. Fewer leave more memory, for their logits take less."""
+    model, plan = case.model, case.plan
+    if model is None or model.state_bytes_per_sequence is None or not plan.state_for_all_seqs:
         return None
-    return states_that_fit(case.model, case.plan, memory.kv_bytes)
+
+    def starts(sequences: int) -> bool:
+        fewer = replace(case, plan=replace(plan, max_num_seqs=sequences))
+        found = states_that_fit(model, fewer.plan, memory_of(fewer, model).kv_bytes)
+        return found is None or sequences <= found
+
+    if starts(plan.max_num_seqs):
+        return plan.max_num_seqs
+    return bisect_left(range(1, plan.max_num_seqs), True, key=lambda sequences: not starts(sequences))
 
 
 def context_to_hold(case: Case, memory: MemoryModel) -> int:

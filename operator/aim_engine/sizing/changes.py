@@ -162,9 +162,9 @@ def batches(case: Case) -> Iterator[Change]:
 
 def sequences(case: Case) -> Iterator[Change]:
     """As many sequences at a time as there is memory for their recurrent states."""
-    if case.model is None or case.vram_bytes is None:
+    if case.vram_bytes is None:
         return
-    most, plan = sequences_to_start(case, memory_of(case, case.model)), case.plan
+    most, plan = sequences_to_start(case), case.plan
     if most is not None and 1 <= most < plan.max_num_seqs:
         changed = replace(plan, max_num_seqs=most)
         yield replace(case, plan=changed), f"set {plan.names.sequences} <= {most}"

@@ -9,7 +9,7 @@ from aim_engine.api.enums import Precision
 from aim_engine.catalog.gpus import GPU, partition_vram_bytes
 from aim_engine.catalog.models import Checkpoint, ModelFacts
 from aim_engine.catalog.plan import EnginePlan
-from aim_engine.sizing.fit import Fit, FitVerdict, fit, smallest_gpu_count
+from aim_engine.sizing.fit import Fit, FitVerdict, fit, most_sequences, smallest_gpu_count
 from aim_engine.sizing.kv_cache import (
     kv_bytes_for_context,
     kv_bytes_per_token_per_full_layer,
@@ -232,9 +232,10 @@ def _kv_cache(case: _Case) -> Iterator[Step]:
     state = state_bytes_per_sequence(model, plan)
     if state:
         yield Step("state per sequence", int(state), "bytes", "per GPU, of the linear-attention layers")
-    blocks = states_that_fit(model, plan, case.memory.kv_bytes)
-    if blocks is not None:
-        yield Step("states that fit", blocks, "sequences", "at once, one block of the KV cache each")
+    most = most_sequences(model, case.checkpoint, case.gpu, case.partition, case.precision, plan)
+    if most is not None:
+        held = states_that_fit(model, plan, case.memory.kv_bytes) or 0
+        yield Step("states that fit", max(most, held), "sequences", "at once, one block of the KV cache each")
     origin = "kv-cache-memory-bytes" if plan.kv_cache_memory_bytes else "usable - weights - overhead"
     yield Step("KV cache", case.memory.kv_bytes, "bytes", f"per GPU: {origin}")
 

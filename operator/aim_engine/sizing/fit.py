@@ -82,9 +82,9 @@ def most_sequences(
     precision: Precision,
     plan: EnginePlan,
 ) -> int | None:
-    """The most sequences at a time with which the engine starts; None where the recurrent states of a model do not bind it."""
+    """The most sequences at a time, up to those planned, with which the engine starts; None where no recurrent states bind it."""
     case = Case(model, checkpoint, gpu, partition, precision, plan)
-    return None if case.vram_bytes is None else sequences_to_start(case, memory_of(case, model))
+    return None if case.vram_bytes is None else sequences_to_start(case)
 
 
 def over(case: Case, gpus: int) -> Case:
@@ -198,10 +198,10 @@ def _kv_cache_too_small(case: Case, model: ModelFacts, memory: MemoryModel) -> F
 
 
 def _states_too_large(case: Case, memory: MemoryModel) -> Fit:
-    wanted, most = case.plan.max_num_seqs, sequences_to_start(case, memory) or 0
+    wanted, most = case.plan.max_num_seqs, sequences_to_start(case) or 0
     message = (
-        f"{case.plan.names.sequences} {wanted:,} needs memory for the recurrent states of as many sequences; "
-        f"{_gib(memory.kv_bytes)} of KV cache per GPU hold {most:,}"
+        f"{case.plan.names.sequences} {wanted:,} needs KV cache for as many recurrent states at once; "
+        f"memory is left for {most:,}"
     )
     return _no(Reason.MEMORY_INSUFFICIENT, message, memory, f"{wanted} sequences", f"{most} sequences")
 

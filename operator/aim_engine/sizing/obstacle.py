@@ -54,5 +54,5 @@ def _of_model(case: Case, model: ModelFacts) -> Obstacle | None:
         return Obstacle.WEIGHTS
     if context_to_hold(case, memory) > memory.kv_tokens:
         return Obstacle.KV_CACHE
-    most = sequences_to_start(case, memory)
+    most = sequences_to_start(case)
     return Obstacle.STATES if most is not None and plan.max_num_seqs > most else None

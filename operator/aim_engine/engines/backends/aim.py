@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aim_engine.api.enums import Backend, Precision
 from aim_engine.catalog.flags import env_rules
@@ -67,8 +68,10 @@ def plan(
     partition: str | None = None,
     version: str = DEFAULT_VERSION,  # noqa: ARG001
 ) -> EnginePlan:
-    """What vLLM would do with these arguments; the container's profile may set more."""
-    return vllm.plan(args, gpu_count, gpu, partition)
+    """What vLLM would do with these arguments; the container's profile may set more, so nothing is held against a default."""
+    planned = vllm.plan(args, gpu_count, gpu, partition)
+    stated = "max-num-seqs" in vllm.merge_args(args, {})
+    return replace(planned, state_for_all_seqs=planned.state_for_all_seqs and stated)
 
 
 def command(

@@ -51,7 +51,6 @@ _NAMES = FlagNames(
     expert_parallel="expert-parallel-size",
     expert_parallel_on="expert-parallel-size to the tensor parallel size",
     batch="chunked-prefill-size",
-    sequences="max-running-requests",
     chunked_prefill_on="remove chunked-prefill-size",
     utilization="mem-fraction-static",
 )

@@ -44,6 +44,8 @@ FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
 startup_budget_seconds = values.startup_budget_seconds
 
 _IMAGE = "vllm/vllm-openai-rocm"
+_STATE_FORMS = frozenset({"block-size", "mamba-block-size", "mamba-cache-dtype", "mamba-ssm-cache-dtype"})
+"""Flags that change how large a recurrent state, and the block that holds it, are."""
 _DRAFTS = ("speculative-config", "spec-method", "spec-model", "spec-tokens")
 _NEEDS = MappingProxyType(
     {
@@ -183,7 +185,7 @@ def plan(
         max_num_seqs=sequences,
         drafts=any(normal.get(name) for name in _DRAFTS),
         graphs=_captures_graphs(normal),
-        state_for_all_seqs=_captures_graphs(normal),
+        state_for_all_seqs=_needs_all_states(normal),
         gpu_memory_utilization=values.number(normal, "gpu-memory-utilization")
         or table.gpu_memory_utilization,
         kv_cache_bytes_per_element=table.kv_cache_bytes_per_element.get(str(normal.get("kv-cache-dtype"))),
@@ -270,6 +272,15 @@ def _batching(normal: Mapping[str, object], table: FlagTable, memory_bytes: int)
 
 
 def _captures_graphs(normal: Mapping[str, object]) -> bool:
+    return normal.get("enforce-eager") is not True and _graph_mode(normal) != "NONE"
+
+
+def _graph_mode(normal: Mapping[str, object]) -> str:
     compilation = normal.get("compilation-config")
-    mode = compilation.get("cudagraph_mode", "") if isinstance(compilation, Mapping) else ""
-    return normal.get("enforce-eager") is not True and str(mode).upper() != "NONE"
+    return str(compilation.get("cudagraph_mode", "")).upper() if isinstance(compilation, Mapping) else ""
+
+
+def _needs_all_states(normal: Mapping[str, object]) -> bool:
+    """Graphs of whole decode steps are captured with the states of all sequences. States of another form are not sized."""
+    whole = _captures_graphs(normal) and _graph_mode(normal) != "PIECEWISE"
+    return whole and str(normal.get("optimization-level")) != "0" and not normal.keys() & _STATE_FORMS
