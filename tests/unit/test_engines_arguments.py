@@ -292,3 +292,21 @@ def test_merged_arguments_are_in_their_final_form(
     merged = vllm.merge_args(base, override)
     assert vllm.merge_args(merged, {}) == merged
     assert vllm.merge_args(merged, override) == merged
+
+
+@pytest.mark.parametrize(
+    ("args", "gib", "told"),
+    [
+        ({"max-num-seqs": 20_000}, 192, "max-num-batched-tokens 16384 is less than max-num-seqs 20000"),
+        ({"max-num-seqs": 4096}, 24, "max-num-batched-tokens 2048 is less than max-num-seqs 4096"),
+        ({"max-num-seqs": 4096}, 192, None),
+        ({"max-num-seqs": 4096, "max-num-batched-tokens": 4096}, 24, None),
+        ({"enable-chunked-prefill": False, "max-model-len": 32768}, 24, None),
+        ({}, 24, None),
+    ],
+)
+def test_sequences_are_held_against_the_batch_that_the_engine_chooses_on_the_device(
+    args: dict[str, object], gib: int, told: str | None
+) -> None:
+    found = [problem.message for problem in vllm.check_combination(args, gib * 2**30)]
+    assert found == ([] if told is None else [told])

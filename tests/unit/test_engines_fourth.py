@@ -54,7 +54,7 @@ def env_warnings(env, gpu=None):
     return ()
 
 
-def check_combination(args):
+def check_combination(args, device_bytes=None):
     return ()
 
 

@@ -143,7 +143,7 @@ def test_more_sequences_than_states_are_refused_and_the_remedy_fits() -> None:
     fewer = engine(Backend.VLLM).plan({"max-num-seqs": most}, 1, gpu)
     assert fit(facts, None, gpu, None, Precision.BF16, fewer).verdict is FitVerdict.FITS
     steps = {step.name: step for step in explain(facts, None, gpu, None, Precision.BF16, plan)}
-    assert steps["states that fit"].value == most
+    assert steps["sequences at start"].value == most
 
 
 @pytest.mark.parametrize("asked", [2048, 8192, 60_000])
@@ -172,7 +172,7 @@ def test_an_engine_that_captures_no_whole_steps_is_not_bound(args: dict[str, obj
     plan = engine(Backend.VLLM).plan({"max-num-seqs": 4096, **args}, 1, gpu)
     assert fit(facts, None, gpu, None, Precision.BF16, plan).verdict is FitVerdict.FITS
     steps = explain(facts, None, gpu, None, Precision.BF16, plan)
-    assert "states that fit" not in {step.name for step in steps}
+    assert "sequences at start" not in {step.name for step in steps}
 
 
 @pytest.mark.parametrize(

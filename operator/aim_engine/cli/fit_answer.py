@@ -13,7 +13,14 @@ from aim_engine.api.enums import Backend, Precision
 from aim_engine.api.meta import ModelID
 from aim_engine.catalog.assumptions import division_sizes
 from aim_engine.catalog.flags import flag_table
-from aim_engine.catalog.gpus import GPU, devices, gpu_catalog, most_devices, partition_divisor
+from aim_engine.catalog.gpus import (
+    GPU,
+    devices,
+    gpu_catalog,
+    most_devices,
+    partition_divisor,
+    partition_vram_bytes,
+)
 from aim_engine.catalog.models import Checkpoint, ModelFacts, checkpoint_catalog
 from aim_engine.catalog.plan import EnginePlan
 from aim_engine.cli.output import CommandError, Exit, columns, emit, invalid
@@ -143,6 +150,8 @@ def _weights(
 
 def _detail(question: _Question, gpu: GPU, asked: int | None, form: str) -> int:
     count = asked or _fewest(question, gpu) or _usual(gpu, question.partition)
+    memory = partition_vram_bytes(gpu, question.partition)
+    _refuse_flags(_ENGINE.check_combination(question.flags, memory))
     _refuse_flags(_ENGINE.check_parallelism(question.flags, count))
     fits, plan = question.fit(gpu, count), question.plan(gpu, count)
     found = question.remedies(gpu, count)

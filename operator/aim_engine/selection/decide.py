@@ -118,7 +118,9 @@ def can_ever_serve(request: Request, candidates: Iterable[Candidate], facts: Fac
     known = list(candidates)
     if eligible_anywhere(request, relevant(request, known), facts)[0]:
         return True
-    return bool(request.fallback and any(generated(request, every_gpu(), facts)))
+    return request.fallback and bool(
+        eligible_anywhere(request, generated(request, every_gpu(), facts), facts)[0]
+    )
 
 
 def hold(

@@ -160,7 +160,7 @@ def recipe_problems(candidate: Candidate, namespace_labels: Mapping[str, str]) -
     problems = [
         *backend.check_args(spec.engine_args, version_of(spec), trust=trust),
         *backend.check_env(spec.env, trust=trust),
-        *backend.check_combination(spec.engine_args),
+        *backend.check_combination(spec.engine_args, device_bytes(spec.hardware)),
         *selector_problems(spec.allowed_namespaces, "allowedNamespaces"),
     ]
     gpu = gpu_catalog().get(spec.hardware.gpu_model)
@@ -227,7 +227,7 @@ def _valid(context: Context, current: Assessment) -> Verdict | Assessment:
         *backend.check_args(overrides.engine_args, version_of(spec), trust=trust),
         *backend.check_env(overrides.env, trust=trust),
     ]
-    together = own or backend.check_combination(current.args)
+    together = own or backend.check_combination(current.args, device_bytes(spec.hardware))
     if together:
         told = "; ".join(briefly([describe(each) for each in together]))
         return _verdict(

@@ -235,7 +235,10 @@ def _kv_cache(case: _Case) -> Iterator[Step]:
     most = most_sequences(model, case.checkpoint, case.gpu, case.partition, case.precision, plan)
     if most is not None:
         held = states_that_fit(model, plan, case.memory.kv_bytes) or 0
-        yield Step("states that fit", max(most, held), "sequences", "at once, one block of the KV cache each")
+        yield Step(
+            "sequences at start", max(most, held), "sequences",
+            "at most: the engine starts with a block of the KV cache for the state of each",
+        )  # fmt: skip
     origin = "kv-cache-memory-bytes" if plan.kv_cache_memory_bytes else "usable - weights - overhead"
     yield Step("KV cache", case.memory.kv_bytes, "bytes", f"per GPU: {origin}")
 

@@ -26,7 +26,6 @@ CHOOSES_WEIGHTS = True
 METRICS = vllm.METRICS
 FIRST_TOKEN_BOUNDS = vllm.FIRST_TOKEN_BOUNDS
 check_gpu = vllm.check_gpu
-check_combination = vllm.check_combination
 check_parallelism = vllm.check_parallelism
 merge_args = vllm.merge_args
 workload_args = vllm.workload_args
@@ -59,6 +58,14 @@ def check_env(env: Mapping[str, str], *, trust: Trust) -> tuple[Problem, ...]:
 def env_warnings(env: Mapping[str, str], gpu: GPU | None = None) -> tuple[str, ...]:
     """Variables that the container would ignore, each with what to do."""
     return environment.warnings(env, env_rules(_SELF), "AIM_", gpu)
+
+
+def check_combination(
+    args: Mapping[str, object],
+    device_bytes: int | None = None,  # noqa: ARG001  the container's profile has defaults of its own
+) -> tuple[Problem, ...]:
+    """Problems between arguments that are fine by themselves."""
+    return vllm.check_combination(args)
 
 
 def plan(

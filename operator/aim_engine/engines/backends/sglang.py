@@ -102,7 +102,10 @@ def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Probl
     return (Problem(f"engineArgs.{name}", normal.get(name), message, remedy),)
 
 
-def check_combination(args: Mapping[str, object]) -> tuple[Problem, ...]:
+def check_combination(
+    args: Mapping[str, object],
+    device_bytes: int | None = None,  # noqa: ARG001  what SGLang chooses holds whatever is asked for
+) -> tuple[Problem, ...]:
     """Problems between arguments that are fine by themselves; meant for the merged arguments of a server."""
     normal = grammar.normalise(args, _table())
     data, whole = values.count(normal, "data-parallel-size"), normal.get("enable-dp-attention") is True

@@ -96,8 +96,11 @@ def check_parallelism(args: Mapping[str, object], gpu_count: int) -> tuple[Probl
     )
 
 
-def check_combination(args: Mapping[str, object]) -> tuple[Problem, ...]:
-    """Problems between arguments that are fine by themselves; meant for the merged arguments of a server."""
+def check_combination(args: Mapping[str, object], device_bytes: int | None = None) -> tuple[Problem, ...]:
+    """Problems between arguments that are fine by themselves; meant for the merged arguments of a server.
+
+    With the memory of a device, also against what the engine would choose there for a batch.
+    """
     normal = grammar.normalise(args, _pinned())
     missing = (
         Problem(f"engineArgs.{name}", True, f"{name} needs {needed}", f"set {needed}, or remove {name}")
@@ -111,6 +114,8 @@ def check_combination(args: Mapping[str, object]) -> tuple[Problem, ...]:
         least["max-model-len without chunked prefill"] = arguments.parse_human_int(
             normal.get("max-model-len")
         )
+    if tokens is None and device_bytes:
+        tokens, least = _batching(normal, _pinned(), device_bytes)[0], {"max-num-seqs": sequences}
     small = (
         Problem(
             "engineArgs.max-num-batched-tokens", tokens,
