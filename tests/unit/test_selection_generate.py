@@ -42,6 +42,15 @@ def context(decision: Decision) -> int:
     return found
 
 
+def limit(decision: Decision, name: str, reason: Reason) -> tuple[str, int]:
+    """The field that is to blame for a refusal, and the largest value that would not be refused."""
+    verdict = verdict_on(decision, name)
+    assert verdict.reason is reason
+    assert verdict.remedy
+    field, most = verdict.remedy.removeprefix("set ").split(" <= ")
+    return field, int(most)
+
+
 @pytest.mark.parametrize(
     ("model", "inventory", "wishes", "name"),
     [
@@ -82,13 +91,10 @@ def test_a_context_that_was_asked_for_is_never_shortened() -> None:
     asked = request(GEMMA, recipe={"gpuCount": 1}, workload={"maxInputTokens": 30_000})
     decision = choose([], inventory, asked)
     assert decision.outcome is Outcome.NO_RECIPE
-    verdict = verdict_on(decision, "generated/gemma-3-27b-it-mi210-1x-bf16")
-    assert verdict.reason is Reason.CONTEXT_TOO_LONG
-    assert verdict.remedy
-    field, most = verdict.remedy.removeprefix("set ").split(" <= ")
+    field, most = limit(decision, "generated/gemma-3-27b-it-mi210-1x-bf16", Reason.CONTEXT_TOO_LONG)
     assert field == "spec.workload.maxInputTokens"
-    shorter = request(GEMMA, recipe={"gpuCount": 1}, workload={"maxInputTokens": int(most)})
-    assert context(choose([], inventory, shorter)) == int(most)
+    shorter = request(GEMMA, recipe={"gpuCount": 1}, workload={"maxInputTokens": most})
+    assert context(choose([], inventory, shorter)) == most
     more = choose([], inventory, request(GEMMA, workload={"maxInputTokens": 30_000}))
     assert chosen(more) == "generated/gemma-3-27b-it-mi210-2x-bf16"
     assert context(more) == 30_000
@@ -133,12 +139,10 @@ def test_more_sequences_than_their_states_leave_room_for_are_refused_in_the_user
     asked = request(HYBRID, recipe=devices, workload={"maxBatchSize": 2000})
     decision = choose([], CPX, asked, HubFacts())
     assert decision.outcome is Outcome.NO_RECIPE
-    verdict = verdict_on(decision, "generated/qwen3-6-27b-mi300x-cpx-nps4-4x-bf16")
-    assert verdict.reason is Reason.MEMORY_INSUFFICIENT
-    assert verdict.remedy
-    field, most = verdict.remedy.removeprefix("set ").split(" <= ")
+    refused = "generated/qwen3-6-27b-mi300x-cpx-nps4-4x-bf16"
+    field, most = limit(decision, refused, Reason.MEMORY_INSUFFICIENT)
     assert field == "spec.workload.maxBatchSize"
-    fewer = request(HYBRID, recipe=devices, workload={"maxBatchSize": int(most)})
+    fewer = request(HYBRID, recipe=devices, workload={"maxBatchSize": most})
     assert choose([], CPX, fewer, HubFacts()).choice is not None
 
 

@@ -20,8 +20,7 @@ from aim_engine.sizing.kv_cache import (
     states_that_fit,
     tokens_that_fit,
 )
-
-from .model_configs import MODELS, qwen3_5
+from unit.model_configs import MODELS, qwen3_5
 
 NEXT = "Qwen/Qwen3-Next-80B-A3B-Instruct"
 

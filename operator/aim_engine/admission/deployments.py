@@ -131,19 +131,13 @@ def _of_the_recipes(request: Request, scene: Scene) -> Iterator[str]:
     order, rejected = eligible_anywhere(request, pool, scene.facts, scene.memo)
     if not order:
         nearest = rejected[0]
-        until = (
-            "; until then a configuration made from the model's facts may" if _made(request, scene) else ""
-        )
+        made = can_ever_serve(request, (), scene.facts)
+        until = "; until then a configuration made from the model's facts may" if made else ""
         yield f"no recipe can serve this yet; nearest is {nearest.recipe}: {nearest.message}{until}"
         return
     yield from _capacity(order, request, scene)
     yield from _tight(order[0], request)
     yield from _better(order[0], request, scene)
-
-
-def _made(request: Request, scene: Scene) -> bool:
-    """Whether some cluster could serve it without a recipe."""
-    return can_ever_serve(request, (), scene.facts)
 
 
 def _no_recipe(request: Request) -> Iterator[str]:

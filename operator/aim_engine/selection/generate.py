@@ -123,10 +123,12 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
     if shape is None and wanted is not None:
         # What was asked for is refused later, in the user's own words.
         wanted, shape = None, _shape(weights, place, counts, required, None)
-    if shape is None and count is None:
-        return None
-    count, context = shape or (counts[0], _wished_context(weights.model, required))
-    args = _args(weights, place, count, context, wanted)
+    if shape is None:
+        if count is None:
+            return None
+        sequences = _sequences(weights, place, counts[0], wanted)
+        shape = counts[0], _wished_context(weights.model, required), sequences
+    count, context, sequences = shape
     slug = re.sub(r"[^a-z0-9]+", "-", model_id.rsplit("/", 1)[-1].lower()).strip("-")
     where = [place.gpu_model.lower(), *([place.partition.replace("_", "-")] if place.partition else [])]
     spec = AIMRecipeSpec(
@@ -135,7 +137,7 @@ def _configuration(model_id: str, weights: _Weights, request: Request, place: _P
         hardware=Hardware(gpu_model=place.gpu_model, gpu_count=count, partition=place.partition),
         precision=weights.precision,
         backend=Backend.VLLM,
-        engine_args=args,
+        engine_args=_args(weights, context, sequences),
         maturity=Maturity.UNOPTIMIZED,
     )
     name = f"{GENERATED_PREFIX}{slug}-{'-'.join(where)}-{count}x-{weights.precision}"
@@ -160,58 +162,57 @@ def _wished_sequences(request: Request) -> int | None:
 @lru_cache(maxsize=4096)
 def _shape(
     weights: _Weights, place: _Place, counts: tuple[int, ...], required: int | None, wanted: int | None
-) -> tuple[int, int] | None:
-    """(devices, context): the fewest devices that hold the usual context, or what was asked for.
+) -> tuple[int, int, int | None] | None:
+    """(devices, context, sequences at a time): the fewest devices that hold the usual context, or what was asked for.
 
     Where none do, the longest context that some hold, unless one was asked for. Devices that leave room for a handful of
     sequences only are taken where more do not help. Kept, because a waiting deployment asks for it again and again.
     """
     context = _wished_context(weights.model, required)
-    for fewest in (_FEWEST_SEQUENCES, 1) if _has_states(weights) else (1,):
-        for count in counts:
-            if _holds(weights, place, count, context, wanted, fewest):
-                return count, context
+    started = {count: _sequences(weights, place, count, wanted) for count in counts}
+    few = [count for count, found in started.items() if found is not None and found < _FEWEST_SEQUENCES]
+    for count in (*(count for count in counts if count not in few), *few):
+        if _holds(weights, place, count, context, started[count]):
+            return count, context, started[count]
     if required is not None:
         return None
-    found = ((_longest(weights, place, count, context, wanted), -count) for count in counts)
-    longest, count = max(found, default=(0, 0))
-    return (-count, longest) if longest else None
+    found = ((_longest(weights, place, count, context, started[count]), -count) for count in counts)
+    longest, fewest = max(found, default=(0, 0))
+    return (-fewest, longest, started[-fewest]) if longest else None
 
 
-def _longest(weights: _Weights, place: _Place, count: int, context: int, wanted: int | None) -> int:
+def _longest(weights: _Weights, place: _Place, count: int, context: int, sequences: int | None) -> int:
     """The longest context below a wished one that the devices hold; 0 where it is too short to be of use."""
     lengths: Iterable[int] = range(
         context // _CONTEXT_STEP * _CONTEXT_STEP, _SHORTEST_CONTEXT - 1, -_CONTEXT_STEP
     )
-    return next((length for length in lengths if _holds(weights, place, count, length, wanted, 1)), 0)
+    return next((length for length in lengths if _holds(weights, place, count, length, sequences)), 0)
 
 
-def _holds(
-    weights: _Weights, place: _Place, count: int, context: int, wanted: int | None, fewest: int
-) -> bool:
-    args = _args(weights, place, count, context, wanted)
-    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
+def _holds(weights: _Weights, place: _Place, count: int, context: int, sequences: int | None) -> bool:
+    plan = engine(Backend.VLLM).plan(_args(weights, context, sequences), count, place.gpu, place.partition)
     answer = fit(
         weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan,
         required_context=context, node_gpus=place.most,
     )  # fmt: skip
-    return answer.verdict is FitVerdict.FITS and (wanted is not None or plan.max_num_seqs >= fewest)
+    return answer.verdict is FitVerdict.FITS
 
 
-def _args(
-    weights: _Weights, place: _Place, count: int, context: int, wanted: int | None
-) -> dict[str, object]:
-    """The context, and how the weights are loaded; of a model with recurrent states the sequences at a time that are wanted,
-    else fewer than the engine's own where it could not start with those: a power of two, well within the estimate."""
-    args: dict[str, object] = {"max-model-len": context, **dict(weights.args)}
-    if not _has_states(weights):
-        return args
-    if wanted is not None:
-        return {**args, "max-num-seqs": wanted}
-    plan = engine(Backend.VLLM).plan(args, count, place.gpu, place.partition)
+def _args(weights: _Weights, context: int, sequences: int | None) -> dict[str, object]:
+    """The context, how the weights are loaded, and the sequences at a time where they are not the engine's own choice."""
+    asked = {} if sequences is None else {"max-num-seqs": sequences}
+    return {"max-model-len": context, **dict(weights.args), **asked}
+
+
+def _sequences(weights: _Weights, place: _Place, count: int, wanted: int | None) -> int | None:
+    """Sequences at a time of a model with recurrent states: those that are wanted, else fewer than the engine's own where it
+    could not start with those: a power of two, well within the estimate. None: the engine's own, and of other models."""
+    if wanted is not None or not _has_states(weights):
+        return wanted
+    plan = engine(Backend.VLLM).plan(dict(weights.args), count, place.gpu, place.partition)
     most = most_sequences(
         weights.model, weights.checkpoint, place.gpu, place.partition, weights.precision, plan
     )
-    if most is not None and most < plan.max_num_seqs:
-        args["max-num-seqs"] = 1 << max(0, int(most * _WITHIN_ESTIMATE).bit_length() - 1)
-    return args
+    if most is None or most == plan.max_num_seqs:
+        return None
+    return 1 << max(0, int(most * _WITHIN_ESTIMATE).bit_length() - 1)

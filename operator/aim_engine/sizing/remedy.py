@@ -30,6 +30,8 @@ _APPLIED = (
 """Order in which changes are made and told; the sequences and the context take what the others leave."""
 _SHAPE = ("partition", "weights", "GPUs", "experts")
 """Changes that may help or harm. All others only ever leave more room."""
+_ROOM = tuple(name for name in _APPLIED if name not in (*_SHAPE, "context"))
+"""Changes that leave more room for a context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _shapes(case: Case, names: Sequence[str]) -> Iterator[Case]:
 
 def _generous(case: Case) -> bool:
     """With the last and farthest change of each kind, and with any context."""
-    for name in ("KV cache", "batch", "utilization", "sequences"):
+    for name in _ROOM:
         *_, case = (case, *(changed for changed, _ in NEAREST[name](case)))
     return fits(case) or any(fits(changed) for changed, _ in NEAREST["context"](case))
 
